@@ -1,0 +1,1 @@
+"""What is varied: the named ablations, each a list of cells."""

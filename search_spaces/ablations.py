@@ -1,0 +1,67 @@
+"""The named ablations: each turns a configuration into the cells to compare."""
+
+from collections.abc import Callable
+
+from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, rate_name, transfer_name
+from study.config import StudyConfig
+
+Ablation = Callable[[StudyConfig, int], list[Cell]]
+ABLATIONS: dict[str, Ablation] = {}
+
+
+def ablation(name: str) -> Callable[[Ablation], Ablation]:
+    """Register a function ``(config, seed) -> cells`` under a name."""
+
+    def register(cells: Ablation) -> Ablation:
+        ABLATIONS[name] = cells
+        return cells
+
+    return register
+
+
+def cells_of(config: StudyConfig) -> list[Cell]:
+    """The cells of all ablations that the configuration names, for all its seeds, seed by seed."""
+    return [cell for seed in config.seed_list for name in config.ablations for cell in ABLATIONS[name](config, seed)]
+
+
+def _transfer(name: str, config: StudyConfig, seed: int, s: Sparsity, k: KnowledgeChoice, *tables: str) -> Cell:
+    return Cell(name, transfer_name(s, k), seed, config, s, k, tables=tables)
+
+
+@ablation("paper")
+def paper(config: StudyConfig, seed: int) -> list[Cell]:
+    """The paper's nets: the four transfer nets (Table 1), both pruning curves (Figure 3), Tables 2 and 3."""
+    pruning = config.target_prune
+    cells = [
+        _transfer("paper", config, seed, "none", "none", "table1", "table3"),
+        _transfer("paper", config, seed, "magnitude", "none", "table1"),
+        _transfer("paper", config, seed, "none", "reference", "table1"),
+        _transfer("paper", config, seed, "magnitude", "reference", "table1", "table3"),
+    ]
+    choices: list[tuple[str, KnowledgeChoice]] = [("Sparse-TargetNet", "reference"), ("Sparse-TargetNet(K-)", "none")]
+    for curve, choice in choices:
+        for keep in pruning.keep:
+            tables: tuple[str, ...] = ("table3",) if keep in pruning.named and choice == "reference" else ()
+            name = f"{curve}_{rate_name(keep)}"
+            cells.append(
+                Cell("paper", name, seed, config, "magnitude", "reference", keep, choice, False, curve, tables)
+            )
+    last = pruning.named[-1]
+    tables = ("table2", "table3")
+    cells.append(
+        Cell(
+            "paper", "Sparse-TargetNet_N", seed, config, "magnitude", "reference", last, "reference", True, None, tables
+        )
+    )
+    return cells
+
+
+@ablation("controls")
+def controls(config: StudyConfig, seed: int) -> list[Cell]:
+    """Why a variant helps: knowledge of another image, and masks that are as sparse but random."""
+    return [
+        _transfer("controls", config, seed, sparsity, knowledge, "controls")
+        for sparsity in ("magnitude", "random", "none")
+        for knowledge in ("reference", "shuffled", "none")
+        if sparsity == "random" or knowledge == "shuffled"
+    ]

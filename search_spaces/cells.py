@@ -1,0 +1,48 @@
+"""Cells: the things that a table compares, each a net of the paper at one seed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from study.config import StudyConfig
+
+Sparsity = Literal["magnitude", "random", "none"]
+KnowledgeChoice = Literal["reference", "shuffled", "none"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One net at one seed: a transfer net, or what target pruning makes of it."""
+
+    ablation: str
+    net: str
+    seed: int
+    config: StudyConfig
+    """The study's configuration, with what this cell changes of it."""
+    sparsity: Sparsity
+    """Where the main branch starts: Sparse-SourceNet, one with random masks, or the dense reference (none)."""
+    knowledge: KnowledgeChoice
+    """The extra branch of the transfer."""
+    keep: float | None = None
+    """Prune the main branch in the target to this share of connections; None: the transfer net itself."""
+    target_knowledge: KnowledgeChoice = "none"
+    """The extra branch while pruning in the target."""
+    neurons: bool = False
+    """Prune neurons after the connections."""
+    curve: str | None = None
+    tables: tuple[str, ...] = ()
+
+
+def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:
+    """The paper's name of a transfer net; controls say what stands in for the real thing."""
+    if sparsity == "none" and knowledge == "none":
+        return "Standard-TransferNet"
+    if sparsity == "magnitude" and knowledge == "reference":
+        return "Hybrid-TransferNet"
+    s = {"magnitude": "S+", "none": "S-", "random": "S random"}[sparsity]
+    k = {"reference": "K+", "none": "K-", "shuffled": "K shuffled"}[knowledge]
+    return f"Hybrid-TransferNet({s}{k})" if len(s + k) == 4 else f"Hybrid-TransferNet({s}, {k})"
+
+
+def rate_name(keep: float) -> str:
+    """The paper's suffix for a share of connections kept: 0.05 gives C95, 0.025 gives C97.5."""
+    return f"C{100 * (1 - keep):.6g}"

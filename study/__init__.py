@@ -1,0 +1,1 @@
+"""What is run: configuration, stage graph, scheduling on Ray Tune, storage and the command lines."""

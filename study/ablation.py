@@ -1,0 +1,169 @@
+"""``python -m study.ablation``: run an ablation study and report it.
+
+The data flow of the whole system is here: preset and overrides, cells, stage graph, one Ray Tune experiment, result
+tables, report.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title
+from study.experiment import Cluster, Experiment
+from study.graph import StageGraph, plan
+from study.progress import duration, label
+from study.storage import Storage, StorageError
+from trainables import data
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit status."""
+    options = _parser().parse_args(argv)
+    if options.list_presets:
+        for name in list_presets():
+            print(f"{name:12} {preset_title(name)}")
+        return OK
+    try:
+        config = _config(options)
+        if options.show_config:
+            print(_yaml(config), end="")
+            return OK
+        graph = plan(config)
+        storage = Storage(options.storage)
+        if options.dry_run:
+            print(describe_plan(graph, storage))
+            return OK
+        storage.probe()
+    except (ConfigError, StorageError, ValueError) as error:
+        print(f"study.ablation: {error}", file=sys.stderr)
+        return BAD_INPUT
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(config, graph, storage, options)
+    except KeyboardInterrupt:
+        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    name = options.name or Path(options.preset).stem
+    stored = sum(storage.has(key) for key in graph.stages)
+    console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
+    cluster = Cluster(options.address, options.slots, options.dashboard)
+    experiment = Experiment(graph, storage, name, config.resources, cluster)
+    try:
+        experiment.run(console)
+    finally:
+        for table, rows in experiment.collect().items():
+            storage.write_study(name, f"{table}.parquet", rows)
+        storage.write_study(name, "config.yaml", _yaml(config).encode())
+        storage.write_study(name, "study.json", json.dumps(_about(name, config), indent=1).encode())
+    import analysis
+
+    folder = storage.study_path(name)
+    report = analysis.report(folder)
+    for text in (analysis.markdown_summary(folder), _summary(experiment), f"report: {report}"):
+        console.print(text, markup=False, soft_wrap=True)
+    return SOME_FAILED if experiment.failed else OK
+
+
+def describe_plan(graph: StageGraph, storage: Storage) -> str:
+    """The plan in words: cells, unique stages by kind, and what is stored already."""
+    done = {key for key in graph.stages if storage.has(key)}
+    lines = [f"{len(graph.cells)} cells"]
+    by_net: dict[str, list[str]] = {}
+    for cell, key in graph.cells:
+        by_net.setdefault(f"{cell.ablation:10} {cell.net}", []).append(f"{cell.seed}{'*' if key in done else ''}")
+    lines += [f"  {net:48} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
+    lines.append(f"{len(graph.stages)} stages (without sharing: {graph.unshared}); {len(done)} stored already (*)")
+    kinds = Counter(stage.spec.kind for stage in graph.stages.values())
+    stored = Counter(graph.stages[key].spec.kind for key in done)
+    lines += [f"  {kind:14} {count:4}, {stored[kind]} stored" for kind, count in kinds.items()]
+    images = sum(stage.effort for key, stage in graph.stages.items() if key not in done)
+    lines.append(f"to train: {len(graph.stages) - len(done)} stages, about {images:,} training images")
+    return "\n".join(lines)
+
+
+def _summary(experiment: Experiment) -> str:
+    graph, folder = experiment.graph, experiment.storage.study_path(experiment.study)
+    lines = [f"sharing saved {graph.unshared - len(graph.stages)} of {graph.unshared} stages"]
+    if experiment.ran:
+        busy = sum(experiment.storage.rows("stages", experiment.ran)["seconds"].to_pylist())
+        share = 100 * busy / (experiment.slots * experiment.seconds)
+        took = f"{len(experiment.ran)} stages in {duration(experiment.seconds)}"
+        lines.append(f"{took}; the {experiment.slots} slots were busy {share:.0f} % of it")
+    elif not experiment.failed:
+        lines.append("nothing to train: every stage was stored already")
+    if experiment.failed:
+        count = f"{len(experiment.failed)} stages failed, {len(experiment.skipped)} that need them were skipped"
+        lines.append(f"{count} (tracebacks in {folder}/errors); run the same command to try again:")
+        lines += [f"  {label(graph, key)}: {error}" for key, error in experiment.failed.items()]
+    return "\n".join(lines)
+
+
+def _about(name: str, config: StudyConfig) -> dict[str, object]:
+    """What the analysis must know of the study beside its tables."""
+
+    def domain(data_name: str) -> dict[str, object]:
+        content = data.load(data_name)
+        return {"name": data_name, "title": content.title, "classes": len(content.class_names)}
+
+    return {
+        "name": name,
+        "title": config.title,
+        "source": domain(config.source.data.name),
+        "target": domain(config.target.data.name),
+        "network": config.network,
+        "seeds": config.seed_list,
+        "published": config.published,
+        "same_data": config.same_data,
+        "tau": config.transfer.tau,
+    }
+
+
+def _config(options: argparse.Namespace) -> StudyConfig:
+    overrides = list(options.set)
+    if options.seeds is not None:
+        overrides.append(f"seeds={options.seeds}")
+    return load_config(options.preset, overrides)
+
+
+def _yaml(config: StudyConfig) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.ablation",
+        description="Run an ablation study of sparse transfer learning; run the same command again to go on.",
+    )
+    parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
+    parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (0 to N-1)")
+    parser.add_argument("--storage", default="results", help="folder or URI for all results (default: %(default)s)")
+    parser.add_argument("--name", help="name of the study's folder (default: the preset's name)")
+    parser.add_argument("--slots", type=int, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
+    parser.add_argument("--dashboard", action="store_true", help="start the Ray dashboard too")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what is stored, and train nothing")
+    parser.add_argument("--show-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,364 @@
+"""The study's configuration: a preset file, overrides from the command line, and errors for people."""
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from trainables import data, networks, pruning
+from trainables.hyperparameters import DataConfig, Hyperparameters, Share, SourcePruneParams, TrainConfig
+
+PRESETS = Path(str(resources.files("study"))) / "presets"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says where it is wrong and what would be right."""
+
+
+class SourcePruneConfig(Hyperparameters):
+    """The iterative prune schedule that leads from the reference to the Sparse-SourceNet."""
+
+    keep: str | Share | dict[str, Share]
+    """Share of connections that each layer keeps in the end: a named table, a share by layer, or one share."""
+    steps: Annotated[int, Field(ge=1)] = 4
+    spacing: pruning.Spacing = "geometric"
+    scope: pruning.Scope = "layer"
+    """``layer``: each layer keeps its share; ``global``: one threshold for all layers (``keep`` is one share)."""
+    retrain: TrainConfig
+
+    @field_validator("keep")
+    @classmethod
+    def _table_exists(cls, keep: Any) -> Any:
+        if isinstance(keep, str) and keep not in pruning.HAN_SHARES:
+            raise ValueError(f"no table of shares {keep!r}: {_choices(keep, pruning.HAN_SHARES)}")
+        return keep
+
+    @model_validator(mode="after")
+    def _global_takes_one_share(self) -> "SourcePruneConfig":
+        if self.scope == "global" and not isinstance(self.keep, float):
+            raise ValueError("scope global takes one share as keep, not a share by layer")
+        return self
+
+    @property
+    def final_shares(self) -> dict[str, float] | float:
+        """The shares kept in the end, a named table looked up."""
+        return pruning.HAN_SHARES[self.keep] if isinstance(self.keep, str) else self.keep
+
+    def schedule(self, criterion: pruning.Criterion) -> list[SourcePruneParams]:
+        """The hyperparameters of each step."""
+
+        # Rounded, so that keys do not hang on the last bit of a platform's power function.
+        def shares(target: float) -> list[float]:
+            return [round(share, 6) for share in pruning.step_shares(target, self.steps, self.spacing)]
+
+        keep = self.final_shares
+        by_step: list[dict[str, float]] | list[float]
+        if isinstance(keep, dict):
+            by_step = [dict(zip(keep, step, strict=True)) for step in zip(*map(shares, keep.values()), strict=True)]
+        else:
+            by_step = shares(keep)
+        return [
+            SourcePruneParams(keep=step, scope=self.scope, criterion=criterion, retrain=self.retrain)
+            for step in by_step
+        ]
+
+
+class SourceConfig(Hyperparameters):
+    """The source domain: its data, the Reference-SourceNet and the Sparse-SourceNet."""
+
+    data: DataConfig
+    seed: int | None = 0
+    """One seed for all cells, as the paper has one reference; null: each cell's seed trains its own."""
+    train: TrainConfig
+    prune: SourcePruneConfig
+
+
+class TargetConfig(Hyperparameters):
+    """The target domain."""
+
+    data: DataConfig
+
+
+class TransferConfig(Hyperparameters):
+    """From source to target: the transfer nets."""
+
+    tau: Annotated[float, Field(gt=0)] = 4.0
+    lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
+    n_m: Annotated[int, Field(ge=0)] = 2
+    n_e: Annotated[int, Field(ge=1)] = 2
+    hinton_factor: bool = False
+    live: bool = False
+    train: TrainConfig
+
+
+class TargetPruneConfig(Hyperparameters):
+    """Pruning connections in the target: each share is a point of Figure 3's curves."""
+
+    keep: Annotated[list[Share], Field(min_length=1)]
+    named: Annotated[list[Share], Field(min_length=1)]
+    """The shares that stand in Table 3; neuron pruning starts from the last one."""
+    scope: pruning.Scope = "layer"
+    """``layer``: every layer loses the same proportion; ``global``: one threshold for all layers."""
+    criterion: pruning.Criterion = "magnitude"
+    retrain: TrainConfig
+
+    @field_validator("keep", "named")
+    @classmethod
+    def _decreasing(cls, shares: list[float]) -> list[float]:
+        for before, after in itertools.pairwise(shares):
+            if after >= before:
+                raise ValueError(f"shares must decrease, but {after} follows {before}")
+        return shares
+
+    @model_validator(mode="after")
+    def _named_are_points(self) -> "TargetPruneConfig":
+        if strangers := [share for share in self.named if share not in self.keep]:
+            raise ValueError(f"named has {strangers[0]}, which is not in keep: {', '.join(map(str, self.keep))}")
+        return self
+
+
+class NeuronPruneConfig(Hyperparameters):
+    """Pruning neurons in the target."""
+
+    neurons_per_step: Annotated[int, Field(ge=1)] = 512
+    images_per_class: Annotated[int, Field(ge=1)] = 10
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    retrain: TrainConfig
+
+
+class ResourceConfig(Hyperparameters):
+    """What a stage asks of the machine. Only ``threads`` can change a result, in the last bits."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of the arithmetic of one stage; fixed here and not by what else runs."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
+
+
+class StudyConfig(Hyperparameters):
+    """All of a study."""
+
+    title: str
+    network: str
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
+    ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
+    published: str | None = None
+    """Which of the paper's targets to print beside one's own results: Indoor67 or Flower102."""
+    same_data: bool = False
+    """Whether the target is that very data set."""
+    source: SourceConfig
+    target: TargetConfig
+    transfer: TransferConfig
+    target_prune: TargetPruneConfig
+    neuron_prune: NeuronPruneConfig
+    resources: ResourceConfig = ResourceConfig()
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds, one a replication."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+def list_presets() -> list[str]:
+    """Names of the presets that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_title(name: str) -> str:
+    """Title of a preset that comes with the project."""
+    return str(_read_yaml(PRESETS / f"{name}.yaml")["title"])
+
+
+def load_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a preset (a name, or a path of a YAML file) and apply ``key.sub=value`` overrides.
+
+    Raises:
+        ConfigError: the preset is unknown, or anything in it or in the overrides is wrong; all problems are listed.
+    """
+    path = _preset_path(preset)
+    tree = _read_yaml(path)
+    source = _Source(path, tree)
+    for override in overrides:
+        source.override(override)
+    if unknown := list(_unknown_keys(tree, StudyConfig)):
+        raise source.error([(key, _suggestion(key)) for key in unknown])
+    try:
+        config = StudyConfig.model_validate(tree)
+    except ValidationError as error:
+        raise source.error(_readable(error)) from None
+    if problems := list(_cross_checks(config)):
+        raise source.error(problems)
+    return config
+
+
+class _Source:
+    """Where each value came from, so that an error can say it."""
+
+    def __init__(self, path: Path, tree: dict[str, Any]) -> None:
+        self.path, self.tree = path, tree
+        self.overridden: dict[str, str] = {}
+
+    def override(self, text: str) -> None:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: write it as key.sub=value, for example --set transfer.tau=2")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text}: the value is not valid YAML; quote it if it is a text") from None
+        *parents, last = key.split(".")
+        branch = self.tree
+        for name in parents:
+            branch = branch.setdefault(name, {})
+            if not isinstance(branch, dict):
+                raise self.error([(key, _suggestion(key))])
+        branch[last] = parsed
+        self.overridden[key] = text
+
+    def error(self, problems: Sequence[tuple[str, str]]) -> ConfigError:
+        lines = [f"  {key}: {message}\n    in {self._place(key)}" for key, message in problems]
+        return ConfigError("the configuration cannot be used\n" + "\n".join(lines))
+
+    def _place(self, key: str) -> str:
+        for name, text in self.overridden.items():
+            if key == name or key.startswith(name + ".") or name.startswith(key + "."):
+                return f"--set {text}"
+        return str(self.path)
+
+
+def _preset_path(preset: str) -> Path:
+    if preset.endswith((".yaml", ".yml")):
+        path = Path(preset)
+        if not path.is_file():
+            raise ConfigError(
+                f"no preset file {path}: give the path of a YAML file or one of {', '.join(list_presets())}"
+            )
+        return path
+    if preset not in list_presets():
+        raise ConfigError(f"unknown preset {preset!r}: {_choices(preset, list_presets())}")
+    return PRESETS / f"{preset}.yaml"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} is no preset: it must hold keys such as network and transfer")
+    return tree
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        key = f"{prefix}{info.alias or name}"
+        yield key
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _keys(info.annotation, key + ".")
+
+
+def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    fields = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            yield key
+        elif isinstance(value, dict):
+            annotation = fields[name]
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                yield from _unknown_keys(value, annotation, key + ".")
+
+
+def _suggestion(key: str) -> str:
+    near = difflib.get_close_matches(key, list(_keys(StudyConfig)), n=1, cutoff=0.6)
+    return f"unknown key: did you mean `{near[0]}`?" if near else "unknown key; `--show-config` prints all keys"
+
+
+def _choices(given: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(given, list(valid), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}There is {', '.join(sorted(valid))}"
+
+
+def _readable(error: ValidationError) -> list[tuple[str, str]]:
+    """One message a key; where a key takes several types, the messages of a fitting type win over 'wrong type'."""
+    known = set(_keys(StudyConfig))
+    messages: dict[str, list[tuple[bool, str]]] = {}
+    for item in error.errors():
+        parts = [str(part) for part in item["loc"]]
+        depth = max((n for n in range(len(parts) + 1) if ".".join(parts[:n]) in known), default=len(parts))
+        text = item["msg"].removeprefix("Value error, ")
+        given = item["input"]
+        if item["type"] != "missing" and isinstance(given, str | int | float | list):
+            text = f"{text[0].lower()}{text[1:]} (given: {given!r})"
+        is_type = item["type"].endswith("_type") or item["type"].endswith("_parsing")
+        messages.setdefault(".".join(parts[:depth]), []).append((is_type, text))
+    result = []
+    for key, found in messages.items():
+        fitting = [text for is_type, text in found if not is_type] or [text for _, text in found]
+        result.append((key, "; or ".join(dict.fromkeys(fitting))))
+    return result
+
+
+def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """What no single key can know: pairs of key and message."""
+    from search_spaces.ablations import ABLATIONS
+
+    for name in config.ablations:
+        if name not in ABLATIONS:
+            yield "ablations", f"no ablation {name!r}: {_choices(name, ABLATIONS)}"
+    for domain, images in (("source", config.source.data), ("target", config.target.data)):
+        if images.name not in data.DATA_SETS:
+            yield f"{domain}.data.name", f"no data set {images.name!r}: {_choices(images.name, data.DATA_SETS)}"
+            return
+        try:
+            data.split(data.load(images.name).labels, images, seed=0)
+        except ValueError as error:
+            yield f"{domain}.data", str(error)
+    if len(set(config.seed_list)) < len(config.seed_list):
+        yield "seeds", "each seed must be there once"
+    if config.network not in networks.NETWORKS:
+        yield "network", f"no network {config.network!r}: {_choices(config.network, networks.NETWORKS)}"
+        return
+    yield from _network_checks(config)
+
+
+def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """What depends on the layers of the network."""
+    name, transfer = config.network, config.transfer
+    classes = len(data.load(config.target.data.name).class_names)
+    dense = networks.connection_counts(name, classes)
+    depth = len(dense)
+    if transfer.n_m > depth:
+        yield "transfer.n_m", f"is {transfer.n_m}, but {name} has N = {depth} layers: give 0 to {depth}"
+    if transfer.n_e >= depth:
+        where = f"the extra branch must sit on a layer of the main branch, and {name} has N = {depth} layers"
+        yield "transfer.n_e", f"is {transfer.n_e}, but {where}: give 1 to {depth - 1}"
+    table = config.source.prune.final_shares
+    if isinstance(table, dict) and set(table) != set(dense):
+        yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
+    elif transfer.n_m <= depth and config.source.prune.scope == "layer":
+        fresh = list(dense)[depth - max(transfer.n_m, 1) :]
+        shares = table if isinstance(table, dict) else dict.fromkeys(dense, table)
+        kept = sum(count * (1.0 if layer in fresh else shares[layer]) for layer, count in dense.items())
+        if config.target_prune.keep[0] >= (share := kept / sum(dense.values())):
+            yield (
+                "target_prune.keep",
+                f"starts at {config.target_prune.keep[0]}, but Hybrid-TransferNet keeps {share:.3f} of the connections "
+                "already: start below that",
+            )
+    widths = networks.inner_product_widths(name)
+    if config.neuron_prune.neurons_per_step >= min(widths.values()):
+        yield (
+            "neuron_prune.neurons_per_step",
+            f"is {config.neuron_prune.neurons_per_step}, but the inner-product layers of {name} have "
+            f"{', '.join(map(str, widths.values()))} neurons: give less than {min(widths.values())}",
+        )

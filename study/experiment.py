@@ -1,0 +1,169 @@
+"""Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+
+from study import schema
+from study.config import ResourceConfig
+from study.graph import StageGraph, cell_row
+from study.progress import Progress, label
+from study.scheduling import StageSearcher
+from study.storage import Storage
+from study.trial import Task, describe, run_trial
+
+LOST_PROCESS_RETRIES = 3
+"""How often a stage is started again after its process was lost. It goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the experiment runs."""
+
+    address: str | None = None
+    """A running Ray cluster; None: Ray is started on this machine, for this experiment alone."""
+    slots: int | None = None
+    """Stages side by side; None: as many as fit."""
+    dashboard: bool = False
+
+
+@dataclass
+class Experiment:
+    """A graph's missing stages on Ray Tune, and what became of them."""
+
+    graph: StageGraph
+    storage: Storage
+    study: str
+    resources: ResourceConfig
+    cluster: Cluster
+    ran: list[str] = field(default_factory=list)
+    """Stages completed by this run."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Error by stage."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """For each stage that could not run: the failed stage that it needs."""
+    slots: int = 0
+    seconds: float = 0.0
+    """Wall time of the experiment, without the start of Ray."""
+
+    def run(self, console: Console) -> None:
+        """Run what is not complete yet.
+
+        Raises:
+            KeyboardInterrupt: the user has had enough. What is complete stays, the rest goes on from its checkpoint.
+        """
+        done = {key for key in self.graph.stages if self.storage.has(key)}
+        if len(done) == len(self.graph.stages):
+            return
+        self._start_ray(console)
+        searcher = StageSearcher(self.graph, done, self._task)
+        started = time.monotonic()
+        try:
+            with Progress(self.graph, searcher, self.slots, console) as progress:
+                self._fit(searcher, progress)
+        finally:
+            self.seconds = time.monotonic() - started
+            self.ran = [key for key in self.graph.stages if key in searcher.done - done]
+            self.failed, self.skipped = searcher.failed, searcher.skipped
+            for key, traceback in searcher.tracebacks.items():
+                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
+            import ray
+
+            ray.shutdown()
+
+    def collect(self) -> dict[str, pa.Table]:
+        """The study's result tables: every stage of the graph has its row, whatever became of it."""
+        done = [key for key in self.graph.stages if self.storage.has(key)]
+        complete = set(done)
+        unfinished = [self._unfinished_row(key) for key in self.graph.stages if key not in complete]
+        tables = {name: self.storage.rows(name, done) for name in ("stages", "epochs", "layers", "knowledge")}
+        tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
+        tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
+        return tables
+
+    def _task(self, key: str) -> str:
+        stage, resources = self.graph.stages[key], self.resources
+        task = Task(
+            key=key,
+            spec=stage.spec,
+            parents=stage.parents,
+            storage=self.storage.location,
+            threads=resources.threads,
+            workers=resources.workers,
+            gpus=resources.gpus,
+        )
+        return task.model_dump_json(by_alias=True)
+
+    def _unfinished_row(self, key: str) -> dict[str, Any]:
+        stage = self.graph.stages[key]
+        status, error = "missing", None
+        if key in self.failed:
+            status, error = "failed", self.failed[key]
+        elif key in self.skipped:
+            status, error = "skipped", f"needs {self.skipped[key]}, which failed"
+        counts = {"rounds": 0, "epochs": 0, "images": 0}
+        return {"stage": key, "status": status, "error": error, **describe(stage.spec, stage.parents), **counts}
+
+    def _start_ray(self, console: Console) -> None:
+        # The study has its own console output and handles Ctrl-C itself.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+        import ray
+
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.cluster.address is not None:
+            context = ray.init(address=self.cluster.address, **quiet)
+            self.slots = self.cluster.slots or self._fitting(ray.cluster_resources().get("CPU", 1.0))
+        else:
+            self.slots = self.cluster.slots or self._fitting(_own_cpus())
+            # "local", or Ray would join any cluster that happens to run on this machine.
+            cpus = max(1, round(self.slots * self._cpus_a_stage))
+            context = ray.init(address="local", num_cpus=cpus, include_dashboard=self.cluster.dashboard, **quiet)
+        if context.dashboard_url:
+            console.print(f"Ray dashboard: http://{context.dashboard_url}")
+
+    @property
+    def _cpus_a_stage(self) -> float:
+        return self.resources.cpus * max(1, self.resources.workers)
+
+    def _fitting(self, cpus: float) -> int:
+        return max(1, int(cpus / self._cpus_a_stage))
+
+    def _fit(self, searcher: StageSearcher, progress: Progress) -> None:
+        from ray import tune
+
+        in_group = self.resources.workers > 0
+        # A driver of a worker group holds no CPU: it would wait for workers that wait for its CPU.
+        ask = {"memory": 1_000_000} if in_group else {"cpu": self.resources.cpus, "gpu": self.resources.gpus}
+        graph = self.graph
+
+        def name(trial: Any) -> str:
+            words = f"{label(graph, trial.config['stage'])} {trial.trial_id}"
+            return words.replace(" ", "_").replace("%", "percent")
+
+        tune.Tuner(
+            tune.with_resources(run_trial, ask),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=self.slots,
+                reuse_actors=not in_group,
+                trial_dirname_creator=name,
+            ),
+            run_config=tune.RunConfig(
+                name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
+                storage_path=self.storage.study_path(self.study, "ray"),
+                verbose=0,
+                callbacks=[progress],
+                failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+            ),
+        ).fit()
+
+
+def _own_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

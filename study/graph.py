@@ -1,0 +1,227 @@
+"""From cells (what to compare) to stages (what to compute, once): the stage graph and its content keys."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from search_spaces.ablations import cells_of
+from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
+from study.config import StudyConfig
+from trainables import data
+from trainables.hyperparameters import (
+    KEY_VERSION,
+    DataConfig,
+    Hyperparameters,
+    KnowledgeConfig,
+    KnowledgeParams,
+    NeuronPruneParams,
+    ReferenceParams,
+    StageSpec,
+    TargetPruneParams,
+    TrainConfig,
+    TransferParams,
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A unit of training work, with its parents' keys by role."""
+
+    key: str
+    spec: StageSpec
+    parents: dict[str, str]
+
+    @property
+    def effort(self) -> int:
+        """Training images that the stage is expected to see: what an estimate of its time goes by."""
+        return _effort(self.spec)
+
+
+@dataclass
+class StageGraph:
+    """All stages of a study, parents before children, and the cells with the stages that each needs."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    cells: list[tuple[Cell, str]] = field(default_factory=list)
+
+    def path(self, key: str) -> list[str]:
+        """The stage and all that it needs, in the graph's order."""
+        needed, pending = set(), [key]
+        while pending:
+            current = pending.pop()
+            if current not in needed:
+                needed.add(current)
+                pending.extend(self.stages[current].parents.values())
+        return [stage for stage in self.stages if stage in needed]
+
+    @property
+    def unshared(self) -> int:
+        """Stages that would be trained if each cell trained all it needs."""
+        return sum(len(self.path(key)) for _, key in self.cells)
+
+
+def plan(config: StudyConfig) -> StageGraph:
+    """The stage graph of a study: every cell's path, shared stages once."""
+    return plan_cells(cells_of(config))
+
+
+def plan_cells(cells: Iterable[Cell]) -> StageGraph:
+    """The stage graph of some cells."""
+    graph = StageGraph()
+    for cell in cells:
+        graph.cells.append((cell, _Path(graph, cell).final()))
+    return graph
+
+
+def stage_key(spec: StageSpec, parents: dict[str, str]) -> str:
+    """Content key: kind and a hash of hyperparameters, data, seed and parents' keys.
+
+    Fields at their default are left out, so that a new field does not orphan old results. A stage without a seed
+    (knowledge) sees all images, so the split is not part of its key.
+    """
+    split = {"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set()
+    content = {
+        "version": KEY_VERSION,
+        "kind": spec.kind,
+        "network": spec.network,
+        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=split),
+        "fingerprint": data.fingerprint(spec.data.name),
+        "seed": spec.seed,
+        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "parents": parents,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{spec.kind}-{digest[:16]}"
+
+
+class _Path:
+    """The stages of one cell, each added to the graph unless it is there."""
+
+    def __init__(self, graph: StageGraph, cell: Cell) -> None:
+        self.graph, self.cell, self.config = graph, cell, cell.config
+
+    def final(self) -> str:
+        """The stage that gives the cell's net."""
+        cell = self.cell
+        if cell.keep is None:
+            return self.transfer(cell.sparsity, cell.knowledge)
+        key = self.transfer(cell.sparsity, cell.knowledge)
+        for keep in self.config.target_prune.keep:
+            if keep >= cell.keep:
+                key = self.target_prune(key, keep)
+        return self.neuron_prune(key) if cell.neurons else key
+
+    @property
+    def source_seed(self) -> int:
+        return self.config.source.seed if self.config.source.seed is not None else self.cell.seed
+
+    def reference(self) -> str:
+        return self._source_stage("reference", ReferenceParams(train=self.config.source.train), {})
+
+    def sparse_source(self, sparsity: Sparsity) -> str:
+        key = self.reference()
+        if sparsity != "none":
+            for params in self.config.source.prune.schedule(sparsity):
+                key = self._source_stage("source_prune", params, {"source": key})
+        return key
+
+    def knowledge(self) -> str:
+        return self._add("knowledge", self.config.target.data, None, KnowledgeParams(), {"reference": self.reference()})
+
+    def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
+        config = self.config.transfer
+        # The output layer is always new, so N_m = 0 and N_m = 1 are one stage.
+        n_m, n_e = max(config.n_m, 1), config.n_e if choice != "none" else None
+        params = TransferParams(n_m=n_m, n_e=n_e, knowledge=self._knowledge_config(choice), train=config.train)
+        parents = {"source": self.sparse_source(sparsity)}
+        if choice != "none":
+            parents |= {"reference": self.reference(), **self._cached_knowledge()}
+        return self._target_stage("transfer", params, parents)
+
+    def target_prune(self, start: str, keep: float) -> str:
+        config, choice = self.config.target_prune, self.cell.target_knowledge
+        params = TargetPruneParams(
+            keep=keep,
+            scope=config.scope,
+            criterion=config.criterion,
+            knowledge=self._knowledge_config(choice),
+            retrain=config.retrain,
+        )
+        return self._target_stage("target_prune", params, {"start": start, **self._knowledge_parents(choice)})
+
+    def neuron_prune(self, start: str) -> str:
+        config, choice = self.config.neuron_prune, self.cell.target_knowledge
+        params = NeuronPruneParams(
+            neurons_per_step=config.neurons_per_step,
+            images_per_class=config.images_per_class,
+            tolerance=config.tolerance,
+            knowledge=self._knowledge_config(choice),
+            retrain=config.retrain,
+        )
+        parents = {"start": start, "standard": self.transfer("none", "none"), **self._knowledge_parents(choice)}
+        return self._target_stage("neuron_prune", params, parents)
+
+    def _knowledge_config(self, choice: KnowledgeChoice) -> KnowledgeConfig | None:
+        if choice == "none":
+            return None
+        config = self.config.transfer
+        return KnowledgeConfig(
+            source=choice, tau=config.tau, lambda_=config.lambda_, hinton_factor=config.hinton_factor, live=config.live
+        )
+
+    def _knowledge_parents(self, choice: KnowledgeChoice) -> dict[str, str]:
+        if choice == "none":
+            return {}
+        return {"reference": self.reference()} if self.config.transfer.live else self._cached_knowledge()
+
+    def _cached_knowledge(self) -> dict[str, str]:
+        return {} if self.config.transfer.live else {"knowledge": self.knowledge()}
+
+    def _source_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
+        return self._add(kind, self.config.source.data, self.source_seed, params, parents)
+
+    def _target_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
+        return self._add(kind, self.config.target.data, self.cell.seed, params, parents)
+
+    def _add(
+        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, parents: dict[str, str]
+    ) -> str:
+        spec = StageSpec(kind=kind, network=self.config.network, data=images, seed=seed, params=params)
+        key = stage_key(spec, parents)
+        self.graph.stages.setdefault(key, Stage(key, spec, parents))
+        return key
+
+
+def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
+    """The cell's row of the cells table."""
+    transfer = cell.config.transfer
+    guided = cell.knowledge != "none"
+    return {
+        "ablation": cell.ablation,
+        "net": cell.net,
+        "curve": cell.curve,
+        "tables": list(cell.tables),
+        "seed": cell.seed,
+        "sparsity": cell.sparsity,
+        "knowledge": cell.knowledge,
+        "target_knowledge": cell.target_knowledge,
+        "keep": cell.keep,
+        "tau": transfer.tau if guided else None,
+        "lambda": transfer.lambda_ if guided else None,
+        "n_m": transfer.n_m,
+        "n_e": transfer.n_e if guided else None,
+        "stage": key,
+        "path": graph.path(key),
+    }
+
+
+def _effort(spec: StageSpec) -> int:
+    train: TrainConfig | None = getattr(spec.params, "train", None) or getattr(spec.params, "retrain", None)
+    if train is None:
+        return 0
+    content = data.load(spec.data.name)
+    images = len(data.split(content.labels, spec.data, spec.seed or 0).train)
+    rounds = 3 if isinstance(spec.params, NeuronPruneParams) else 1
+    return images * train.epochs * rounds

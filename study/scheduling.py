@@ -1,0 +1,93 @@
+"""The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are published."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from study.graph import StageGraph
+from study.trial import ERROR, TRACEBACK
+
+
+class StageSearcher(Searcher):
+    """Suggests ready stages, those on the longest remaining path first; skips what depends on a failed stage."""
+
+    def __init__(self, graph: StageGraph, done: set[str], task: Callable[[str], str]) -> None:
+        """Schedule the stages of ``graph`` that are not done.
+
+        Args:
+            graph: the study's stages.
+            done: keys of complete stages.
+            task: gives the JSON of a stage's task.
+        """
+        # A searcher must name a metric; this one every report has, and no decision hangs on it.
+        super().__init__(metric="training_iteration", mode="max")
+        self.done = set(done)
+        self.failed: dict[str, str] = {}
+        """Error of each failed stage, by key."""
+        self.tracebacks: dict[str, str] = {}
+        """Python traceback of each stage that failed with an error of its own."""
+        self.skipped: dict[str, str] = {}
+        """For each stage that will not run: the failed stage that it needs."""
+        self.running: dict[str, str] = {}
+        """Stage of each live trial, by trial id."""
+        self._graph, self._task = graph, task
+        self._remaining = _longest_paths(graph)
+        self._waiting = sorted(
+            (key for key in graph.stages if key not in self.done), key=lambda key: -self._remaining[key]
+        )
+
+    @property
+    def waiting(self) -> list[str]:
+        """Stages that wait for a parent or a slot."""
+        return list(self._waiting)
+
+    def longest_path(self, key: str) -> int:
+        """Effort from the stage's start to the end of the longest chain that hangs on it."""
+        return self._remaining[key]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next ready stage; None while all wait for parents; FINISHED at the end."""
+        for key in self._waiting:
+            if all(parent in self.done for parent in self._graph.stages[key].parents.values()):
+                self._waiting.remove(key)
+                self.running[trial_id] = key
+                return {"stage": key, "task": self._task(key)}
+        return None if self._waiting or self.running else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take note that a trial's stage is published, or failed for good."""
+        key = self.running.pop(trial_id, None)
+        if key is None:
+            return
+        message = (result or {}).get(ERROR)
+        if error or message:
+            if message:
+                self.tracebacks[key] = str((result or {}).get(TRACEBACK))
+            self._fail(key, message or "the trial's process was lost, several times")
+        else:
+            self.done.add(key)
+
+    def _fail(self, key: str, message: str) -> None:
+        self.failed[key] = message
+        for waiting in list(self._waiting):
+            if key in self._graph.path(waiting):
+                self._waiting.remove(waiting)
+                self.skipped[waiting] = key
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the storage knows which stages are complete."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the storage knows which stages are complete."""
+
+
+def _longest_paths(graph: StageGraph) -> dict[str, int]:
+    """Effort from each stage's start to the end of the longest chain that hangs on it."""
+    longest: dict[str, int] = dict.fromkeys(graph.stages, 0)
+    # Children stand behind their parents, so that one pass from the end sees every child first.
+    for key in reversed(graph.stages):
+        longest[key] += graph.stages[key].effort
+        for parent in graph.stages[key].parents.values():
+            longest[parent] = max(longest[parent], longest[key])
+    return longest

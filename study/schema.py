@@ -1,0 +1,179 @@
+"""The result tables: every column of every Parquet file, with its meaning and unit, written once.
+
+Trainables return rows as plain dictionaries; :func:`table` turns them into Arrow tables and refuses unknown or
+missing columns. ``analysis`` reads the same columns. This module imports neither torch nor ray.
+
+Accuracies and prune rates are in percent (0 to 100), as in the paper's tables. A *connection* is a weight that is
+not a bias. Columns marked ``volatile`` (times, hosts, versions) may differ between two runs of the same study; all
+others may not.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+STAGE_KINDS = ("reference", "source_prune", "knowledge", "transfer", "target_prune", "neuron_prune")
+STATUSES = ("done", "failed", "skipped", "missing")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, whether it may be null, and what it means (with the unit)."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+    volatile: bool = False
+
+
+def _optional(name: str, type_: pa.DataType, meaning: str) -> Column:
+    return Column(name, type_, meaning, nullable=True)
+
+
+def _volatile(name: str, type_: pa.DataType, meaning: str) -> Column:
+    return Column(name, type_, meaning, nullable=True, volatile=True)
+
+
+STAGES: tuple[Column, ...] = (
+    Column("stage", pa.string(), "content key of the stage: hash of kind, hyperparameters, data, seed, parents"),
+    Column("kind", pa.string(), f"stage kind, one of {', '.join(STAGE_KINDS)}"),
+    Column("status", pa.string(), "done; failed (see error); skipped (a parent failed); missing (not run yet)"),
+    _optional("error", pa.string(), "what went wrong, for failed and skipped stages"),
+    Column("network", pa.string(), "architecture, e.g. small_alexnet"),
+    Column("data", pa.string(), "data set that the stage trains or is evaluated on"),
+    _optional(
+        "seed", pa.int64(), "seed of split, image order, initialisation and dropout; null where nothing is random"
+    ),
+    Column("parents", pa.string(), "JSON object: role -> stage key of each parent"),
+    Column("hyperparameters", pa.string(), "JSON object: the stage's hyperparameters, defaults included"),
+    _optional(
+        "train_accuracy", pa.float64(), "top-1 accuracy of the final net on the training images, without dropout, %"
+    ),
+    _optional("val_accuracy", pa.float64(), "top-1 accuracy of the final net on the validation images, %"),
+    _optional("val_loss", pa.float64(), "cross entropy of the final net on the validation images, nats"),
+    _optional("test_accuracy", pa.float64(), "top-1 accuracy of the final net on the test images, %"),
+    _optional("test_top5_accuracy", pa.float64(), "top-5 accuracy of the final net on the test images, %"),
+    _optional("connections_dense", pa.int64(), "connections of the unpruned architecture with this number of classes"),
+    _optional("connections", pa.int64(), "connections that are left"),
+    _optional("prune_percent", pa.float64(), "100 * (1 - connections / connections_dense), %"),
+    _optional("neurons", pa.int64(), "neurons of the inner-product layers that are left, output included"),
+    _optional("loss_ratio", pa.float64(), "lambda * L_extra / L_main in the last epoch; null without knowledge"),
+    _optional(
+        "gradient_ratio", pa.float64(), "|grad lambda * L_extra| / |grad L_main| at the shared layer, last epoch"
+    ),
+    Column("rounds", pa.int64(), "train-retrain rounds in the stage (neuron pruning has several)"),
+    Column("epochs", pa.int64(), "epochs trained, over all rounds"),
+    Column("images", pa.int64(), "training images seen by each epoch"),
+    _volatile("seconds", pa.float64(), "wall time of the stage, last attempt, s"),
+    _volatile("started_at", pa.timestamp("us", tz="UTC"), "start of the last attempt"),
+    _volatile("resumed_from_epoch", pa.int64(), "epochs that the last attempt took over from a checkpoint"),
+    _volatile("host", pa.string(), "machine of the last attempt"),
+    _volatile("device", pa.string(), "cpu or the accelerator's name"),
+    _volatile("workers", pa.int64(), "Ray Train workers: 0 is the trial's own process"),
+    _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
+    _volatile("package_versions", pa.string(), "JSON object: versions of python, torch, ray, numpy"),
+)
+
+EPOCHS: tuple[Column, ...] = (
+    Column("stage", pa.string(), "stage key"),
+    Column("round", pa.int64(), "train-retrain round, from 0"),
+    Column("epoch", pa.int64(), "epoch within the round, from 1"),
+    Column("learning_rate", pa.float64(), "rate of the epoch's last step"),
+    Column("loss", pa.float64(), "L_total, mean over the epoch's images, nats"),
+    Column("loss_main", pa.float64(), "L_main (Eq. 4), mean over the epoch's images, nats"),
+    _optional(
+        "loss_extra", pa.float64(), "L_extra (Eq. 5), mean over the epoch's images, nats; null without knowledge"
+    ),
+    _optional("loss_ratio", pa.float64(), "lambda * loss_extra / loss_main"),
+    _optional(
+        "gradient_ratio",
+        pa.float64(),
+        "norm of the gradient of lambda * L_extra over that of L_main at the shared layer's output, first batch",
+    ),
+    Column("train_accuracy", pa.float64(), "top-1 accuracy while training (with dropout), %"),
+    _optional("val_accuracy", pa.float64(), "top-1 accuracy on the validation images, %; null between validations"),
+)
+
+LAYERS: tuple[Column, ...] = (
+    Column("stage", pa.string(), "stage key"),
+    Column("index", pa.int64(), "position of the weighted layer, from 1 (N is the output layer)"),
+    Column("layer", pa.string(), "name of the layer, e.g. fc6"),
+    Column("type", pa.string(), "convolution or inner_product"),
+    Column("connections_dense", pa.int64(), "connections of the layer in the unpruned architecture"),
+    Column("connections_before", pa.int64(), "connections before the stage"),
+    Column("connections", pa.int64(), "connections after the stage"),
+    Column("neurons_before", pa.int64(), "output neurons (channels of a convolution) before the stage"),
+    Column("neurons", pa.int64(), "output neurons (channels of a convolution) after the stage"),
+)
+
+KNOWLEDGE: tuple[Column, ...] = (
+    Column("stage", pa.string(), "key of the transfer stage that used the knowledge"),
+    Column("tau", pa.float64(), "temperature"),
+    Column("target_class", pa.string(), "class of the target images"),
+    Column("images", pa.int64(), "training images of the class that the mean is taken over"),
+    Column("rank", pa.int64(), "1 is the most probable source class"),
+    Column("source_class", pa.string(), "source class"),
+    Column("probability", pa.float64(), "mean of p_R^tau (Eq. 1) over the images, 0 to 1"),
+)
+
+CELLS: tuple[Column, ...] = (
+    Column("ablation", pa.string(), "the named ablation that asked for the cell, e.g. paper"),
+    Column("net", pa.string(), "the paper's name of the net, e.g. Hybrid-TransferNet(S+K-) or Sparse-TargetNet_C95"),
+    _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
+    Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
+    Column("seed", pa.int64(), "seed of the cell"),
+    Column(
+        "sparsity", pa.string(), "where the main branch starts: magnitude, random (masks) or none (dense reference)"
+    ),
+    Column("knowledge", pa.string(), "extra branch of the transfer: reference, shuffled or none"),
+    Column("target_knowledge", pa.string(), "extra branch while pruning in the target: reference, shuffled or none"),
+    _optional("keep", pa.float64(), "share of connections that target pruning keeps, 0 to 1"),
+    _optional("tau", pa.float64(), "temperature; null without knowledge"),
+    _optional("lambda", pa.float64(), "weight of the extra loss; null without knowledge"),
+    Column("n_m", pa.int64(), "top layers of the main branch that start dense and random"),
+    _optional("n_e", pa.int64(), "layers of the extra branch; null without knowledge"),
+    Column("stage", pa.string(), "key of the stage that gives the net"),
+    Column("path", pa.list_(pa.string()), "keys of the stages that the net needs, in order, its own last"),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "stages": STAGES,
+    "epochs": EPOCHS,
+    "layers": LAYERS,
+    "knowledge": KNOWLEDGE,
+    "cells": CELLS,
+}
+
+
+def arrow_schema(name: str) -> pa.Schema:
+    """Arrow schema of the table, each column's meaning in its field metadata."""
+    return pa.schema(
+        [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in TABLES[name]]
+    )
+
+
+def volatile_columns(name: str) -> list[str]:
+    """Columns that may differ between two runs of the same study: times, hosts and versions."""
+    return [column.name for column in TABLES[name] if column.volatile]
+
+
+def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of the named schema.
+
+    Optional columns may be left out of a row.
+
+    Raises:
+        ValueError: a row has an unknown column or lacks one that may not be null.
+    """
+    columns = {column.name: column for column in TABLES[name]}
+    checked = []
+    for row in rows:
+        if unknown := sorted(set(row) - set(columns)):
+            raise ValueError(f"table {name}: unknown column {', '.join(unknown)}")
+        if lacking := sorted(c.name for c in columns.values() if not c.nullable and row.get(c.name) is None):
+            raise ValueError(f"table {name}: no value for {', '.join(lacking)}")
+        checked.append(dict(row))
+    return pa.Table.from_pylist(checked, schema=arrow_schema(name))

@@ -1,0 +1,157 @@
+"""One trial of the Ray Tune experiment: read the parents, run the stage through Ray Train, publish it."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+import traceback
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study.storage import Storage
+from trainables.hyperparameters import Hyperparameters, StageSpec
+from trainables.sessions import Session, TrainSession, TuneSession
+from trainables.stages import StageResult, run_stage
+
+ERROR = "stage_error"
+"""Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
+TRACEBACK = "stage_traceback"
+"""Key of the same report that carries the Python traceback."""
+
+
+class Task(Hyperparameters):
+    """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
+
+    key: str
+    spec: StageSpec
+    parents: dict[str, str]
+    storage: str
+    threads: int = 1
+    workers: int = 0
+    gpus: float = 0
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """The Tune trainable. An error of the stage itself is reported, not raised: Tune retries only lost processes."""
+    from ray import tune
+
+    task = Task.model_validate_json(config["task"])
+    try:
+        _train(task)
+    except Exception as error:
+        tune.report({ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()})
+        return
+    metrics = Storage(task.storage).manifest(task.key)["metrics"]
+    tune.report({name: value for name, value in metrics.items() if value is not None})
+
+
+def run_task(task: Task, session: Session) -> None:
+    """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes)."""
+    torch.set_num_threads(task.threads)
+    _be_deterministic()
+    storage = Storage(task.storage)
+    started = datetime.now(UTC)
+    parents = {role: storage.artifact(key) for role, key in task.parents.items()}
+    result = run_stage(task.spec, parents, session)
+    if session.rank == 0:
+        storage.publish(task.key, result, stage_row(task, result, session, started))
+
+
+def _be_deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory that is overwritten at once costs time and decides nothing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _train(task: Task) -> None:
+    """Run the task through Ray Train: in this process, or in a group of workers."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    storage = Storage(task.storage)
+    if task.workers == 0:
+        device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
+        session = TuneSession(storage.checkpoint(task.key), device)
+        TorchTrainer(lambda: run_task(task, session), scaling_config=ScalingConfig(num_workers=0)).fit()
+        return
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    TorchTrainer(
+        _run_worker,
+        train_loop_config={"task": task.model_dump_json(by_alias=True)},
+        scaling_config=ScalingConfig(num_workers=task.workers, use_gpu=task.gpus > 0),
+        run_config=RunConfig(
+            name=task.key,
+            storage_path=tempfile.mkdtemp(prefix="train-"),
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
+        ),
+    ).fit()
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    task = Task.model_validate_json(config["task"])
+    run_task(task, TrainSession(Storage(task.storage).checkpoint(task.key)))
+
+
+def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
+    """The stage's row of the stages table."""
+    return {
+        "stage": task.key,
+        "status": "done",
+        **describe(task.spec, task.parents),
+        **result.metrics,
+        "seconds": (datetime.now(UTC) - started).total_seconds(),
+        "started_at": started,
+        "resumed_from_epoch": session.resumed_epochs,
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
+        "workers": task.workers,
+        "code_version": code_version(),
+        "package_versions": package_versions(),
+    }
+
+
+def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
+    """What is known of a stage before it runs: its columns of identity."""
+    return {
+        "kind": spec.kind,
+        "network": spec.network,
+        "data": spec.data.name,
+        "seed": spec.seed,
+        "parents": json.dumps(parents),
+        "hyperparameters": json.dumps(
+            {"data": _dump(spec.data), **_dump(spec.params)},
+        ),
+    }
+
+
+def _dump(model: Hyperparameters) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True)
+
+
+@cache
+def code_version() -> str:
+    """Version of this package, and the git commit where it runs from a checkout."""
+    version = metadata.version("sparse-transfer-study")
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version}+{commit}"
+
+
+@cache
+def package_versions() -> str:
+    """Versions of what a result can depend on, as JSON."""
+    names = ("torch", "ray", "numpy")
+    return json.dumps({"python": platform.python_version(), **{name: metadata.version(name) for name in names}})

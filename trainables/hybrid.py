@@ -1,0 +1,106 @@
+"""Hybrid-TransferNet: the main branch, the extra branch and the frozen reference, with the paper's losses."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.networks import LayeredNet
+from trainables.pruning import Masks
+
+
+class Output(NamedTuple):
+    """What the branches give for a batch."""
+
+    main: Tensor
+    """Pre-softmax activations of the main branch, ``(images, target classes)``."""
+    extra: Tensor | None = None
+    """Pre-softmax activations of the extra branch, ``(images, source classes)``; None for K- nets."""
+    shared: Tensor | None = None
+    """Output of the layer that both branches share (layer N - N_e); None for K- nets."""
+
+
+class HybridTransferNet(nn.Module):
+    """Main branch, extra branch (K+ only) and, where knowledge is computed live, the frozen reference.
+
+    A net with neither extra branch nor reference is plain: the Reference-SourceNet and the Sparse-SourceNet are
+    trained as such too, so that one training loop serves every stage.
+    """
+
+    def __init__(self, main: LayeredNet, extra: LayeredNet | None = None, reference: LayeredNet | None = None) -> None:
+        super().__init__()
+        self.main = main
+        self.extra = extra
+        self.reference = reference
+        if reference is not None:
+            reference.requires_grad_(False)
+
+    @property
+    def shared_depth(self) -> int:
+        """N - N_e: the number of main-branch layers below the extra branch."""
+        return len(self.main.names) - (len(self.extra.names) if self.extra is not None else 0)
+
+    @property
+    def shared_layer(self) -> str:
+        """Name of layer N - N_e, on which the extra branch sits."""
+        return self.main.names[self.shared_depth - 1]
+
+    def forward(self, images: Tensor) -> Output:
+        """All branches for a batch of images ``(images, channels, height, width)``."""
+        if self.extra is None:
+            return Output(self.main(images))
+        shared = self.main.run(images, 0, self.shared_depth)
+        return Output(self.main.run(shared, self.shared_depth, len(self.main.names)), self.extra(shared), shared)
+
+    def train(self, mode: bool = True) -> "HybridTransferNet":
+        """Switch the branches to training; the reference stays in evaluation mode."""
+        super().train(mode)
+        if self.reference is not None:
+            self.reference.eval()
+        return self
+
+    @torch.no_grad()
+    def knowledge(self, images: Tensor) -> Tensor:
+        """The reference's logits a_R for a batch, ``(images, source classes)``."""
+        if self.reference is None:
+            raise RuntimeError("this net has no reference branch: its knowledge is cached")
+        logits: Tensor = self.reference(images)
+        return logits
+
+
+def extra_branch(reference: LayeredNet, n_e: int) -> LayeredNet:
+    """The extra branch as it starts: a copy of the top ``n_e`` layers of the reference, output layer included."""
+    names = reference.names[-n_e:]
+    layers = [(name, copy.deepcopy(reference.layer(name))) for name in names]
+    return LayeredNet(layers, reference.input_shape)
+
+
+def transfer_main_branch(
+    source: LayeredNet, masks: Masks, *, n_m: int, classes: int, seed: int
+) -> tuple[LayeredNet, Masks]:
+    """The main branch as it starts: ``source`` with a new output layer and its top ``n_m`` layers dense and random.
+
+    The output layer is always new, for it has the target's classes; so ``n_m`` 0 and 1 give the same net. Masks of
+    the other layers stay. ``source`` is not changed.
+    """
+    main = copy.deepcopy(source)
+    main.replace_output(classes)
+    fresh = main.names[len(main.names) - max(n_m, 1) :]
+    main.initialise(fresh, seed)
+    return main, {name: mask.clone() for name, mask in masks.items() if name not in fresh}
+
+
+def main_loss(main: Tensor, labels: Tensor) -> Tensor:
+    """L_main, Eq. (4): cross entropy of the main branch with the labels, one value an image."""
+    return functional.cross_entropy(main, labels, reduction="none")
+
+
+def extra_loss(extra: Tensor, reference: Tensor, tau: float) -> Tensor:
+    """L_extra, Eq. (1), (2) and (5): cross entropy of the two softened outputs, one value an image.
+
+    Both arguments are logits ``(images, source classes)``.
+    """
+    softened = functional.softmax(reference / tau, dim=1)
+    return -(softened * functional.log_softmax(extra / tau, dim=1)).sum(1)

@@ -1,0 +1,115 @@
+"""Where a training runs: what the training loop needs of its surroundings, and nothing of Ray in the loop itself.
+
+:class:`Session` is the plain case (a test, a notebook). :class:`TuneSession` reports from a trial's own process,
+:class:`TrainSession` from a worker of a Ray Train group.
+"""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+CHECKPOINT_SECONDS = 5.0
+"""Least time between two checkpoints of a training: what a crash may cost, against the cost of writing them."""
+
+
+class CheckpointStore(Protocol):
+    """A place for the one running checkpoint of a stage; each write replaces the last one whole."""
+
+    def read(self) -> bytes | None:
+        """The last checkpoint, or None."""
+
+    def write(self, content: bytes) -> None:
+        """Replace the checkpoint."""
+
+
+class Session:
+    """One process, no reports, and checkpoints only where a store is given."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(
+        self,
+        store: CheckpointStore | None = None,
+        device: torch.device | str = "cpu",
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.device = torch.device(device)
+        self.resumed_epochs = 0
+        """Epochs taken over from a checkpoint instead of trained here."""
+        self._store = store
+        self._seconds = checkpoint_seconds
+        self._last = time.monotonic()
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """The net as it is to be called in training (wrapped, where several workers share it)."""
+        return net
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all workers."""
+        return values
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Say how the training stands after an epoch."""
+
+    def checkpoint(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Store the state, if a checkpoint is due. It may hold tensors, numbers, strings, lists and dictionaries."""
+        if self.rank or self._store is None or time.monotonic() - self._last < self._seconds:
+            return
+        buffer = io.BytesIO()
+        torch.save(state(), buffer)
+        self._store.write(buffer.getvalue())
+        self._last = time.monotonic()
+
+    def resume(self) -> dict[str, Any] | None:
+        """The last stored state, or None."""
+        content = self._store.read() if self._store is not None else None
+        if content is None:
+            return None
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+        return state
+
+
+class TuneSession(Session):
+    """A training in the process of a Ray Tune trial."""
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Report to Tune."""
+        from ray import tune
+
+        tune.report({name: value for name, value in metrics.items() if value is not None})
+
+
+class TrainSession(Session):
+    """A training in one worker of a Ray Train worker group, data-parallel over the group."""
+
+    def __init__(self, store: CheckpointStore | None = None, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
+        import ray.train
+        import ray.train.torch
+
+        super().__init__(store, ray.train.torch.get_device(), checkpoint_seconds)
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """Wrap the net for data-parallel training."""
+        import ray.train.torch
+
+        wrapped: nn.Module = ray.train.torch.prepare_model(net, move_to_device=False)
+        return wrapped
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the worker group."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Report to Ray Train; of all workers' reports it passes on rank 0's."""
+        import ray.train
+
+        ray.train.report({name: value for name, value in metrics.items() if value is not None})
