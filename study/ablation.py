@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+import analysis
 from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _run(config, graph, storage, options)
+    except analysis.StudyError as error:
+        print(f"study.ablation: {error}", file=sys.stderr)
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
         return INTERRUPTED
@@ -68,11 +72,9 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
             storage.write_study(name, f"{table}.parquet", rows)
         storage.write_study(name, "config.yaml", _yaml(config).encode())
         storage.write_study(name, "study.json", json.dumps(_about(name, config), indent=1).encode())
-    import analysis
-
-    folder = storage.study_path(name)
-    report = analysis.report(folder)
-    for text in (analysis.markdown_summary(folder), _summary(experiment), f"report: {report}"):
+    results = analysis.load(storage.study_path(name))
+    report = analysis.report(results)
+    for text in (analysis.markdown_summary(results), _summary(experiment), f"report: {report}"):
         console.print(text, markup=False, soft_wrap=True)
     return SOME_FAILED if experiment.failed else OK
 
@@ -154,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
     parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (0 to N-1)")
-    parser.add_argument("--storage", default="results", help="folder or URI for all results (default: %(default)s)")
+    parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
     parser.add_argument("--name", help="name of the study's folder (default: the preset's name)")
     parser.add_argument("--slots", type=int, metavar="N", help="stages side by side (default: what fits)")
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")

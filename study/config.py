@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from trainables import data, networks, pruning
 from trainables.hyperparameters import DataConfig, Hyperparameters, Share, SourcePruneParams, TrainConfig
+from trainables.sessions import CHECKPOINT_SECONDS
 
 PRESETS = Path(str(resources.files("study"))) / "presets"
 
@@ -138,6 +139,8 @@ class ResourceConfig(Hyperparameters):
     gpus: Annotated[float, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of the arithmetic of one stage; fixed here and not by what else runs."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = CHECKPOINT_SECONDS
+    """Least time between two checkpoints of a stage: what a crash may cost, against the cost of writing them."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
 
@@ -214,14 +217,17 @@ class _Source:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"--set {text}: the value is not valid YAML; quote it if it is a text") from None
+        self.overridden[key] = text
+        if not _is_key(key):
+            raise self.error([(key, _suggestion(key))])
         *parents, last = key.split(".")
         branch = self.tree
-        for name in parents:
+        for depth, name in enumerate(parents, start=1):
             branch = branch.setdefault(name, {})
             if not isinstance(branch, dict):
-                raise self.error([(key, _suggestion(key))])
+                whole = ".".join(parents[:depth])
+                raise self.error([(key, f"{whole} is {branch!r} in the preset: override {whole} as a whole")])
         branch[last] = parsed
-        self.overridden[key] = text
 
     def error(self, problems: Sequence[tuple[str, str]]) -> ConfigError:
         lines = [f"  {key}: {message}\n    in {self._place(key)}" for key, message in problems]
@@ -254,7 +260,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is no preset: it must hold keys such as network and transfer")
-    return tree
+    unshared: dict[str, Any] = _unshared(tree)
+    return unshared
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no branch is shared: an override must not reach the other users of a YAML anchor."""
+    if isinstance(value, dict):
+        return {name: _unshared(item) for name, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -263,6 +277,20 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield key
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from _keys(info.annotation, key + ".")
+
+
+def _is_key(key: str) -> bool:
+    """Whether the dotted key is one of the configuration's, or an entry of one that holds a table."""
+    model: type[BaseModel] = StudyConfig
+    for name in key.split("."):
+        fields = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        if name not in fields:
+            return False
+        annotation = fields[name]
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return key.endswith(name) or "dict" in str(annotation)
+        model = annotation
+    return True
 
 
 def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:

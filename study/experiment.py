@@ -92,10 +92,11 @@ class Experiment:
             key=key,
             spec=stage.spec,
             parents=stage.parents,
-            storage=self.storage.location,
+            storage=self.storage.root,
             threads=resources.threads,
             workers=resources.workers,
             gpus=resources.gpus,
+            checkpoint_seconds=resources.checkpoint_seconds,
         )
         return task.model_dump_json(by_alias=True)
 

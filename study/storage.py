@@ -39,21 +39,19 @@ class StorageError(Exception):
 
 
 class Storage:
-    """Stages, checkpoints and studies under one path or URI."""
+    """Stages, checkpoints and studies under one folder."""
 
     def __init__(self, location: str) -> None:
         """Open a storage; nothing is written yet.
 
-        Args:
-            location: a local path, or a URI that ``pyarrow.fs`` knows.
+        Raises:
+            StorageError: the location is a URI.
         """
         if "://" in location:
-            self.location = location
-            self.fs, self.root = fs.FileSystem.from_uri(location)
-        else:
-            # Absolute, for workers have another working directory.
-            self.location = self.root = str(Path(location).expanduser().resolve())
-            self.fs = fs.LocalFileSystem()
+            raise StorageError(f"the storage {location} is a URI: give a folder, on a local or shared disk")
+        # Absolute, for workers have another working directory.
+        self.root = str(Path(location).expanduser().resolve())
+        self.fs: fs.FileSystem = fs.LocalFileSystem()
 
     def probe(self) -> None:
         """Make sure that the storage can be written, and has room, before anything is trained.
@@ -67,12 +65,12 @@ class Storage:
             self.fs.delete_file(path)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
-                f"cannot write to the storage {self.location}: {error}\n"
+                f"cannot write to the storage {self.root}: {error}\n"
                 "  give a folder that you may write to with --storage"
             ) from None
-        if self._is_local and (free := shutil.disk_usage(self.root).free) < LEAST_FREE_BYTES:
+        if (free := shutil.disk_usage(self.root).free) < LEAST_FREE_BYTES:
             raise StorageError(
-                f"the storage {self.location} has {free / 2**20:.0f} MiB free; "
+                f"the storage {self.root} has {free / 2**20:.0f} MiB free; "
                 f"a study wants at least {LEAST_FREE_BYTES / 2**20:.0f}: free some, or give another with --storage"
             )
 
@@ -122,7 +120,7 @@ class Storage:
         """
         content = self._read(self._stage(key, MANIFEST))
         if content is None:
-            raise StorageError(f"stage {key} is not in {self.location}")
+            raise StorageError(f"stage {key} is not in {self.root}")
         manifest: dict[str, Any] = json.loads(content)
         return manifest
 
@@ -145,10 +143,6 @@ class Storage:
         """Path of a study's folder or of something in it."""
         return self._path("studies", study, *parts)
 
-    @property
-    def _is_local(self) -> bool:
-        return isinstance(self.fs, fs.LocalFileSystem)
-
     def _path(self, *parts: str) -> str:
         return posixpath.join(self.root, *parts)
 
@@ -163,14 +157,12 @@ class Storage:
             return None
 
     def _write(self, path: str, content: bytes) -> None:
-        """Write a file whole: aside and then renamed, where the storage has no single put."""
-        aside = f"{path}.{uuid.uuid4().hex}.tmp" if self._is_local else path
-        if self._is_local:
-            self.fs.create_dir(posixpath.dirname(path), recursive=True)
+        """Write a file whole: aside, then renamed."""
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        self.fs.create_dir(posixpath.dirname(path), recursive=True)
         with self.fs.open_output_stream(aside) as stream:
             stream.write(content)
-        if aside != path:
-            self.fs.move(aside, path)
+        self.fs.move(aside, path)
 
 
 class StageCheckpoint:

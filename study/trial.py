@@ -17,7 +17,7 @@ import torch
 
 from study.storage import Storage
 from trainables.hyperparameters import Hyperparameters, StageSpec
-from trainables.sessions import Session, TrainSession, TuneSession
+from trainables.sessions import CHECKPOINT_SECONDS, Session, TrainSession, TuneSession
 from trainables.stages import StageResult, run_stage
 
 ERROR = "stage_error"
@@ -36,6 +36,7 @@ class Task(Hyperparameters):
     threads: int = 1
     workers: int = 0
     gpus: float = 0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ def _train(task: Task) -> None:
     storage = Storage(task.storage)
     if task.workers == 0:
         device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
-        session = TuneSession(storage.checkpoint(task.key), device)
+        session = TuneSession(storage.checkpoint(task.key), device, task.checkpoint_seconds)
         TorchTrainer(lambda: run_task(task, session), scaling_config=ScalingConfig(num_workers=0)).fit()
         return
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -99,7 +100,7 @@ def _train(task: Task) -> None:
 
 def _run_worker(config: dict[str, Any]) -> None:
     task = Task.model_validate_json(config["task"])
-    run_task(task, TrainSession(Storage(task.storage).checkpoint(task.key)))
+    run_task(task, TrainSession(Storage(task.storage).checkpoint(task.key), task.checkpoint_seconds))
 
 
 def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 CHECKPOINT_SECONDS = 5.0
-"""Least time between two checkpoints of a training: what a crash may cost, against the cost of writing them."""
+"""Least time between two checkpoints, unless a study says otherwise."""
 
 
 class CheckpointStore(Protocol):

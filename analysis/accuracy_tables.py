@@ -1,0 +1,165 @@
+"""Tables 1 and 3 and the controls: accuracy of each net, and its paired difference to a baseline."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.loading import Results
+from analysis.nets import Net, in_table, nets, plain
+from analysis.published import CONNECTIONS, HYBRID, PUBLISHED, STANDARD
+from analysis.statistics import over_seeds, paired_difference
+from analysis.tables import (
+    NOTHING,
+    Header,
+    Table,
+    difference_text,
+    each_seed,
+    interval_columns,
+    interval_text,
+    percent,
+    problem_notes,
+    published_heading,
+    rate,
+    rate_text,
+    rates_text,
+    seed_count,
+    seeds_text,
+)
+
+NOTES = [
+    "Mean ± half-width of the 95 % interval over seeds (Student t), top-1 on the test images.",
+    "Differences are paired by seed, with their own 95 % interval.",
+]
+Columns = list[tuple[Header, Callable[[Net], str]]]
+
+
+class Published(NamedTuple):
+    """The paper's net that plays the role of ours; Table 1 has no pruning rate."""
+
+    net: str
+    accuracy: float
+    prune: float = 0.0
+
+
+def table1(results: Results, cells: pd.DataFrame) -> Table | None:
+    """Accuracy of the four transfer nets."""
+    rows = nets(in_table(cells, "table1"))
+    standard = plain(cells, STANDARD)
+    column = PUBLISHED.get(results.study["published"] or "")
+    paper = {net: Published(net, accuracy) for net, accuracy in column.table1.items()} if column else {}
+    columns = _accuracy(results.seeds) + _difference(standard)
+    if paper:
+        columns += [(Header(published_heading(results)), _of_paper(paper, lambda theirs: percent(theirs.accuracy)))]
+    title = f"Table 1. Transfer nets on {results.study['target']['title']}"
+    data = [_record(net, [standard], results.seeds, paper) for net in rows]
+    return _table("table1", title, rows, columns, data, results.seeds)
+
+
+def table3(results: Results, cells: pd.DataFrame) -> Table | None:
+    """Accuracy and pruning rate of the nets that are named in Table 3."""
+    rows = nets(in_table(cells, "table3"))
+    standard = plain(cells, STANDARD)
+    paper = _table3_roles(rows, results)
+    columns = _accuracy(results.seeds) + _prune_rate(results.seeds) + _difference(standard)
+    if paper:
+        heading = published_heading(results)
+        columns += [
+            (Header("net", heading), _of_paper(paper, lambda theirs: theirs.net)),
+            (Header("ACC %", heading), _of_paper(paper, lambda theirs: percent(theirs.accuracy))),
+            (Header("Prune %", heading), _of_paper(paper, lambda theirs: rate(theirs.prune))),
+        ]
+    title = f"Table 3. Pruning in the target domain on {results.study['target']['title']}"
+    data = [_record(net, [standard], results.seeds, paper, pruning=True) for net in rows]
+    return _table("table3", title, rows, columns, data, results.seeds)
+
+
+def controls(results: Results, cells: pd.DataFrame) -> Table | None:
+    """The controls (random masks, shuffled knowledge) under the nets that they are controls of."""
+    rows = nets(in_table(cells, "controls"))
+    if not rows:
+        return None
+    standard, hybrid = plain(cells, STANDARD), plain(cells, HYBRID)
+    shown = {row.stages for row in rows}
+    rows = [net for net in (standard, hybrid) if net is not None and net.stages not in shown] + rows
+    columns = _accuracy(results.seeds) + _difference(standard) + _difference(hybrid)
+    title = f"Controls on {results.study['target']['title']}"
+    data = [_record(net, [standard, hybrid], results.seeds, {}) for net in rows]
+    return _table("controls", title, rows, columns, data, results.seeds)
+
+
+def _table(
+    name: str, title: str, rows: list[Net], columns: Columns, data: list[dict[str, object]], seeds: list[int]
+) -> Table | None:
+    if not rows:
+        return None
+    text = [[cell(net) for _, cell in columns] for net in rows]
+    notes = NOTES + problem_notes(rows, seeds)
+    return Table(name, title, [header for header, _ in columns], text, notes, pd.DataFrame(data))
+
+
+def _accuracy(seeds: list[int]) -> Columns:
+    return [
+        (Header("net"), lambda net: net.label),
+        (Header("seeds"), lambda net: seed_count(net, seeds)),
+        (Header("ACC %"), lambda net: interval_text(over_seeds(net.accuracy))),
+        (each_seed(seeds, "ACC %"), lambda net: seeds_text(net.accuracy, net, seeds)),
+    ]
+
+
+def _prune_rate(seeds: list[int]) -> Columns:
+    return [
+        (Header("Prune %"), lambda net: rate_text(over_seeds(net.prune_percent))),
+        (each_seed(seeds, "Prune %"), lambda net: rates_text(net.prune_percent, net, seeds)),
+    ]
+
+
+def _difference(baseline: Net | None) -> Columns:
+    if baseline is None:
+        return []
+
+    def text(net: Net) -> str:
+        if net.stages == baseline.stages:
+            return NOTHING
+        return difference_text(paired_difference(net.accuracy, baseline.accuracy), len(net.accuracy))
+
+    return [(Header(f"ACC % minus {baseline.name}"), text)]
+
+
+def _of_paper(paper: dict[str, Published], text: Callable[[Published], str]) -> Callable[[Net], str]:
+    return lambda net: text(paper[net.label]) if net.label in paper else NOTHING
+
+
+def _table3_roles(rows: list[Net], results: Results) -> dict[str, Published]:
+    """The paper's net beside each row of Table 3: its C nets beside ours in order, the least pruned first."""
+    column = PUBLISHED.get(results.study["published"] or "")
+    if column is None:
+        return {}
+    paper = {net: Published(net, *values) for net, values in column.table3.items()}
+    theirs = [net for net in paper if net.startswith(CONNECTIONS)]
+    ours = [net.label for net in rows if net.name.startswith(CONNECTIONS)]
+    same_name = {net.label: paper[net.label] for net in rows if net.label in paper and net.label not in ours}
+    return same_name | {label: paper[net] for label, net in zip(ours, theirs, strict=False)}
+
+
+def _record(
+    net: Net, baselines: list[Net | None], seeds: list[int], paper: dict[str, Published], pruning: bool = False
+) -> dict[str, object]:
+    variant = net.cells.iloc[0]
+    record: dict[str, object] = {"net": net.label}
+    record |= {key: variant[key] for key in ("sparsity", "knowledge", "target_knowledge")}
+    record |= {"seeds": len(net.accuracy), **interval_columns("", over_seeds(net.accuracy))}
+    for baseline, prefix in zip(baselines, ("diff_", "diff_hybrid_"), strict=False):
+        if baseline is not None:
+            itself = net.stages == baseline.stages
+            difference = None if itself else paired_difference(net.accuracy, baseline.accuracy)
+            record |= interval_columns(prefix, difference) | {f"{prefix}pairs": difference.n if difference else 0}
+    if pruning:
+        record |= interval_columns("prune_", over_seeds(net.prune_percent))
+    if paper:
+        theirs = paper.get(net.label)
+        record |= {"published_net": theirs and theirs.net, "published": theirs and theirs.accuracy}
+        record |= {"published_prune": theirs and theirs.prune} if pruning else {}
+    record |= {f"seed_{seed}": net.accuracy.get(seed) for seed in seeds}
+    record |= {f"prune_seed_{seed}": net.prune_percent.get(seed) for seed in seeds} if pruning else {}
+    return record | {"problems": "; ".join(f"seed {seed}: {text}" for seed, text in sorted(net.problems.items()))}

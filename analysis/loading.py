@@ -1,0 +1,88 @@
+"""Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from analysis.published import PUBLISHED
+from study.schema import TABLES
+
+STUDY_KEYS = ("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau")
+REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
+
+
+class StudyError(Exception):
+    """A study that can't be reported; the message is for the user and names the path and the remedy."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's tables as DataFrames, in the columns of ``study.schema``, and its description."""
+
+    folder: Path
+    study: dict[str, Any]
+    cells: pd.DataFrame
+    stages: pd.DataFrame
+    epochs: pd.DataFrame
+    layers: pd.DataFrame
+    knowledge: pd.DataFrame
+
+    @property
+    def seeds(self) -> list[int]:
+        """The study's seeds in its own order, then any other seed that a cell has."""
+        asked = list(self.study["seeds"])
+        return asked + sorted(set(self.cells["seed"].tolist()) - set(asked))
+
+
+def load(path: str | Path) -> Results:
+    """Read a study folder.
+
+    Raises:
+        StudyError: the folder or a file is not there, is not readable, or nothing in it has been run.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise StudyError(f"{folder} {what}: {REMEDY}")
+    study = _study(folder / "study.json")
+    results = Results(folder, study, **{name: _table(folder, name) for name in TABLES})
+    if not results.stages["stage"].is_unique:
+        raise StudyError(f"{folder / 'stages.parquet'} has two rows for one stage: write the study's results again")
+    if not results.stages["status"].isin(["done", "failed"]).any():
+        raise StudyError(f"{folder} has nothing done yet: run the study first, with the same command that made it")
+    return results
+
+
+def _study(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StudyError(f"{path.parent} is no study, it has no study.json: {REMEDY}")
+    try:
+        study = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
+    if not isinstance(study, dict) or (lacking := [key for key in STUDY_KEYS if key not in study]):
+        detail = f"lacks {', '.join(lacking)}" if isinstance(study, dict) else "is no JSON object"
+        raise StudyError(f"{path} {detail}: run the study's command again to write it anew")
+    if study["published"] is not None and study["published"] not in PUBLISHED:
+        known = ", ".join(PUBLISHED)
+        raise StudyError(f"{path}: no published values called {study['published']!r}, choose {known} or null")
+    return study
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise StudyError(f"{path} is not there: run the study's command again, it writes the tables at its end")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
+    if lacking := [column.name for column in TABLES[name] if column.name not in frame]:
+        raise StudyError(
+            f"{path} lacks the columns {', '.join(lacking)}: another version wrote it, run the study's command again"
+        )
+    return frame

@@ -1,0 +1,156 @@
+"""Nets as the tables show them: the cells of one variant over its seeds, joined with what their stages gave."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+
+import pandas as pd
+
+from analysis.loading import Results, StudyError
+from analysis.published import CONNECTIONS, NEURONS, TRANSFER_NETS
+
+VARIANT = ["net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
+CONTROLS = ["net", "sparsity", "knowledge"]
+ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
+
+
+@dataclass(frozen=True)
+class Net:
+    """One variant: a row of a table, with a cell a seed."""
+
+    name: str
+    label: str
+    cells: pd.DataFrame
+
+    @cached_property
+    def stages(self) -> frozenset[str]:
+        """The stages that give the net: nets of the same stages are one net, whatever table asks for it."""
+        return frozenset(self.cells["stage"])
+
+    @cached_property
+    def accuracy(self) -> dict[int, float]:
+        """Test accuracy in % of each seed that has one."""
+        return self._by_seed("test_accuracy")
+
+    @cached_property
+    def prune_percent(self) -> dict[int, float]:
+        """Share of connections pruned, in %, of each seed that is done."""
+        return self._by_seed("prune_percent")
+
+    @cached_property
+    def problems(self) -> dict[int, str]:
+        """Why a seed has no accuracy."""
+        hit = self.cells[self.cells["problem"] != ""]
+        return dict(zip(hit["seed"].tolist(), hit["problem"].tolist(), strict=True))
+
+    def _by_seed(self, column: str) -> dict[int, float]:
+        return by_seed(self.cells[self.cells["problem"] == ""].set_index("seed")[column].dropna())
+
+
+def by_seed(column: "pd.Series[float]") -> dict[int, float]:
+    """A column that is indexed by seed, as a dictionary."""
+    return dict(zip(column.index.tolist(), column.tolist(), strict=True))
+
+
+def outcomes(results: Results) -> pd.DataFrame:
+    """Cells with ``status``, ``test_accuracy``, ``prune_percent`` and ``problem`` (empty where there is a result)."""
+    measured = results.stages[["stage", "status", "test_accuracy", "prune_percent"]]
+    cells = results.cells.merge(measured, on="stage", how="left", validate="many_to_one")
+    cells["status"] = cells["status"].fillna("missing")
+    stages = results.stages.set_index("stage")
+    cells["problem"] = [
+        _problem(status, accuracy, list(path), stages)
+        for status, accuracy, path in zip(cells["status"], cells["test_accuracy"], cells["path"], strict=True)
+    ]
+    return cells
+
+
+def nets(cells: pd.DataFrame) -> list[Net]:
+    """The variants among the cells, in the order of the paper's tables.
+
+    Raises:
+        StudyError: two different results stand for the same net and seed, so that a mean would mix them.
+    """
+    # A net that several ablations asked for is one net: the paper's cells first, the others are the same stage.
+    cells = cells.sort_values("ablation", key=lambda names: names != "paper", kind="stable")
+    cells = cells.drop_duplicates([*VARIANT, "seed", "stage"])
+    keys = [*VARIANT, "ablation"] if cells.duplicated([*VARIANT, "seed"]).any() else VARIANT
+    if (twice := cells[cells.duplicated([*keys, "seed"])]).shape[0]:
+        first = twice.iloc[0]
+        raise StudyError(
+            f"two results for {first['net']}, seed {first['seed']}, of ablation {first['ablation']}, that no column of "
+            "cells.parquet tells apart: give their nets different names"
+        )
+    groups = [group for _, group in cells.groupby(keys, sort=False, dropna=False)]
+    found = [Net(str(group["net"].iloc[0]), _label(group, cells, keys), group) for group in groups]
+    return sorted(found, key=_place)
+
+
+def in_table(cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The cells that stand in the named table."""
+    return cells[[name in list(tables) for tables in cells["tables"]]]
+
+
+def plain(cells: pd.DataFrame, name: str) -> Net | None:
+    """The named net without controls, as the paper's ablation has it: what the others are compared with."""
+    same = cells[(cells["net"] == name) & (cells["sparsity"] != "random") & (cells["knowledge"] != "shuffled")]
+    if (paper := same[same["ablation"] == "paper"]).shape[0]:
+        same = paper
+    found = nets(same)
+    return found[0] if found else None
+
+
+def culprits(path: Iterable[str], stages: pd.DataFrame) -> list[str]:
+    """The stages of a path that stopped it: those that failed, or else the first that is not done."""
+    status = {stage: stages["status"].get(stage, "missing") for stage in path}
+    failed = [stage for stage, state in status.items() if state == "failed"]
+    return failed or [stage for stage, state in status.items() if state != "done"][:1]
+
+
+def brief(error: object, width: int = 160) -> str:
+    """An error on one line: a traceback's last line, or else the first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return ""
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _problem(status: str, accuracy: float, path: list[str], stages: pd.DataFrame) -> str:
+    if status == "done":
+        return "done: without a test accuracy" if pd.isna(accuracy) else ""
+    stage = next(iter(culprits(path, stages)), path[-1] if path else "")
+    if stage not in stages.index:
+        return f"{status}: stage {stage} has not run"
+    row = stages.loc[stage]
+    error = brief(row["error"]) if pd.notna(row["error"]) else ""
+    state = f" {row['status']}" if row["status"] != status else ""
+    return f"{status}: {row['kind']} stage {stage}{state}" + (f" ({error})" if error else "")
+
+
+def _label(group: pd.DataFrame, cells: pd.DataFrame, keys: list[str]) -> str:
+    """The net's name, the controls that it does not name, and what tells it from other nets of this name."""
+    first = group.iloc[0]
+    rivals = cells[(cells[CONTROLS] == first[CONTROLS]).all(axis=1)]
+    differing = [key for key in keys if key not in CONTROLS and rivals[key].nunique(dropna=False) > 1]
+    name = str(first["net"])
+    parts = [name]
+    parts += ["random masks"] if first["sparsity"] == "random" and "random" not in name else []
+    parts += ["shuffled knowledge"] if first["knowledge"] == "shuffled" and "shuffled" not in name else []
+    parts += [f"{key} = {_value(first[key])}" for key in differing]
+    return ", ".join(parts)
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, Real) else str(value)
+
+
+def _place(net: Net) -> tuple[int, float]:
+    kind = next((i for i, name in enumerate(ORDER) if net.name == name or _is_point(net.name, name)), len(ORDER))
+    keep = net.cells["keep"].iloc[0]
+    return kind, 0.0 if pd.isna(keep) or kind < len(TRANSFER_NETS) else -float(keep)
+
+
+def _is_point(net: str, prefix: str) -> bool:
+    return prefix.endswith("_C") and net.startswith(prefix)

@@ -1,0 +1,160 @@
+"""The report: every table and figure as a file, and one HTML page that holds them all."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from analysis import writing
+from analysis.accuracy_tables import controls, table1, table3
+from analysis.layer_tables import ratios, table2
+from analysis.loading import Results, StudyError, load
+from analysis.nets import culprits, outcomes
+from analysis.tables import Table
+
+TABLES = {"table1": table1, "table2": table2, "table3": table3, "controls": controls, "ratios": ratios}
+FIGURES = ("figure2", "figure3", "learning_curves")
+
+
+def tables(results: Results) -> list[Table]:
+    """Tables 1 to 3, the controls and the loss ratios: those that have something to show."""
+    cells = outcomes(results)
+    made = [make(results, cells) for make in TABLES.values()]
+    return [table for table in made if table is not None]
+
+
+def markdown_summary(study: str | Path | Results) -> str:
+    """Tables 1 to 3 and the controls as Markdown, to print when a study ends; every seed's value is in the report."""
+    results = study if isinstance(study, Results) else load(study)
+    return "\n".join(writing.markdown(table, detail=False) for table in tables(results) if table.name != "ratios")
+
+
+def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
+    """Write all tables and figures and ``index.html`` into ``out`` (default: the study's ``report``).
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
+    """
+    results = study if isinstance(study, Results) else load(study)
+    folder = Path(out) if out is not None else results.folder / "report"
+    files = _files(results)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        # What an earlier report left behind would pass for a result of this study.
+        for name in _possible_files() - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(f"{folder} can't be written ({error}): choose another folder with --out") from error
+    return folder / "index.html"
+
+
+def _files(results: Results) -> dict[str, bytes]:
+    # Matplotlib takes longer to import than all else together, and the summary needs none of it.
+    from analysis import figures
+
+    made, cells = tables(results), outcomes(results)
+    plots = [figures.figure2(results, cells), figures.figure3(results, cells), figures.learning_curves(results, cells)]
+    shown = [plot for plot in plots if plot is not None]
+    files: dict[str, bytes] = {}
+    for table in made:
+        for ending, write in (("md", writing.markdown), ("csv", writing.csv), ("tex", writing.latex)):
+            files[f"{table.name}.{ending}"] = write(table).encode()
+    drawings = {}
+    for plot in shown:
+        drawings[plot.name] = plot.svg()
+        files[f"{plot.name}.svg"] = drawings[plot.name].encode()
+        files[f"{plot.name}.png"] = plot.png()
+        files[f"{plot.name}.csv"] = plot.data.to_csv(index=False, lineterminator="\n").encode()
+    pictures = {plot.name: {"svg": inline(drawings[plot.name], plot.name), "caption": plot.caption} for plot in shown}
+    files["index.html"] = page(results, cells, made, pictures).encode()
+    return files
+
+
+def _possible_files() -> set[str]:
+    return {f"{name}.{ending}" for name in TABLES for ending in ("md", "csv", "tex")} | {
+        f"{name}.{ending}" for name in FIGURES for ending in ("svg", "png", "csv")
+    }
+
+
+def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dict[str, dict[str, str]]) -> str:
+    """The HTML page: self-contained, nothing is loaded from anywhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("index.html.j2").render(
+        study=results.study,
+        seeds=results.seeds,
+        tables={table.name: table for table in made},
+        groups=writing.groups,
+        pictures=pictures,
+        failures=failures(results, cells),
+        provenance=provenance(results),
+    )
+
+
+def inline(svg: str, name: str) -> str:
+    """An SVG to stand within a page: no prolog, its size left to the page, and ids that no other figure has."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body)
+
+
+def failures(results: Results, cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every stage that failed, or was not run though a cell needs it, with its error and the cells it hit."""
+    stages = results.stages.set_index("stage")
+    hit: dict[str, list[str]] = {str(stage): [] for stage in stages.index[stages["status"] == "failed"]}
+    for net, seed, path, problem in zip(cells["net"], cells["seed"], cells["path"], cells["problem"], strict=True):
+        for stage in culprits(path, stages) if problem else []:
+            hit.setdefault(stage, []).append(f"{net}, seed {seed}")
+    return [_failure(stage, sorted(set(names)), stages) for stage, names in hit.items()]
+
+
+def _failure(stage: str, hit: list[str], stages: pd.DataFrame) -> dict[str, Any]:
+    if stage not in stages.index:
+        return {"stage": stage, "kind": "unknown", "status": "missing", "error": "not run yet", "cells": hit}
+    row = stages.loc[stage]
+    error = str(row["error"]) if pd.notna(row["error"]) else "no error was recorded"
+    return {"stage": stage, "kind": row["kind"], "status": row["status"], "error": error, "cells": hit}
+
+
+def provenance(results: Results) -> dict[str, Any]:
+    """What the numbers were made with: versions, devices, stages and training time by kind."""
+    stages = results.stages
+    packages = {name for text in stages["package_versions"].dropna().unique() for name in _versions(str(text))}
+    kinds = [
+        {
+            "kind": kind,
+            "stages": len(group),
+            "done": int((group["status"] == "done").sum()),
+            "seconds": float(group["seconds"].sum()),
+        }
+        for kind, group in stages.groupby("kind", sort=False)
+    ]
+    return {
+        "code": sorted(stages["code_version"].dropna().unique()),
+        "packages": sorted(packages),
+        "devices": sorted(stages["device"].dropna().unique()),
+        "kinds": kinds,
+        "stages": len(stages),
+        "seconds": float(stages["seconds"].sum()),
+    }
+
+
+def _versions(text: str) -> list[str]:
+    try:
+        return [f"{name} {version}" for name, version in json.loads(text).items()]
+    except (ValueError, AttributeError):
+        return [text]

@@ -1,0 +1,54 @@
+"""Small studies that train for real in a second or two."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from study.config import StudyConfig, load_config
+
+TRAIN = {"epochs": 2, "learning_rate": 0.01, "batch_size": 20}
+
+TINY = {
+    "title": "A study for tests",
+    "network": "small_alexnet",
+    "seeds": 1,
+    "ablations": ["paper"],
+    "published": "Flower102",
+    "source": {
+        "data": {"name": "digits8", "test_share": 0.8, "train_per_class": 10},
+        "train": TRAIN,
+        "prune": {"keep": 0.4, "steps": 2, "retrain": TRAIN},
+    },
+    "target": {"data": {"name": "digits8", "test_share": 0.8, "train_per_class": 4}},
+    "transfer": {"train": TRAIN},
+    "target_prune": {"keep": [0.3, 0.2], "named": [0.3, 0.2], "scope": "global", "retrain": TRAIN},
+    "neuron_prune": {"neurons_per_step": 100, "images_per_class": 4, "retrain": TRAIN},
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_preset(tmp_path: Path) -> Path:
+    """A preset file whose whole study takes seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for tests that share a run."""
+    path = tmp_path_factory.mktemp("preset") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture
+def tiny_config(tiny_preset: Path) -> StudyConfig:
+    return load_config(str(tiny_preset))

@@ -1,0 +1,150 @@
+"""Bad input: one screen that names file, key and remedy, before anything starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.config import ConfigError, StudyConfig, list_presets, load_config
+from tests.conftest import TINY
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("transfr.tau=2", ["transfr.tau", "did you mean `transfer.tau`"]),
+        ("transfer.tua=2", ["transfer.tua", "did you mean `transfer.tau`"]),
+        ("transfer.tau=-1", ["transfer.tau", "greater than 0", "-1"]),
+        ("transfer.tau=.nan", ["transfer.tau", "finite"]),
+        ("transfer.tau=warm", ["transfer.tau", "number", "warm"]),
+        ("transfer.lambda=-0.5", ["transfer.lambda", "greater than or equal to 0"]),
+        ("transfer.n_m=9", ["transfer.n_m", "N = 8", "give 0 to 8"]),
+        ("transfer.n_e=8", ["transfer.n_e", "N = 8", "give 1 to 7"]),
+        ("transfer.n_e=0", ["transfer.n_e", "greater than or equal to 1"]),
+        ("target_prune.keep=[0.3,1.2]", ["target_prune.keep", "less than 1", "1.2"]),
+        ("target_prune.keep=[0.1,0.2]", ["target_prune.keep", "must decrease, but 0.2 follows 0.1"]),
+        ("target_prune.keep=[0.9,0.2,0.1,0.05]", ["target_prune.keep", "Hybrid-TransferNet keeps 0.3", "start below"]),
+        ("target_prune.named=[0.123]", ["target_prune", "0.123", "not in keep"]),
+        ("source.prune.keep=0", ["source.prune.keep", "greater than 0"]),
+        ("source.prune.keep=han-lenet", ["source.prune.keep", "han-lenet", "han-alexnet"]),
+        ("source.prune.keep={conv1: 0.5}", ["source.prune.keep", "conv2"]),
+        ("source.prune.keep=han-vgg16", ["source.prune.keep", "conv1, conv2"]),
+        ("source.prune.scope=global", ["source.prune", "takes one share"]),
+        ("source.prune.steps=0", ["source.prune.steps"]),
+        ("neuron_prune.neurons_per_step=256", ["neuron_prune.neurons_per_step", "less than 256"]),
+        ("network=small_alexnt", ["network", "did you mean 'small_alexnet'"]),
+        ("target.data.name=digit8", ["target.data.name", "did you mean 'digits8'"]),
+        ("target.data.train_per_class=2000", ["target.data", "digits8", "2000"]),
+        ("target.data.train_per_class=null", ["target.data", "train_per_class or val_per_class"]),
+        ("ablations=[papers]", ["ablations", "did you mean 'paper'"]),
+        ("seeds=0", ["seeds", "greater than or equal to 1"]),
+        ("seeds=[1,1]", ["seeds", "once"]),
+        ("transfer.train.epochs=0", ["transfer.train.epochs"]),
+        ("transfer=3", ["transfer"]),
+        ("transfer", ["key.sub=value"]),
+        ("transfer.tau=[", ["YAML"]),
+        ("title.more=1", ["title.more", "unknown key"]),
+        ("source.prune.keep.conv1=0.5", ["source.prune.keep.conv1", "override source.prune.keep as a whole"]),
+    ],
+)
+def test_bad_overrides(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("digits", [override])
+    message = str(caught.value)
+    for word in [*words, f"--set {override}"]:
+        assert word in message, message
+    assert len(message.splitlines()) < 20
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "tramsfer": {"tau": 4}}))
+    with pytest.raises(ConfigError, match=r"(?s)tramsfer.*did you mean `transfer`.*mine\.yaml"):
+        load_config(str(path))
+    path.write_text("transfer: [")
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not valid YAML"):
+        load_config(str(path))
+    path.write_text("just text")
+    with pytest.raises(ConfigError, match="is no preset"):
+        load_config(str(path))
+
+
+def test_an_override_does_not_reach_other_users_of_an_anchor(tiny_preset: Path) -> None:
+    assert "*id" in tiny_preset.read_text()
+    config = load_config(str(tiny_preset), ["transfer.train.epochs=7"])
+    assert (config.transfer.train.epochs, config.source.train.epochs) == (7, 2)
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("digits", ["transfer.tau=-1", "neuron_prune.tolerance=-2"])
+    assert "transfer.tau" in str(caught.value) and "neuron_prune.tolerance" in str(caught.value)
+
+
+def test_unknown_presets() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'digits'"):
+        load_config("digit")
+    with pytest.raises(ConfigError, match="no preset file"):
+        load_config("nowhere.yaml")
+
+
+def test_every_preset_loads_and_round_trips(tmp_path: Path) -> None:
+    for name in list_presets():
+        config = load_config(name)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True)))
+        assert load_config(str(path)) == config
+
+
+@given(tau=st.floats(0.01, 100), n_m=st.integers(0, 8), n_e=st.integers(1, 7), weight=st.floats(0, 10))
+def test_good_values_are_taken_as_they_are(tau: float, n_m: int, n_e: int, weight: float) -> None:
+    keep = 0.01
+    config = load_config(
+        "digits",
+        [
+            f"transfer.tau={tau}",
+            f"transfer.lambda={weight}",
+            f"transfer.n_m={n_m}",
+            f"transfer.n_e={n_e}",
+            f"target_prune.keep=[{keep}]",
+            f"target_prune.named=[{keep}]",
+        ],
+    )
+    transfer = config.transfer
+    assert (transfer.tau, transfer.lambda_, transfer.n_m, transfer.n_e) == (tau, weight, n_m, n_e)
+
+
+def test_two_named_overrides_of_one_branch(tiny_config: StudyConfig) -> None:
+    config = load_config("digits", ["transfer.tau=2", "transfer.train.epochs=7"])
+    assert (config.transfer.tau, config.transfer.train.epochs, config.transfer.n_m) == (2.0, 7, 2)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "study.ablation", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_command_ends_with_one_screen_and_starts_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    for arguments, words in (
+        (["--preset", "digit"], "did you mean 'digits'"),
+        (["--set", "transfer.n_e=8"], "give 1 to 7"),
+        (["--storage", str(blocked / "results")], "cannot write to the storage"),
+        (["--storage", "s3://bucket/results"], "give a folder"),
+    ):
+        result = run("--storage", str(tmp_path / "results"), *arguments)
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr.splitlines()) < 20
+    assert not (tmp_path / "results").exists()
+
+
+def test_presets_are_listed() -> None:
+    assert "digits" in run("--list-presets").stdout

@@ -1,0 +1,120 @@
+"""Real signals and killed processes: nothing is lost, and the results are those of an undisturbed run."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from study.config import load_config
+from study.experiment import Cluster, Experiment
+from study.graph import StageGraph, plan
+from study.storage import Storage
+from tests.commands import SECONDS, assert_same_results, command, study, table
+
+pytestmark = pytest.mark.slow
+
+LONG = ("--set", "source.train.epochs=60", "--set", "resources.checkpoint_seconds=0", "--slots", "2")
+"""The reference trains for some seconds, so that it can be disturbed after its first checkpoint."""
+
+
+def start(preset: Path, storage: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(preset, storage, *LONG),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def has_checkpoint(storage: Path) -> Callable[[], bool]:
+    return lambda: any((storage / "checkpoints").glob("*.pt"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    storage = tmp_path_factory.mktemp("undisturbed")
+    study(preset, storage, *LONG)
+    return storage
+
+
+def resumed_epochs(storage: Path) -> int:
+    stages = table(storage, "stages").set_index("kind")
+    return int(stages.loc["reference", "resumed_from_epoch"])  # type: ignore[arg-type]
+
+
+def test_ctrl_c_ends_soon_and_the_next_run_goes_on(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+    process = start(preset, tmp_path)
+    wait_until(has_checkpoint(tmp_path))
+    pressed = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - pressed < 20
+    assert "run the same command again" in printed and "Traceback" not in printed
+    assert (table(tmp_path, "stages")["status"] == "missing").all()
+    study(preset, tmp_path, *LONG)
+    assert resumed_epochs(tmp_path) > 0
+    assert_same_results(tmp_path, undisturbed)
+
+
+def trials(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The processes in which stages are trained; Ray names them after what they do."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    names = {child: next(iter(child.cmdline()), "") for child in children}
+    return [child for child, name in names.items() if name.startswith("ray::") and "train" in name]
+
+
+def test_a_killed_driver_loses_nothing(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+    process = start(preset, tmp_path)
+    wait_until(has_checkpoint(tmp_path))
+    orphans = trials(process)
+    assert orphans
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(orphans, timeout=30)[1]
+    study(preset, tmp_path, *LONG)
+    assert resumed_epochs(tmp_path) > 0
+    assert_same_results(tmp_path, undisturbed)
+
+
+def test_a_killed_trial_is_resumed_within_the_run(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+    process = start(preset, tmp_path)
+    wait_until(has_checkpoint(tmp_path))
+    (trial,) = trials(process)
+    trial.kill()
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, printed
+    assert resumed_epochs(tmp_path) > 0
+    assert_same_results(tmp_path, undisturbed)
+
+
+def test_a_worker_group_gives_what_one_process_gives(preset: Path, tmp_path: Path) -> None:
+    # Dropout noise is drawn by each worker for itself; without it the two must agree.
+    config = load_config(str(preset), ["source.train.dropout=0", "source.train.epochs=5"])
+    graph = plan(config)
+    key = next(iter(graph.stages))
+    graph = StageGraph({key: graph.stages[key]})
+    losses = []
+    for workers in (0, 2):
+        storage = Storage(str(tmp_path / str(workers)))
+        resources = config.resources.model_copy(update={"workers": workers})
+        experiment = Experiment(graph, storage, "tiny", resources, Cluster(slots=1))
+        experiment.run(Console(quiet=True))
+        assert experiment.ran == [key], experiment.failed
+        assert storage.rows("stages", [key])["workers"].to_pylist() == [workers]
+        losses.append(storage.rows("epochs", [key])["loss"].to_pylist())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

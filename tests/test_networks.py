@@ -1,0 +1,93 @@
+"""The digest's arithmetic on the real architectures, and torchvision as an oracle for two of them."""
+
+import pytest
+import torch
+import torchvision
+
+from trainables import networks, pruning
+from trainables.networks import LayeredNet, WeightedLayer
+
+
+def hybrid_share(network: str, classes: int, table: str, n_m: int) -> float:
+    dense = networks.connection_counts(network, classes)
+    shares = pruning.HAN_SHARES[table]
+    fresh = list(dense)[-n_m:]
+    return sum(count * (1 if name in fresh else shares[name]) for name, count in dense.items()) / sum(dense.values())
+
+
+@pytest.mark.parametrize(("classes", "weights"), [(67, 57_133_088), (102, 57_276_448)])
+def test_caffenet_has_the_papers_weights(classes: int, weights: int) -> None:
+    counts = networks.connection_counts("caffenet", classes)
+    assert sum(counts.values()) == weights
+    assert [counts[f"conv{i}"] for i in range(1, 6)] == [34_848, 307_200, 884_736, 663_552, 442_368]
+    assert counts["fc6"] == 9216 * 4096
+
+
+def test_hybrid_prune_percent_of_the_papers_net_and_torchvisions() -> None:
+    # The digest's "63.8 %" keeps 9.1 % of everything below FC7; Han's convolution shares give 62.7 % on torchvision's.
+    counts = networks.connection_counts("caffenet", 67)
+    top = counts["fc7"] + counts["fc8"]
+    assert 100 * (1 - (top + 0.091 * (sum(counts.values()) - top)) / sum(counts.values())) == pytest.approx(
+        63.8, abs=0.05
+    )
+    assert 100 * (1 - hybrid_share("alexnet", 67, "han-alexnet", 2)) == pytest.approx(62.7, abs=0.05)
+
+
+def test_hans_tables_give_his_totals() -> None:
+    for network, table, kept, share in (
+        ("caffenet", "han-alexnet", 6.7e6, 0.11),
+        ("vgg16", "han-vgg16", 10.3e6, 0.075),
+    ):
+        dense = networks.connection_counts(network, 1000)
+        total = sum(dense[name] * pruning.HAN_SHARES[table][name] for name in dense)
+        assert total == pytest.approx(kept, rel=0.03)  # the tables round each share
+        assert total / sum(dense.values()) == pytest.approx(share, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_torchvision_computes_the_same(name: str) -> None:
+    ours = networks.build(name, 10)
+    theirs = getattr(torchvision.models, name)(num_classes=10)
+    weighted = [module for module in theirs.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    for layer, module in zip(ours.names, weighted, strict=True):
+        ours.op(layer).load_state_dict(module.state_dict())
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
+
+
+def test_caffenet_takes_the_papers_input() -> None:
+    with torch.device("meta"):
+        net = networks.NETWORKS["caffenet"](67)
+        assert net(torch.empty(2, *net.input_shape)).shape == (2, 67)
+
+
+def test_depths() -> None:
+    assert {name: len(networks.connection_counts(name, 2)) for name in ("alexnet", "caffenet", "vgg16")} == {
+        "alexnet": 8,
+        "caffenet": 8,
+        "vgg16": 16,
+    }
+    assert len(networks.connection_counts("small_alexnet", 10)) == 8
+
+
+def test_a_layers_initialisation_does_not_depend_on_the_others() -> None:
+    whole, top = networks.build("small_alexnet", 10), networks.build("small_alexnet", 10)
+    whole.initialise(whole.names, seed=3)
+    top.initialise(["fc7"], seed=3)
+    assert torch.equal(whole.op("fc7").weight, top.op("fc7").weight)
+    assert whole.op("fc6").weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.02)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
+    net = LayeredNet([("fc", WeightedLayer(torch.nn.Linear(4, 2), before=[networks.Dropout()]))], (4, 1, 1))
+    net.set_dropout(0.5, {"fc": 0.25})
+    (dropout,) = net.dropouts()["fc"]
+    assert dropout.rate == 0.25  # 0.5 * sqrt(0.25), Han et al.
+    with pytest.raises(RuntimeError, match="seed"):
+        dropout(torch.ones(4))
+    net.seed_dropout(0, "epoch", 1)
+    out = dropout(torch.ones(100_000))
+    assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert out.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert torch.equal(dropout.eval()(torch.ones(5)), torch.ones(5))
