@@ -31,7 +31,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 # Pins what is installed now: to be run after an upgrade that was tested.
-constraints: $(VENV)/installed-dev
+constraints: $(VENV)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,dashboard]'
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
 
 clean:

@@ -86,7 +86,8 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
         for axes, target_class in zip(panels, chosen, strict=True):
             top = data[(data["target_class"] == target_class) & (data["rank"] <= TOP)]
             points = knowledge[knowledge["target_class"] == target_class]
-            _bars(axes, str(target_class), top, points)
+            _bars(axes, f"target class: {target_class}", top, points)
+        panels[0].set_ylabel("source class")
     seeds = knowledge["seed"].nunique()
     caption = (
         f"Figure 2. Implicit knowledge from {results.study['source']['title']}: the {TOP} most probable source "
