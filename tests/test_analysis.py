@@ -417,7 +417,7 @@ def test_figure2_shows_the_most_and_the_least_certain_class(folder: Path) -> Non
     assert (top["source_class"], top["seeds"]) == ("O", 3)
     assert top[["mean", "seed_0", "seed_1", "seed_2"]].tolist() == pytest.approx([0.5, 0.499, 0.5, 0.501])
     plot = draw(figure2, folder)
-    assert [axes.get_title(loc="left") for axes in plot.figure.axes] == ["zero", "eight"]
+    assert [axes.get_title(loc="left") for axes in plot.figure.axes] == ["target class: zero", "target class: eight"]
     widths = [bar.get_width() for bar in plot.figure.axes[1].patches if isinstance(bar, Rectangle)]
     assert widths == pytest.approx([0.2, 0.18, 0.16, 0.14, 0.12])
 
