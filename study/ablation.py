@@ -5,6 +5,7 @@ tables, report.
 """
 
 import argparse
+import importlib.util
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from rich.console import Console
 
 import analysis
 from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title
-from study.experiment import Cluster, Experiment
+from study.experiment import Cluster, ClusterError, Experiment
 from study.graph import StageGraph, plan
 from study.progress import duration, label
 from study.storage import Storage, StorageError
@@ -43,13 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.dry_run:
             print(describe_plan(graph, storage))
             return OK
+        if options.dashboard and importlib.util.find_spec("aiohttp") is None:
+            raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
         storage.probe()
-    except (ConfigError, StorageError, ValueError) as error:
+    except (ConfigError, StorageError) as error:
         print(f"study.ablation: {error}", file=sys.stderr)
         return BAD_INPUT
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _run(config, graph, storage, options)
+    except ClusterError as error:
+        print(f"study.ablation: {error}", file=sys.stderr)
+        return BAD_INPUT
     except analysis.StudyError as error:
         print(f"study.ablation: {error}", file=sys.stderr)
         return SOME_FAILED
@@ -144,6 +150,18 @@ def _yaml(config: StudyConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def _folder_name(text: str) -> str:
+    if Path(text).name != text or text in ("", ".", ".."):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
+    return text
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -155,10 +173,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
-    parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (0 to N-1)")
+    parser.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds (0 to N-1)")
     parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
-    parser.add_argument("--name", help="name of the study's folder (default: the preset's name)")
-    parser.add_argument("--slots", type=int, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--name", type=_folder_name, help="name of the study's folder (default: the preset's name)")
+    parser.add_argument("--slots", type=_positive, metavar="N", help="stages side by side (default: what fits)")
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     parser.add_argument("--dashboard", action="store_true", help="start the Ray dashboard too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is stored, and train nothing")

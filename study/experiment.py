@@ -1,6 +1,7 @@
 """Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
 
 import os
+import socket
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ from study.trial import Task, describe, run_trial
 
 LOST_PROCESS_RETRIES = 3
 """How often a stage is started again after its process was lost. It goes on from its checkpoint."""
+
+
+class ClusterError(Exception):
+    """The Ray cluster cannot be reached; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,14 @@ class Experiment:
 
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.cluster.address is not None:
-            context = ray.init(address=self.cluster.address, **quiet)
+            try:
+                _reach(self.cluster.address)
+                context = ray.init(address=self.cluster.address, **quiet)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ClusterError(
+                    f"no Ray cluster at --address {self.cluster.address}: {error}\n"
+                    "  start one with `ray start --head`, or leave --address out to run on this machine alone"
+                ) from None
             self.slots = self.cluster.slots or self._fitting(ray.cluster_resources().get("CPU", 1.0))
         else:
             self.slots = self.cluster.slots or self._fitting(_own_cpus())
@@ -164,6 +176,13 @@ class Experiment:
                 failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
             ),
         ).fit()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _own_cpus() -> int:

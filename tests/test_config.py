@@ -137,6 +137,8 @@ def test_the_command_ends_with_one_screen_and_starts_nothing(tmp_path: Path) -> 
         (["--set", "transfer.n_e=8"], "give 1 to 7"),
         (["--storage", str(blocked / "results")], "cannot write to the storage"),
         (["--storage", "s3://bucket/results"], "give a folder"),
+        (["--slots", "0"], "not a number from 1 up"),
+        (["--name", "a/b"], "without slashes"),
     ):
         result = run("--storage", str(tmp_path / "results"), *arguments)
         assert result.returncode == 2

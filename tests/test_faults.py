@@ -120,3 +120,9 @@ def test_a_worker_group_gives_what_one_process_gives(preset: Path, tmp_path: Pat
         assert storage.rows("stages", [key])["workers"].to_pylist() == [workers]
         losses.append(storage.rows("epochs", [key])["loss"].to_pylist())
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_an_address_where_no_cluster_is(preset: Path, tmp_path: Path) -> None:
+    printed = study(preset, tmp_path, "--address", "127.0.0.1:1", status=2)
+    assert "no Ray cluster at --address 127.0.0.1:1" in printed
+    assert "ray start --head" in printed
