@@ -19,7 +19,7 @@ from trainables.hyperparameters import (
     TrainConfig,
 )
 from trainables.sessions import Session
-from trainables.training import DivergedError, Images, Knowledge, fit
+from trainables.training import DivergedError, Images, Knowledge, Training
 
 
 def main_branch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ def test_the_measured_ratios() -> None:
         means.append(loss.mean().item())
     net.zero_grad()
     config = TrainConfig(epochs=1, learning_rate=0.01, batch_size=1000, dropout=0)
-    (row,) = fit(net, {}, images, config, Session(), 0, knowledge)
+    (row,) = Training(net, {}, images, config, Session(), 0, knowledge).run()
     assert row["gradient_ratio"] == pytest.approx(norms[0] / norms[1], rel=1e-4)
     assert row["loss_ratio"] == pytest.approx(means[0] / means[1], rel=1e-5)
     assert row["loss"] == pytest.approx(sum(means), rel=1e-5)
@@ -117,7 +117,7 @@ def test_masked_weights_stay_zero_through_momentum_and_weight_decay() -> None:
     masks = pruning.shrink(net, {}, {name: w.numel() // 3 for name, w in net.weights().items()}, "magnitude", 0)
     start = {name: weight.detach().clone() for name, weight in net.weights().items()}
     config = TrainConfig(epochs=3, learning_rate=0.02, momentum=0.95, weight_decay=0.1, batch_size=20)
-    fit(HybridTransferNet(net), masks, images, config, Session(), 0)
+    Training(HybridTransferNet(net), masks, images, config, Session(), 0).run()
     for name, weight in net.weights().items():
         assert (weight[~masks[name]] == 0).all()
         assert (weight[masks[name]] != start[name][masks[name]]).any()
@@ -131,8 +131,8 @@ def test_a_masked_step_is_a_dense_step_times_the_mask() -> None:
         net.initialise(net.names, 0)
     masks = pruning.shrink(nets[0], {}, {"fc6": 20_000, "conv3": 2000}, "magnitude", 0)
     pruning.apply(nets[1], masks)
-    fit(HybridTransferNet(nets[0]), masks, images, config, Session(), 0)
-    fit(HybridTransferNet(nets[1]), {}, images, config, Session(), 0)
+    Training(HybridTransferNet(nets[0]), masks, images, config, Session(), 0).run()
+    Training(HybridTransferNet(nets[1]), {}, images, config, Session(), 0).run()
     for name, weight in nets[1].weights().items():
         assert torch.equal(nets[0].weights()[name], weight * masks.get(name, torch.ones_like(weight)))
 

@@ -25,7 +25,7 @@ from trainables.networks import LayeredNet
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
-from trainables.training import Images, Knowledge, Round, Row, evaluate, fit
+from trainables.training import Images, Knowledge, Round, Row, Training, evaluate
 
 KNOWLEDGE_RANKS = 10
 """Source classes that the knowledge table holds for each target class: the most probable ones."""
@@ -125,7 +125,7 @@ def _reference(stage: _Stage) -> StageResult:
     main.initialise(main.names, stage.seed)
     net = HybridTransferNet(main.to(stage.session.device))
     stage.set_dropout(net, {}, params.train)
-    epochs = fit(net, {}, images, params.train, stage.session, stage.seed)
+    epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
     return _result(stage, net, {}, images, epochs, before=_Extent.of(main, {}))
 
 
@@ -141,7 +141,7 @@ def _source_prune(stage: _Stage) -> StageResult:
     else:
         masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
-    epochs = fit(net, masks, images, params.retrain, stage.session, stage.seed)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed).run()
     return _result(stage, net, masks, images, epochs, before)
 
 
@@ -172,7 +172,7 @@ def _transfer(stage: _Stage) -> StageResult:
     net = HybridTransferNet(main, extra, stage.live_reference(params.knowledge)).to(stage.session.device)
     stage.set_dropout(net, masks, params.train)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = fit(net, masks, images, params.train, stage.session, stage.seed, knowledge)
+    epochs = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge).run()
     result = _result(stage, net, masks, images, epochs, before)
     if knowledge is not None:
         result.knowledge = _knowledge_rows(stage, net, knowledge, images)
@@ -188,7 +188,7 @@ def _target_prune(stage: _Stage) -> StageResult:
     masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = fit(net, masks, images, params.retrain, stage.session, stage.seed, knowledge)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
     return _result(stage, net, masks, images, epochs, before)
 
 
@@ -217,7 +217,7 @@ def _neuron_prune(stage: _Stage) -> StageResult:
         masks = neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
-        history = fit(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_)
+        history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
         epochs = [*epochs, *history]
         rounds += 1
         if evaluate(net.main, images, images.val).accuracy < level:

@@ -103,35 +103,12 @@ def evaluate(net: LayeredNet, images: Images, indices: Tensor) -> Evaluation:
     return Evaluation(100 * top1 / count, 100 * top5 / count, loss / count)
 
 
-def fit(
-    net: HybridTransferNet,
-    masks: Masks,
-    images: Images,
-    config: TrainConfig,
-    session: Session,
-    seed: int,
-    knowledge: Knowledge | None = None,
-    round_: Round | None = None,
-) -> list[Row]:
-    """Train ``net`` in place, its masked weights staying zero, and give one row an epoch.
+class Training:
+    """One training of a net, in place; its masked weights stay zero.
 
-    Resumes from the session's checkpoint. Learning rate, image order and dropout are functions of (seed, epoch), so a
-    resumed training gives the same net as an undisturbed one. A stage that trains several times says in ``round_``
-    which time this is.
-
-    Raises:
-        DivergedError: the loss became infinite or not a number.
+    Learning rate, image order and dropout are functions of (seed, epoch), so a resumed training gives the same net as
+    an undisturbed one. A stage that trains several times says in ``round_`` which time this is.
     """
-    loop = _Loop(net, masks, images, config, session, seed, knowledge, round_ or Round())
-    for epoch in range(loop.resume() + 1, config.epochs + 1):
-        loop.train(epoch)
-        session.checkpoint(loop.state)
-        session.report({**loop.history[-1], "epochs": config.epochs})
-    return loop.history
-
-
-class _Loop:
-    """State of one training: what a checkpoint holds and an epoch changes."""
 
     def __init__(
         self,
@@ -141,12 +118,12 @@ class _Loop:
         config: TrainConfig,
         session: Session,
         seed: int,
-        knowledge: Knowledge | None,
-        round_: Round,
+        knowledge: Knowledge | None = None,
+        round_: Round | None = None,
     ) -> None:
-        self.round = round_
         self.net, self.images, self.config, self.session = net, images, config, session
         self.seed, self.knowledge = seed, knowledge
+        self.round = round_ or Round()
         pruning.apply(net.main, masks)
         self.masked = [net.main.op(name).weight for name in masks]
         self.masks = [mask.to(weight) for mask, weight in zip(masks.values(), self.masked, strict=True)]
@@ -158,6 +135,18 @@ class _Loop:
             weight_decay=config.weight_decay,
         )
         self.history: list[Row] = []
+
+    def run(self) -> list[Row]:
+        """Train all epochs that the session's checkpoint does not have yet, and give one row an epoch.
+
+        Raises:
+            DivergedError: the loss became infinite or not a number.
+        """
+        for epoch in range(self.resume() + 1, self.config.epochs + 1):
+            self.train(epoch)
+            self.session.checkpoint(self.state)
+            self.session.report({**self.history[-1], "epochs": self.config.epochs})
+        return self.history
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
