@@ -19,6 +19,7 @@ from analysis.tables import (
     interval_text,
     percent,
     problem_notes,
+    problem_text,
     published_heading,
     rate,
     rate_text,
@@ -88,6 +89,21 @@ def controls(results: Results, cells: pd.DataFrame) -> Table | None:
     return _table("controls", title, rows, columns, data, results.seeds)
 
 
+def minus(net: Net, baseline: Net | None) -> str:
+    """The paired difference in words; a net has none to itself."""
+    if baseline is None or net.stages == baseline.stages:
+        return NOTHING
+    return difference_text(paired_difference(net.accuracy, baseline.accuracy), len(net.accuracy))
+
+
+def difference_columns(prefix: str, net: Net, baseline: Net | None) -> dict[str, float | None]:
+    """CSV columns of the paired difference, none without a baseline."""
+    if baseline is None:
+        return {}
+    difference = None if net.stages == baseline.stages else paired_difference(net.accuracy, baseline.accuracy)
+    return interval_columns(prefix, difference) | {f"{prefix}pairs": difference.n if difference else 0}
+
+
 def _table(
     name: str, title: str, rows: list[Net], columns: Columns, data: list[dict[str, object]], seeds: list[int]
 ) -> Table | None:
@@ -115,15 +131,7 @@ def _prune_rate(seeds: list[int]) -> Columns:
 
 
 def _difference(baseline: Net | None) -> Columns:
-    if baseline is None:
-        return []
-
-    def text(net: Net) -> str:
-        if net.stages == baseline.stages:
-            return NOTHING
-        return difference_text(paired_difference(net.accuracy, baseline.accuracy), len(net.accuracy))
-
-    return [(Header(f"ACC % minus {baseline.name}"), text)]
+    return [(Header(f"ACC % minus {baseline.name}"), lambda net: minus(net, baseline))] if baseline else []
 
 
 def _of_paper(paper: dict[str, Published], text: Callable[[Published], str]) -> Callable[[Net], str]:
@@ -150,10 +158,7 @@ def _record(
     record |= {key: variant[key] for key in ("sparsity", "knowledge", "target_knowledge")}
     record |= {"seeds": len(net.accuracy), **interval_columns("", over_seeds(net.accuracy))}
     for baseline, prefix in zip(baselines, ("diff_", "diff_hybrid_"), strict=False):
-        if baseline is not None:
-            itself = net.stages == baseline.stages
-            difference = None if itself else paired_difference(net.accuracy, baseline.accuracy)
-            record |= interval_columns(prefix, difference) | {f"{prefix}pairs": difference.n if difference else 0}
+        record |= difference_columns(prefix, net, baseline)
     if pruning:
         record |= interval_columns("prune_", over_seeds(net.prune_percent))
     if paper:
@@ -162,4 +167,4 @@ def _record(
         record |= {"published_prune": theirs and theirs.prune} if pruning else {}
     record |= {f"seed_{seed}": net.accuracy.get(seed) for seed in seeds}
     record |= {f"prune_seed_{seed}": net.prune_percent.get(seed) for seed in seeds} if pruning else {}
-    return record | {"problems": "; ".join(f"seed {seed}: {text}" for seed, text in sorted(net.problems.items()))}
+    return record | {"problems": problem_text(net)}

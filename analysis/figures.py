@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +38,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "analysis",
     "svg.fonttype": "path",
 }
+GRID: dict[str, Any] = {"color": "#e3e3e3", "linewidth": 0.7}
 TOP = 5
 # Least distance between tick labels, as a share of the axis.
 TICK_GAP = 0.06
@@ -81,7 +82,7 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
     data = _mean_knowledge(knowledge)
     tops = data[data["rank"] == 1].sort_values(["mean", "target_class"], ascending=[False, True])
     chosen = list(dict.fromkeys([tops["target_class"].iloc[0], tops["target_class"].iloc[-1]]))
-    with _figure(3.6 * len(chosen) + 0.6, 3.0) as figure:
+    with canvas(3.6 * len(chosen) + 0.6, 3.0) as figure:
         panels = figure.subplots(1, len(chosen), sharex=True, squeeze=False)[0]
         for axes, target_class in zip(panels, chosen, strict=True):
             top = data[(data["target_class"] == target_class) & (data["rank"] <= TOP)]
@@ -111,16 +112,16 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         return None
     frames = [_curve_points(curve, points) for curve, points in curves.items()]
     data = pd.concat(frames, ignore_index=True)
-    with _figure(7.4, 4.6) as figure:
+    with canvas(7.4, 4.6) as figure:
         axes = figure.subplots()
         if standard is not None and standard.accuracy:
-            _level(axes, standard)
+            level(axes, standard, STANDARD)
             data = pd.concat([data, _curve_points(STANDARD, [standard])], ignore_index=True)
         for shift, (curve, frame) in zip((0.99, 1.01), zip(curves, frames, strict=True), strict=False):
             _curve(axes, curve, frame, shift)
-        _rate_axis(axes, 100 - pd.concat(frames)["prune_percent"].to_numpy(dtype=float))
+        rate_axis(axes, 100 - pd.concat(frames)["prune_percent"].to_numpy(dtype=float))
         axes.set_ylabel("test accuracy, %")
-        axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+        axes.grid(axis="y", **GRID)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     caption = (
         f"Figure 3. Accuracy against connection-pruning rate on {results.study['target']['title']}. Curves start "
@@ -141,7 +142,7 @@ def learning_curves(results: Results, cells: pd.DataFrame) -> Plot | None:
         return None
     columns = min(2, len(trained))
     lines = -(-len(trained) // columns)
-    with _figure(3.7 * columns, 2.5 * lines + 0.4) as figure:
+    with canvas(3.7 * columns, 2.5 * lines + 0.4) as figure:
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, epochs in zip(panels, trained, strict=False):
             _learning_curve(axes, epochs)
@@ -163,7 +164,7 @@ def learning_curves(results: Results, cells: pd.DataFrame) -> Plot | None:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def canvas(width: float, height: float) -> Iterator[Figure]:
     """A new figure of this size in inches, drawn in our style."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -235,23 +236,31 @@ def _curve(axes: Axes, curve: str, frame: pd.DataFrame, shift: float) -> None:
     )
 
 
-def _level(axes: Axes, standard: Net) -> None:
-    interval = over_seeds(standard.accuracy)
+def level(axes: Axes, net: Net, label: str, *, vertical: bool = False) -> None:
+    """A net's mean accuracy as a line across the axes, with its interval as a band."""
+    interval = over_seeds(net.accuracy)
     assert interval is not None
-    axes.axhline(interval.mean, color=GREY, linestyle=":", linewidth=1.8, label=STANDARD)
+    line, band = (axes.axvline, axes.axvspan) if vertical else (axes.axhline, axes.axhspan)
+    line(interval.mean, color=GREY, linestyle=":", linewidth=1.8, label=label)
     if interval.low is not None and interval.high is not None:
-        axes.axhspan(interval.low, interval.high, color=GREY, alpha=0.13, linewidth=0)
+        band(interval.low, interval.high, color=GREY, alpha=0.13, linewidth=0)
 
 
-def _rate_axis(axes: Axes, kept: FloatArray) -> None:
+def apart(positions: Iterable[float], gap: float) -> list[float]:
+    """Those of the positions that are further than ``gap`` from all that were taken before them, in order."""
+    taken: list[float] = []
+    for position in positions:
+        if all(abs(position - other) > gap for other in taken):
+            taken.append(position)
+    return sorted(taken)
+
+
+def rate_axis(axes: Axes, kept: FloatArray) -> None:
     """Pruning rate on a logarithm of the share kept, as rates crowd near 100 %; ticks at the rates that were run."""
     low, high = float(kept.min()) / 1.15, float(kept.max()) * 1.15
     axes.set_xscale("log")
     axes.set_xlim(high, low)
-    ticks: list[float] = []
-    for share in sorted(kept.tolist()):
-        if not ticks or np.log(share / ticks[-1]) > TICK_GAP * np.log(high / low):
-            ticks.append(share)
+    ticks = np.exp(apart(np.log(np.sort(kept)), TICK_GAP * np.log(high / low)))
     axes.set_xticks(ticks, [rate(100 - share).removesuffix(".0") for share in ticks])
     axes.minorticks_off()
     axes.set_xlabel("connections pruned, %")
@@ -266,4 +275,4 @@ def _learning_curve(axes: Axes, epochs: pd.DataFrame) -> None:
         mean = known.groupby("epoch")[column].mean()
         axes.plot(mean.index, mean, color=color, linewidth=2, linestyle=dash, label=label)
     axes.set_title(str(epochs["net"].iloc[0]), loc="left", parse_math=False)
-    axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+    axes.grid(axis="y", **GRID)

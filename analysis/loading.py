@@ -9,7 +9,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from analysis.published import PUBLISHED
-from study.schema import TABLES
+from study.schema import SEARCH_TABLES, TABLES
 
 STUDY_KEYS = ("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau")
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
@@ -21,7 +21,10 @@ class StudyError(Exception):
 
 @dataclass(frozen=True)
 class Results:
-    """A study's tables as DataFrames, in the columns of ``study.schema``, and its description."""
+    """A study's tables as DataFrames, in the columns of ``study.schema``, and its description.
+
+    Only a hyperparameter search has ``trials`` and ``importance``.
+    """
 
     folder: Path
     study: dict[str, Any]
@@ -30,6 +33,8 @@ class Results:
     epochs: pd.DataFrame
     layers: pd.DataFrame
     knowledge: pd.DataFrame
+    trials: pd.DataFrame | None = None
+    importance: pd.DataFrame | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -49,7 +54,8 @@ def load(path: str | Path) -> Results:
         what = "is not a folder" if folder.exists() else "does not exist"
         raise StudyError(f"{folder} {what}: {REMEDY}")
     study = _study(folder / "study.json")
-    results = Results(folder, study, **{name: _table(folder, name) for name in TABLES})
+    names = [*TABLES, *(name for name in SEARCH_TABLES if (folder / f"{name}.parquet").is_file())]
+    results = Results(folder, study, **{name: _table(folder, name) for name in names})
     if not results.stages["stage"].is_unique:
         raise StudyError(f"{folder / 'stages.parquet'} has two rows for one stage: write the study's results again")
     if not results.stages["status"].isin(["done", "failed"]).any():
@@ -81,7 +87,7 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
         frame = pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
-    if lacking := [column.name for column in TABLES[name] if column.name not in frame]:
+    if lacking := [column.name for column in {**TABLES, **SEARCH_TABLES}[name] if column.name not in frame]:
         raise StudyError(
             f"{path} lacks the columns {', '.join(lacking)}: another version wrote it, run the study's command again"
         )

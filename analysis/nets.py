@@ -11,6 +11,7 @@ from analysis.loading import Results, StudyError
 from analysis.published import CONNECTIONS, NEURONS, TRANSFER_NETS
 
 VARIANT = ["net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
+MEASURED = ["status", "val_accuracy", "test_accuracy", "prune_percent"]
 CONTROLS = ["net", "sparsity", "knowledge"]
 ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
@@ -34,6 +35,11 @@ class Net:
         return self._by_seed("test_accuracy")
 
     @cached_property
+    def val_accuracy(self) -> dict[int, float]:
+        """Validation accuracy in % of each seed that has one: what a choice between nets goes by."""
+        return self._by_seed("val_accuracy")
+
+    @cached_property
     def prune_percent(self) -> dict[int, float]:
         """Share of connections pruned, in %, of each seed that is done."""
         return self._by_seed("prune_percent")
@@ -54,8 +60,8 @@ def by_seed(column: "pd.Series[float]") -> dict[int, float]:
 
 
 def outcomes(results: Results) -> pd.DataFrame:
-    """Cells with ``status``, ``test_accuracy``, ``prune_percent`` and ``problem`` (empty where there is a result)."""
-    measured = results.stages[["stage", "status", "test_accuracy", "prune_percent"]]
+    """Cells with what their stage gave: the columns of ``MEASURED``, and ``problem``, empty where there is a result."""
+    measured = results.stages[["stage", *MEASURED]]
     cells = results.cells.merge(measured, on="stage", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
     stages = results.stages.set_index("stage")
@@ -84,12 +90,24 @@ def nets(cells: pd.DataFrame) -> list[Net]:
         )
     groups = [group for _, group in cells.groupby(keys, sort=False, dropna=False)]
     found = [Net(str(group["net"].iloc[0]), _label(group, cells, keys), group) for group in groups]
-    return sorted(found, key=_place)
+    return sorted(found, key=place)
+
+
+def place(net: Net) -> tuple[int, float]:
+    """Sorts nets in the order of the paper's tables."""
+    kind = next((i for i, name in enumerate(ORDER) if net.name == name or _is_point(net.name, name)), len(ORDER))
+    keep = net.cells["keep"].iloc[0]
+    return kind, 0.0 if pd.isna(keep) or kind < len(TRANSFER_NETS) else -float(keep)
 
 
 def in_table(cells: pd.DataFrame, name: str) -> pd.DataFrame:
     """The cells that stand in the named table."""
-    return cells[[name in list(tables) for tables in cells["tables"]]]
+    return cells[cells["tables"].map(lambda tables: name in list(tables)).astype(bool)]
+
+
+def off_axis(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells at the study's own setting: those that are not a point of an ablation's axis."""
+    return cells[cells["point"].isna()]
 
 
 def plain(cells: pd.DataFrame, name: str) -> Net | None:
@@ -144,12 +162,6 @@ def _label(group: pd.DataFrame, cells: pd.DataFrame, keys: list[str]) -> str:
 
 def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, Real) else str(value)
-
-
-def _place(net: Net) -> tuple[int, float]:
-    kind = next((i for i, name in enumerate(ORDER) if net.name == name or _is_point(net.name, name)), len(ORDER))
-    keep = net.cells["keep"].iloc[0]
-    return kind, 0.0 if pd.isna(keep) or kind < len(TRANSFER_NETS) else -float(keep)
 
 
 def _is_point(net: str, prefix: str) -> bool:

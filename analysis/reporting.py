@@ -10,26 +10,41 @@ import pandas as pd
 
 from analysis import writing
 from analysis.accuracy_tables import controls, table1, table3
+from analysis.axes import axes
+from analysis.axis_tables import axis_table
 from analysis.layer_tables import ratios, table2
 from analysis.loading import Results, StudyError, load
-from analysis.nets import culprits, outcomes
+from analysis.nets import culprits, off_axis, outcomes
+from analysis.search import conclusion, final_test
+from analysis.search_tables import search_trials, shortened
 from analysis.tables import Table
 
 TABLES = {"table1": table1, "table2": table2, "table3": table3, "controls": controls, "ratios": ratios}
 FIGURES = ("figure2", "figure3", "learning_curves")
+TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
 def tables(results: Results) -> list[Table]:
-    """Tables 1 to 3, the controls and the loss ratios: those that have something to show."""
+    """Tables 1 to 3, the controls and the loss ratios: those that have something to show; a search's; the axes'."""
     cells = outcomes(results)
-    made = [make(results, cells) for make in TABLES.values()]
-    return [table for table in made if table is not None]
+    made = [make(results, off_axis(cells)) for make in TABLES.values()] + [search_trials(results)]
+    return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
 
 def markdown_summary(study: str | Path | Results) -> str:
-    """Tables 1 to 3 and the controls as Markdown, to print when a study ends; every seed's value is in the report."""
+    """All tables but the loss ratios as Markdown, to print when a study ends; every seed's value is in the report.
+
+    Of a search's trials only the best are there, after what the search shows.
+    """
     results = study if isinstance(study, Results) else load(study)
-    return "\n".join(writing.markdown(table, detail=False) for table in tables(results) if table.name != "ratios")
+    texts = []
+    for table in tables(results):
+        if table.name == "search_trials":
+            texts.append("## Search\n\n" + "".join(f"- {line}\n" for line in conclusion(results, outcomes(results))))
+            table = shortened(table)
+        if table.name != "ratios":
+            texts.append(writing.markdown(table, detail=False))
+    return "\n".join(texts)
 
 
 def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
@@ -49,7 +64,7 @@ def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
         for name, content in files.items():
             (folder / name).write_bytes(content)
         # What an earlier report left behind would pass for a result of this study.
-        for name in _possible_files() - files.keys():
+        for name in _possible_files(folder) - files.keys():
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise StudyError(f"{folder} can't be written ({error}): choose another folder with --out") from error
@@ -58,14 +73,18 @@ def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
 
 def _files(results: Results) -> dict[str, bytes]:
     # Matplotlib takes longer to import than all else together, and the summary needs none of it.
-    from analysis import figures
+    from analysis.axis_figures import axis_figure
+    from analysis.figures import figure2, figure3, learning_curves
+    from analysis.search_figures import search_figures
 
     made, cells = tables(results), outcomes(results)
-    plots = [figures.figure2(results, cells), figures.figure3(results, cells), figures.learning_curves(results, cells)]
+    plots = [draw(results, off_axis(cells)) for draw in (figure2, figure3, learning_curves)]
+    plots += [axis_figure(results, axis) for axis in axes(cells)]
+    plots += search_figures(results)
     shown = [plot for plot in plots if plot is not None]
     files: dict[str, bytes] = {}
     for table in made:
-        for ending, write in (("md", writing.markdown), ("csv", writing.csv), ("tex", writing.latex)):
+        for ending, write in zip(TABLE_ENDINGS, (writing.markdown, writing.csv, writing.latex), strict=True):
             files[f"{table.name}.{ending}"] = write(table).encode()
     drawings = {}
     for plot in shown:
@@ -78,10 +97,13 @@ def _files(results: Results) -> dict[str, bytes]:
     return files
 
 
-def _possible_files() -> set[str]:
-    return {f"{name}.{ending}" for name in TABLES for ending in ("md", "csv", "tex")} | {
-        f"{name}.{ending}" for name in FIGURES for ending in ("svg", "png", "csv")
-    }
+def _possible_files(folder: Path) -> set[str]:
+    """What a report of any study may have written into the folder; axes are named by their study."""
+    names = {f"{name}.{ending}" for name in TABLES for ending in TABLE_ENDINGS}
+    names |= {f"{name}.{ending}" for name in FIGURES for ending in FIGURE_ENDINGS}
+    endings = {*TABLE_ENDINGS, *FIGURE_ENDINGS}
+    patterns = [f"{kind}_*.{ending}" for kind in ("axis", "search") for ending in endings]
+    return names | {path.name for pattern in patterns for path in folder.glob(pattern)}
 
 
 def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dict[str, dict[str, str]]) -> str:
@@ -93,10 +115,14 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    final = final_test(results, cells)
     return environment.get_template("index.html.j2").render(
         study=results.study,
         seeds=results.seeds,
         tables={table.name: table for table in made},
+        search=conclusion(results, cells),
+        final=final,
+        axes=[axis for axis in axes(cells) if final is None or axis.name != final.name],
         groups=writing.groups,
         pictures=pictures,
         failures=failures(results, cells),
@@ -116,9 +142,11 @@ def failures(results: Results, cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Every stage that failed, or was not run though a cell needs it, with its error and the cells it hit."""
     stages = results.stages.set_index("stage")
     hit: dict[str, list[str]] = {str(stage): [] for stage in stages.index[stages["status"] == "failed"]}
-    for net, seed, path, problem in zip(cells["net"], cells["seed"], cells["path"], cells["problem"], strict=True):
+    columns = ["net", "point", "seed", "path", "problem"]
+    for net, point, seed, path, problem in zip(*(cells[column] for column in columns), strict=True):
+        name = net if pd.isna(point) else f"{net}, {point}"
         for stage in culprits(path, stages) if problem else []:
-            hit.setdefault(stage, []).append(f"{net}, seed {seed}")
+            hit.setdefault(stage, []).append(f"{name}, seed {seed}")
     return [_failure(stage, sorted(set(names)), stages) for stage, names in hit.items()]
 
 

@@ -14,11 +14,12 @@ NOTHING = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Header:
-    """A column's heading; ``detail`` columns (every seed's value) are left out of LaTeX."""
+    """A column's heading; ``detail`` columns (every seed's value) are left out of LaTeX, ``prose`` wraps its lines."""
 
     name: str
     group: str = ""
     detail: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def problem_notes(nets: list[Net], seeds: list[int]) -> list[str]:
         if lacking := sorted(set(seeds) - set(net.cells["seed"].tolist())):
             lines.append(f"{net.label}: no cell for seed {', '.join(map(str, lacking))}.")
     return lines
+
+
+def problem_text(net: Net) -> str:
+    """The problems of a net's seeds in one CSV field."""
+    return "; ".join(f"seed {seed}: {text}" for seed, text in sorted(net.problems.items()))
 
 
 def interval_columns(prefix: str, interval: Interval | None) -> dict[str, float | None]:

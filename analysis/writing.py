@@ -46,7 +46,7 @@ def latex(table: Table) -> str:
         r"\centering\footnotesize",
         rf"\caption{{{escape_latex(title)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(shown) - 1)}}}",
+        rf"\begin{{tabular}}{{l{''.join(map(_latex_column, headers[1:]))}}}",
         r"\toprule",
         *_latex_groups(headers),
         _latex_row([header.name for header in headers]),
@@ -91,6 +91,10 @@ def _markdown(text: str) -> str:
 
 def _latex_row(texts: list[str]) -> str:
     return " & ".join(map(escape_latex, texts)) + r" \\"
+
+
+def _latex_column(header: Header) -> str:
+    return r"p{0.45\linewidth}" if header.prose else "r"
 
 
 def _latex_groups(headers: list[Header]) -> list[str]:

@@ -1,9 +1,11 @@
 """The named ablations: each turns a configuration into the cells to compare."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from search_spaces.axes import points_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, rate_name, transfer_name
-from study.config import StudyConfig
+from study.config import StudyConfig, changed
 
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
@@ -20,8 +22,46 @@ def ablation(name: str) -> Callable[[Ablation], Ablation]:
 
 
 def cells_of(config: StudyConfig) -> list[Cell]:
-    """The cells of all ablations that the configuration names, for all its seeds, seed by seed."""
-    return [cell for seed in config.seed_list for name in config.ablations for cell in ABLATIONS[name](config, seed)]
+    """The cells of all ablations and axes that the configuration names, for all its seeds, seed by seed.
+
+    Raises:
+        ConfigError: a point of an axis changes the configuration into one that cannot be used.
+    """
+    ablations = {name: ABLATIONS[name] if name in ABLATIONS else _axis(config, name) for name in config.ablations}
+    return [cell for seed in config.seed_list for name in ablations for cell in ablations[name](config, seed)]
+
+
+def _axis(config: StudyConfig, name: str) -> Ablation:
+    """The ablation along an axis: the nets that it is about, at each of its points."""
+    points = points_of(config, name)
+    prunes_target = name == "target-schedule"
+    configs = [
+        changed(config, point.changes, f"point {point.label!r} of axis {name}", prunes_target=prunes_target)
+        for point in points
+    ]
+
+    def cells(_: StudyConfig, seed: int) -> list[Cell]:
+        return [
+            replace(net, point=point, point_index=index, own_point=own == config)
+            for index, (point, own) in enumerate(zip(points, configs, strict=True))
+            for net in _nets(name, own, seed)
+        ]
+
+    return cells
+
+
+def _nets(axis: str, config: StudyConfig, seed: int) -> list[Cell]:
+    """What an axis is looked at with: the nets that its hyperparameters matter for."""
+    if axis == "target-schedule":
+        keep = config.target_prune.named[-1]
+        name = f"Sparse-TargetNet_{rate_name(keep)}"
+        return [Cell(axis, name, seed, config, "magnitude", "reference", keep, "reference")]
+    hybrid = _transfer(axis, config, seed, "magnitude", "reference")
+    if axis in ("tau", "lambda", "n_e"):
+        return [hybrid]
+    if axis == "source-schedule":
+        return [_transfer(axis, config, seed, "magnitude", "none"), hybrid]
+    return [_transfer(axis, config, seed, "none", "none"), hybrid]
 
 
 def _transfer(name: str, config: StudyConfig, seed: int, s: Sparsity, k: KnowledgeChoice, *tables: str) -> Cell:

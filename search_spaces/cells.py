@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from search_spaces.axes import Point
 from study.config import StudyConfig
 
 Sparsity = Literal["magnitude", "random", "none"]
@@ -30,6 +31,10 @@ class Cell:
     """Prune neurons after the connections."""
     curve: str | None = None
     tables: tuple[str, ...] = ()
+    point: Point | None = None
+    """The point of the ablation's axis, where it has one."""
+    point_index: int | None = None
+    own_point: bool | None = None
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:

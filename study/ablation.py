@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 import analysis
+from search_spaces.axes import axis_names, points_of
 from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title
 from study.experiment import Cluster, ClusterError, Experiment
 from study.graph import StageGraph, plan
@@ -24,6 +25,8 @@ from study.progress import duration, label
 from study.storage import Storage, StorageError
 from trainables import data
 
+MANY_STAGES = 1000
+"""More missing stages than this are not started without asking."""
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -37,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = _config(options)
         if options.show_config:
-            print(_yaml(config), end="")
+            print(as_yaml(config), end="")
+            return OK
+        if options.list_axes:
+            print(describe_axes(config))
             return OK
         graph = plan(config)
         storage = Storage(options.storage)
@@ -46,11 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         if options.dashboard and importlib.util.find_spec("aiohttp") is None:
             raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
+        _confirm_size(graph, storage, options.yes)
         storage.probe()
     except (ConfigError, StorageError) as error:
         print(f"study.ablation: {error}", file=sys.stderr)
         return BAD_INPUT
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         return _run(config, graph, storage, options)
     except ClusterError as error:
@@ -74,15 +81,21 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     try:
         experiment.run(console)
     finally:
-        for table, rows in experiment.collect().items():
-            storage.write_study(name, f"{table}.parquet", rows)
-        storage.write_study(name, "config.yaml", _yaml(config).encode())
-        storage.write_study(name, "study.json", json.dumps(_about(name, config), indent=1).encode())
+        write_tables(experiment, config)
     results = analysis.load(storage.study_path(name))
     report = analysis.report(results)
     for text in (analysis.markdown_summary(results), _summary(experiment), f"report: {report}"):
         console.print(text, markup=False, soft_wrap=True)
     return SOME_FAILED if experiment.failed else OK
+
+
+def write_tables(experiment: Experiment, config: StudyConfig) -> None:
+    """Write the study's result tables, and what the analysis must know beside them."""
+    storage, name = experiment.storage, experiment.study
+    for table, rows in experiment.collect().items():
+        storage.write_study(name, f"{table}.parquet", rows)
+    storage.write_study(name, "config.yaml", as_yaml(config).encode())
+    storage.write_study(name, "study.json", json.dumps(_about(name, config), indent=1).encode())
 
 
 def describe_plan(graph: StageGraph, storage: Storage) -> str:
@@ -91,8 +104,9 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     lines = [f"{len(graph.cells)} cells"]
     by_net: dict[str, list[str]] = {}
     for cell, key in graph.cells:
-        by_net.setdefault(f"{cell.ablation:10} {cell.net}", []).append(f"{cell.seed}{'*' if key in done else ''}")
-    lines += [f"  {net:48} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
+        words = f"{cell.ablation:16} {cell.net}" + (f", {cell.point.label}" if cell.point else "")
+        by_net.setdefault(words, []).append(f"{cell.seed}{'*' if key in done else ''}")
+    lines += [f"  {net:68} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
     lines.append(f"{len(graph.stages)} stages (without sharing: {graph.unshared}); {len(done)} stored already (*)")
     kinds = Counter(stage.spec.kind for stage in graph.stages.values())
     stored = Counter(graph.stages[key].spec.kind for key in done)
@@ -100,6 +114,25 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     images = sum(stage.effort for key, stage in graph.stages.items() if key not in done)
     lines.append(f"to train: {len(graph.stages) - len(done)} stages, about {images:,} training images")
     return "\n".join(lines)
+
+
+def describe_axes(config: StudyConfig) -> str:
+    """The axes with their points."""
+    lines = []
+    for name in axis_names(config):
+        lines.append(f"{name:16} {'; '.join(point.label for point in points_of(config, name))}")
+    return "\n".join(lines)
+
+
+def _confirm_size(graph: StageGraph, storage: Storage, yes: bool) -> None:
+    missing = [stage for key, stage in graph.stages.items() if not storage.has(key)]
+    if yes or len(missing) <= MANY_STAGES:
+        return
+    images = sum(stage.effort for stage in missing)
+    size = f"{len(graph.cells):,} cells, {len(missing):,} stages to train, about {images:,} training images"
+    if sys.stdin.isatty() and input(f"This is a large study: {size}. Run it? [y/N] ").strip().lower() == "y":
+        return
+    raise ConfigError(f"this is a large study: {size}. Nothing was started; add --yes to run it")
 
 
 def _summary(experiment: Experiment) -> str:
@@ -143,26 +176,34 @@ def _config(options: argparse.Namespace) -> StudyConfig:
     overrides = list(options.set)
     if options.seeds is not None:
         overrides.append(f"seeds={options.seeds}")
+    if options.ablate:
+        base = load_config(options.preset, overrides).ablations
+        more = [name.strip() for name in options.ablate.split(",")]
+        overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
     return load_config(options.preset, overrides)
 
 
-def _yaml(config: StudyConfig) -> str:
+def as_yaml(config: StudyConfig) -> str:
+    """The whole configuration as a preset."""
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number from 1 up, of the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
 
 
-def _folder_name(text: str) -> str:
+def folder_name(text: str) -> str:
+    """A name without slashes, of the command line."""
     if Path(text).name != text or text in ("", ".", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
     return text
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
+    """Signal handler: end as with Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -173,10 +214,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
-    parser.add_argument("--seeds", type=_positive, metavar="N", help="number of seeds (0 to N-1)")
+    parser.add_argument("--ablate", metavar="AXES", help="axes beside the preset's ablations, e.g. tau,lambda")
+    parser.add_argument("--list-axes", action="store_true", help="print the axes with their points and stop")
+    parser.add_argument("--yes", action="store_true", help="run even a very large study without asking")
+    parser.add_argument("--seeds", type=positive, metavar="N", help="number of seeds (0 to N-1)")
     parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
-    parser.add_argument("--name", type=_folder_name, help="name of the study's folder (default: the preset's name)")
-    parser.add_argument("--slots", type=_positive, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--name", type=folder_name, help="name of the study's folder (default: the preset's name)")
+    parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     parser.add_argument("--dashboard", action="store_true", help="start the Ray dashboard too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is stored, and train nothing")

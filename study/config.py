@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trainables import data, networks, pruning
 from trainables.hyperparameters import DataConfig, Hyperparameters, Share, SourcePruneParams, TrainConfig
@@ -145,6 +145,57 @@ class ResourceConfig(Hyperparameters):
     """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
 
 
+class CrossingConfig(Hyperparameters):
+    """Every combination of the points of some axes, but for those left out."""
+
+    axes: Annotated[tuple[str, ...], Field(min_length=2)]
+    skip: tuple[dict[str, Any], ...] = ()
+    """Combinations to leave out: each a table of keys and values that such a combination has."""
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"the lower bound must be below the upper one, but {bounds[0]} is not below {bounds[1]}")
+    return bounds
+
+
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
+]
+CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ascending)]
+RateRange = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
+]
+
+
+class SearchConfig(Hyperparameters):
+    """The space of a search: bounds, both ends included, and choices."""
+
+    tau: PositiveRange = (1.0, 16.0)
+    lambda_: Annotated[PositiveRange, Field(alias="lambda")] = (0.1, 10.0)
+    n_m: CountRange = (1, 5)
+    n_e: CountRange = (1, 5)
+    learning_rate: PositiveRange = (0.003, 0.04)
+    dropout: RateRange = (0.0, 0.7)
+    weight_decay: PositiveRange = (1e-5, 1e-2)
+    source_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
+    """Steps of the source's prune schedule."""
+    source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
+    """Factors on the shares that the source's prune schedule keeps in the end."""
+    target_keep: RateRange = (0.0125, 0.3)
+    """Share of connections kept in the target, where the search is for small nets too."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1)
+    """Seeds whose mean validation accuracy a trial is judged by."""
+    final_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (100, 101, 102)
+    """Other seeds, with which the best settings and the study's own are trained and tested in the end."""
+
+    @model_validator(mode="after")
+    def _final_seeds_are_others(self) -> "SearchConfig":
+        if both := sorted(set(self.seeds) & set(self.final_seeds)):
+            raise ValueError(f"final_seeds has {both[0]}, by which the search selects: the final test needs others")
+        return self
+
+
 class StudyConfig(Hyperparameters):
     """All of a study."""
 
@@ -162,6 +213,11 @@ class StudyConfig(Hyperparameters):
     target_prune: TargetPruneConfig
     neuron_prune: NeuronPruneConfig
     resources: ResourceConfig = ResourceConfig()
+    search: SearchConfig = SearchConfig()
+    axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """The user's own axes, by name: points, each a table of dotted keys and values."""
+    crossings: dict[str, CrossingConfig] = Field(default_factory=dict)
+    """Crossings of axes, by name."""
 
     @property
     def seed_list(self) -> list[int]:
@@ -190,15 +246,22 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
     source = _Source(path, tree)
     for override in overrides:
         source.override(override)
-    if unknown := list(_unknown_keys(tree, StudyConfig)):
-        raise source.error([(key, _suggestion(key)) for key in unknown])
-    try:
-        config = StudyConfig.model_validate(tree)
-    except ValidationError as error:
-        raise source.error(_readable(error)) from None
-    if problems := list(_cross_checks(config)):
-        raise source.error(problems)
-    return config
+    return source.config()
+
+
+def changed(config: StudyConfig, changes: Mapping[str, Any], what: str, *, prunes_target: bool = True) -> StudyConfig:
+    """The configuration with some dotted keys changed; ``what`` says in an error who asked for it.
+
+    Where nothing is to be pruned in the target, ``prunes_target=False`` leaves its schedule unchecked.
+
+    Raises:
+        ConfigError: a key is unknown, or the changed configuration cannot be used.
+    """
+    tree = config.model_dump(mode="json", by_alias=True)
+    source = _Source(Path(what), tree)
+    for key, value in changes.items():
+        source.put(key, value)
+    return source.config(prunes_target)
 
 
 class _Source:
@@ -218,6 +281,10 @@ class _Source:
         except yaml.YAMLError:
             raise ConfigError(f"--set {text}: the value is not valid YAML; quote it if it is a text") from None
         self.overridden[key] = text
+        self.put(key, parsed)
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a dotted key in the tree."""
         if not _is_key(key):
             raise self.error([(key, _suggestion(key))])
         *parents, last = key.split(".")
@@ -227,7 +294,22 @@ class _Source:
             if not isinstance(branch, dict):
                 whole = ".".join(parents[:depth])
                 raise self.error([(key, f"{whole} is {branch!r} in the preset: override {whole} as a whole")])
-        branch[last] = parsed
+        branch[last] = value
+
+    def config(self, prunes_target: bool = True) -> StudyConfig:
+        """The configuration that the tree describes, checked."""
+        if unknown := list(_unknown_keys(self.tree, StudyConfig)):
+            raise self.error([(key, _suggestion(key)) for key in unknown])
+        try:
+            config = StudyConfig.model_validate(self.tree)
+        except ValidationError as error:
+            raise self.error(_readable(error)) from None
+        problems = [*_cross_checks(config)]
+        if prunes_target and not problems:
+            problems = [*_target_checks(config)]
+        if problems:
+            raise self.error(problems)
+        return config
 
     def error(self, problems: Sequence[tuple[str, str]]) -> ConfigError:
         lines = [f"  {key}: {message}\n    in {self._place(key)}" for key, message in problems]
@@ -339,10 +421,19 @@ def _readable(error: ValidationError) -> list[tuple[str, str]]:
 def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """What no single key can know: pairs of key and message."""
     from search_spaces.ablations import ABLATIONS
+    from search_spaces.axes import axis_names
 
+    axes = axis_names(config)
     for name in config.ablations:
-        if name not in ABLATIONS:
-            yield "ablations", f"no ablation {name!r}: {_choices(name, ABLATIONS)}"
+        if name not in (known := [*ABLATIONS, *axes]):
+            yield "ablations", f"no ablation {name!r}: {_choices(name, known)}"
+    for crossing, parts in config.crossings.items():
+        for name in parts.axes:
+            if name not in axes or name in config.crossings:
+                plain = [axis for axis in axes if axis not in config.crossings]
+                yield f"crossings.{crossing}.axes", f"no axis {name!r}: {_choices(name, plain)}"
+    for name in {*config.axes, *config.crossings} & {*ABLATIONS}:
+        yield "axes", f"{name!r} is the name of an ablation already: choose another"
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
         if images.name not in data.DATA_SETS:
             yield f"{domain}.data.name", f"no data set {images.name!r}: {_choices(images.name, data.DATA_SETS)}"
@@ -373,20 +464,34 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     table = config.source.prune.final_shares
     if isinstance(table, dict) and set(table) != set(dense):
         yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
-    elif transfer.n_m <= depth and config.source.prune.scope == "layer":
-        fresh = list(dense)[depth - max(transfer.n_m, 1) :]
-        shares = table if isinstance(table, dict) else dict.fromkeys(dense, table)
-        kept = sum(count * (1.0 if layer in fresh else shares[layer]) for layer, count in dense.items())
-        if config.target_prune.keep[0] >= (share := kept / sum(dense.values())):
-            yield (
-                "target_prune.keep",
-                f"starts at {config.target_prune.keep[0]}, but Hybrid-TransferNet keeps {share:.3f} of the connections "
-                "already: start below that",
-            )
     widths = networks.inner_product_widths(name)
     if config.neuron_prune.neurons_per_step >= min(widths.values()):
         yield (
             "neuron_prune.neurons_per_step",
             f"is {config.neuron_prune.neurons_per_step}, but the inner-product layers of {name} have "
             f"{', '.join(map(str, widths.values()))} neurons: give less than {min(widths.values())}",
+        )
+
+
+def hybrid_share(config: StudyConfig) -> float | None:
+    """Share of connections that Hybrid-TransferNet keeps; None where only training tells, with one global threshold."""
+    prune, n_m = config.source.prune, max(config.transfer.n_m, 1)
+    if prune.scope == "global":
+        return None
+    dense = networks.connection_counts(config.network, len(data.load(config.target.data.name).class_names))
+    table = prune.final_shares
+    shares = table if isinstance(table, dict) else dict.fromkeys(dense, table)
+    fresh = list(dense)[len(dense) - n_m :]
+    kept = sum(count * (1.0 if layer in fresh else shares[layer]) for layer, count in dense.items())
+    return kept / sum(dense.values())
+
+
+def _target_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether pruning in the target starts below what Hybrid-TransferNet keeps, where that can be known beforehand."""
+    share = hybrid_share(config)
+    if share is not None and config.target_prune.keep[0] >= share:
+        yield (
+            "target_prune.keep",
+            f"starts at {config.target_prune.keep[0]}, but Hybrid-TransferNet keeps {share:.3f} of the connections "
+            "already: start below that",
         )

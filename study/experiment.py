@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,14 +64,27 @@ class Experiment:
             KeyboardInterrupt: the user has had enough. What is complete stays, the rest goes on from its checkpoint.
         """
         done = {key for key in self.graph.stages if self.storage.has(key)}
-        if len(done) == len(self.graph.stages):
-            return
+        if len(done) < len(self.graph.stages):
+            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
+
+    def run_with(
+        self, console: Console, algorithm: Callable[[], StageSearcher], scheduler: Any = None, *, foreseen: bool = True
+    ) -> None:
+        """Run the stages that a search algorithm hands out, which may add to the graph as it goes.
+
+        Args:
+            console: where progress is shown.
+            algorithm: makes the search algorithm, once it is known how many stages run side by side.
+            scheduler: a Tune scheduler that may stop stages early.
+            foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
+        """
         self._start_ray(console)
-        searcher = StageSearcher(self.graph, done, self._task)
+        searcher = algorithm()
+        done = set(searcher.done)
         started = time.monotonic()
         try:
-            with Progress(self.graph, searcher, self.slots, console) as progress:
-                self._fit(searcher, progress)
+            with Progress(self.graph, searcher, self.slots, console, foreseen) as progress:
+                self._fit(searcher, progress, scheduler)
         finally:
             self.seconds = time.monotonic() - started
             self.ran = [key for key in self.graph.stages if key in searcher.done - done]
@@ -91,7 +105,8 @@ class Experiment:
         tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
         return tables
 
-    def _task(self, key: str) -> str:
+    def task(self, key: str) -> str:
+        """The JSON of a stage's task."""
         stage, resources = self.graph.stages[key], self.resources
         task = Task(
             key=key,
@@ -119,6 +134,8 @@ class Experiment:
         # The study has its own console output and handles Ctrl-C itself.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+        # Not every report has every metric: validation may be every tenth epoch.
+        os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         import ray
 
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -147,7 +164,7 @@ class Experiment:
     def _fitting(self, cpus: float) -> int:
         return max(1, int(cpus / self._cpus_a_stage))
 
-    def _fit(self, searcher: StageSearcher, progress: Progress) -> None:
+    def _fit(self, searcher: StageSearcher, progress: Progress, scheduler: Any) -> None:
         from ray import tune
 
         in_group = self.resources.workers > 0
@@ -163,6 +180,7 @@ class Experiment:
             tune.with_resources(run_trial, ask),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=self.slots,
                 reuse_actors=not in_group,

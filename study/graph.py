@@ -46,6 +46,12 @@ class StageGraph:
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, str]] = field(default_factory=list)
 
+    def add(self, cell: Cell) -> str:
+        """Add a cell and the stages that it needs; gives the key of the stage that gives its net."""
+        key = _Path(self, cell).final()
+        self.cells.append((cell, key))
+        return key
+
     def path(self, key: str) -> list[str]:
         """The stage and all that it needs, in the graph's order."""
         needed, pending = set(), [key]
@@ -71,7 +77,7 @@ def plan_cells(cells: Iterable[Cell]) -> StageGraph:
     """The stage graph of some cells."""
     graph = StageGraph()
     for cell in cells:
-        graph.cells.append((cell, _Path(graph, cell).final()))
+        graph.add(cell)
     return graph
 
 
@@ -204,6 +210,10 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "curve": cell.curve,
         "tables": list(cell.tables),
         "seed": cell.seed,
+        "point": cell.point.label if cell.point else None,
+        "point_index": cell.point_index,
+        "point_value": cell.point.value if cell.point else None,
+        "own_point": cell.own_point,
         "sparsity": cell.sparsity,
         "knowledge": cell.knowledge,
         "target_knowledge": cell.target_knowledge,

@@ -19,9 +19,12 @@ from trainables.hyperparameters import KnowledgeConfig, SourcePruneParams, Targe
 class Progress(Callback):
     """Follows the trials of the experiment and shows how the study stands."""
 
-    def __init__(self, graph: StageGraph, searcher: StageSearcher, slots: int, console: Console) -> None:
+    def __init__(
+        self, graph: StageGraph, searcher: StageSearcher, slots: int, console: Console, foreseen: bool = True
+    ) -> None:
         super().__init__()
         self._graph, self._searcher, self._slots, self._console = graph, searcher, slots, console
+        self._foreseen = foreseen
         self._from_storage = len(searcher.done)
         self._latest: dict[str, dict[str, Any]] = {}
         self._started: dict[str, float] = {}
@@ -67,7 +70,9 @@ class Progress(Callback):
         self._effort_done += stage.effort
         self._busy_seconds += seconds
         outcome = f"failed: {error}" if error else _accuracy(self._latest.get(key, {}))
-        done = len(self._searcher.done | {key}) if not error else len(self._searcher.done)
+        if key in self._searcher.stopped:
+            outcome += ", stopped early"
+        done = len(self._searcher.done)
         line = f"[{done}/{len(self._graph.stages)}] {label(self._graph, key)}  {outcome}  {seconds:.1f} s"
         if not self._console.is_terminal:
             line += f"  ({self._counts()})"
@@ -84,7 +89,7 @@ class Progress(Callback):
 
     def seconds_left(self) -> float | None:
         """Estimate from the speed so far: all remaining images over the slots, or the longest chain of stages."""
-        if not self._effort_done:
+        if not self._effort_done or not self._foreseen:
             return None
         pace = self._busy_seconds / self._effort_done
         waiting = self._searcher.waiting

@@ -1,12 +1,12 @@
 """The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from study.graph import StageGraph
-from study.trial import ERROR, TRACEBACK
+from study.trial import ERROR, PUBLISHED, TRACEBACK
 
 
 class StageSearcher(Searcher):
@@ -31,11 +31,18 @@ class StageSearcher(Searcher):
         """For each stage that will not run: the failed stage that it needs."""
         self.running: dict[str, str] = {}
         """Stage of each live trial, by trial id."""
+        self.stopped: set[str] = set()
+        """Stages that a scheduler ended before they were complete."""
         self._graph, self._task = graph, task
-        self._remaining = _longest_paths(graph)
-        self._waiting = sorted(
-            (key for key in graph.stages if key not in self.done), key=lambda key: -self._remaining[key]
-        )
+        self._remaining: dict[str, int] = {}
+        self._waiting: list[str] = []
+        self._enqueue(key for key in graph.stages if key not in self.done)
+
+    def _enqueue(self, keys: Iterable[str]) -> None:
+        """Add stages of the graph to those that wait."""
+        self._waiting += keys
+        self._remaining = _longest_paths(self._graph)
+        self._waiting.sort(key=lambda key: -self._remaining[key])
 
     @property
     def waiting(self) -> list[str]:
@@ -65,8 +72,10 @@ class StageSearcher(Searcher):
             if message:
                 self.tracebacks[key] = str((result or {}).get(TRACEBACK))
             self._fail(key, message or "the trial's process was lost, several times")
-        else:
+        elif (result or {}).get(PUBLISHED):
             self.done.add(key)
+        else:
+            self.stopped.add(key)
 
     def _fail(self, key: str, message: str) -> None:
         self.failed[key] = message
@@ -74,6 +83,10 @@ class StageSearcher(Searcher):
             if key in self._graph.path(waiting):
                 self._waiting.remove(waiting)
                 self.skipped[waiting] = key
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of its search algorithm, and the storage knows which stages are complete."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the storage knows which stages are complete."""

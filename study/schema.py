@@ -125,6 +125,10 @@ CELLS: tuple[Column, ...] = (
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
+    _optional("point", pa.string(), "point of the ablation's axis, e.g. tau = 2; null where the ablation has no axis"),
+    _optional("point_index", pa.int64(), "place of the point on the axis, from 0, in the order to show"),
+    _optional("point_value", pa.float64(), "number at the point, where the axis is a single numeric hyperparameter"),
+    _optional("own_point", pa.bool_(), "whether the point is the study's own setting; null without an axis"),
     Column(
         "sparsity", pa.string(), "where the main branch starts: magnitude, random (masks) or none (dense reference)"
     ),
@@ -139,6 +143,31 @@ CELLS: tuple[Column, ...] = (
     Column("path", pa.list_(pa.string()), "keys of the stages that the net needs, in order, its own last"),
 )
 
+TRIALS: tuple[Column, ...] = (
+    Column("trial", pa.int64(), "number of the trial in the Optuna study, from 0"),
+    Column("state", pa.string(), "complete; pruned (stopped early); failed"),
+    Column("origin", pa.string(), "own (the study's settings), warm start, or sampler"),
+    Column("hyperparameters", pa.string(), "JSON object: the trial's hyperparameters, those that apply to it"),
+    _optional(
+        "val_accuracy", pa.float64(), "validation accuracy, mean over the search's seeds, %; null unless complete"
+    ),
+    Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the search's seeds, %"),
+    _optional("prune_percent", pa.float64(), "share of connections pruned, mean over the search's seeds, %"),
+    Column("best", pa.bool_(), "whether the trial is the best one or, with two objectives, on the Pareto front"),
+    Column("stages", pa.list_(pa.string()), "keys of the stages that give the trial's nets, one a seed"),
+)
+
+IMPORTANCE: tuple[Column, ...] = (
+    Column("hyperparameter", pa.string(), "name in the search space"),
+    Column("seed", pa.int64(), "the search's seed whose validation accuracies the importance is of"),
+    Column(
+        "importance",
+        pa.float64(),
+        "share of the variance of validation accuracy (fANOVA), 0 to 1",
+    ),
+    Column("trials", pa.int64(), "complete trials that it is computed from"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "stages": STAGES,
     "epochs": EPOCHS,
@@ -148,11 +177,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
+SEARCH_TABLES: dict[str, tuple[Column, ...]] = {"trials": TRIALS, "importance": IMPORTANCE}
+"""Tables that only a search has."""
+
+
 def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
-    return pa.schema(
-        [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in TABLES[name]]
-    )
+    columns = {**TABLES, **SEARCH_TABLES}[name]
+    return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in columns])
 
 
 def volatile_columns(name: str) -> list[str]:
@@ -168,7 +200,7 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Raises:
         ValueError: a row has an unknown column or lacks one that may not be null.
     """
-    columns = {column.name: column for column in TABLES[name]}
+    columns = {column.name: column for column in {**TABLES, **SEARCH_TABLES}[name]}
     checked = []
     for row in rows:
         if unknown := sorted(set(row) - set(columns)):

@@ -22,6 +22,8 @@ from trainables.stages import StageResult, run_stage
 
 ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
+PUBLISHED = "published"
+"""Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
 """Key of the same report that carries the Python traceback."""
 
@@ -50,7 +52,7 @@ def run_trial(config: dict[str, Any]) -> None:
         tune.report({ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()})
         return
     metrics = Storage(task.storage).manifest(task.key)["metrics"]
-    tune.report({name: value for name, value in metrics.items() if value is not None})
+    tune.report({name: value for name, value in metrics.items() if value is not None} | {PUBLISHED: 1})
 
 
 def run_task(task: Task, session: Session) -> None:

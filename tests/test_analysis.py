@@ -1,8 +1,5 @@
 """The report of a small synthetic study: every number in it is one that a test can work out by hand."""
 
-import csv
-import io
-import json
 import os
 import re
 import subprocess
@@ -10,7 +7,6 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -20,154 +16,15 @@ from matplotlib.patches import Rectangle
 import analysis
 from analysis import writing
 from analysis.__main__ import main
-from analysis.figures import Plot, figure2, figure3
-from analysis.loading import Results
-from analysis.nets import outcomes
-from analysis.reporting import tables
-from analysis.tables import NOTHING, Table
-from study import schema
-
-SEEDS = (0, 1, 2)
-PACKAGES = json.dumps({"python": "3.11.9", "torch": "2.9.0", "ray": "2.60.0"})
-ACCURACY = {
-    "Standard-TransferNet": 80.0,
-    "Hybrid-TransferNet(S+K-)": 80.5,
-    "Hybrid-TransferNet(S-K+)": 81.0,
-    "Hybrid-TransferNet": 82.0,
-}
-CURVE = {0.2: 82.5, 0.1: 83.0, 0.05: 83.5, 0.025: 81.0, 0.0125: 77.0}
-OFFSET = {0: -0.5, 1: 0.1, 2: 0.4}
-WIGGLE = {0: 0.1, 1: -0.2, 2: 0.3}
-DENSE = 57_000
-
-
-class Study:
-    """A study folder in the making; tests change its rows, then write it."""
-
-    def __init__(self, seeds: tuple[int, ...] = SEEDS, **description: Any) -> None:
-        self.description: dict[str, Any] = {
-            "name": "digits",
-            "title": "Letters to digits",
-            "source": {"name": "letters", "title": "Letters", "classes": 26},
-            "target": {"name": "digits", "title": "Digits", "classes": 3},
-            "network": "small_alexnet",
-            "seeds": list(seeds),
-            "published": "Flower102",
-            "same_data": False,
-            "tau": 4.0,
-        } | description
-        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in schema.TABLES}
-        for seed in seeds:
-            self._seed(seed)
-
-    def _seed(self, seed: int) -> None:
-        self._stage("reference", f"reference-{seed}", seed, 90.0, 0.0)
-        self._stage("source_prune", f"sparse-{seed}", seed, 89.0, 88.0)
-        self._stage("knowledge", f"knowledge-{seed}", seed, None, None)
-        for net, accuracy in ACCURACY.items():
-            knowledge = "none" if net in ("Standard-TransferNet", "Hybrid-TransferNet(S+K-)") else "reference"
-            sparsity = "none" if net in ("Standard-TransferNet", "Hybrid-TransferNet(S-K+)") else "magnitude"
-            stage, offset = f"{net}-{seed}", OFFSET[seed] + WIGGLE[seed] * (net != "Standard-TransferNet")
-            self._stage("transfer", stage, seed, accuracy + offset, 63.8 if sparsity == "magnitude" else 0.0)
-            tables = ["table1"] + ["table3"] * (net in ("Standard-TransferNet", "Hybrid-TransferNet"))
-            self._cell("paper", net, tables, seed, stage, sparsity=sparsity, knowledge=knowledge)
-            self._epochs(stage, knowledge != "none")
-        self._knowledge(f"Hybrid-TransferNet-{seed}", seed)
-        for keep, accuracy in CURVE.items():
-            name = f"C{100 - 100 * keep:g}"
-            for curve, loss in (("Sparse-TargetNet", 0.0), ("Sparse-TargetNet(K-)", 0.7)):
-                stage = f"{curve}_{name}-{seed}"
-                self._stage("target_prune", stage, seed, accuracy - loss + OFFSET[seed], 100 - 100 * keep)
-                tables = ["table3"] * (loss == 0 and keep in (0.1, 0.0125))
-                target = "none" if loss else "reference"
-                self._cell(
-                    "paper", f"{curve}_{name}", tables, seed, stage, curve=curve, keep=keep, target_knowledge=target
-                )
-        stage = f"neurons-{seed}"
-        self._stage("neuron_prune", stage, seed, 80.1 + OFFSET[seed], 98.9 + 0.01 * seed)
-        self._cell(
-            "paper", "Sparse-TargetNet_N", ["table2", "table3"], seed, stage, keep=0.0125, target_knowledge="reference"
-        )
-        self._layers(stage, seed)
-        for sparsity, knowledge in (("random", "reference"), ("magnitude", "shuffled"), ("random", "shuffled")):
-            stage = f"control-{sparsity}-{knowledge}-{seed}"
-            self._stage("transfer", stage, seed, 79.0 + OFFSET[seed], 63.8)
-            self._cell(
-                "controls", "Hybrid-TransferNet", ["controls"], seed, stage, sparsity=sparsity, knowledge=knowledge
-            )
-
-    def _stage(self, kind: str, stage: str, seed: int, accuracy: float | None, prune: float | None) -> None:
-        row: dict[str, Any] = {"stage": stage, "kind": kind, "status": "done"}
-        row |= {"network": "small_alexnet", "data": "digits"}
-        row |= {"seed": seed, "parents": "{}", "hyperparameters": "{}", "rounds": 1, "epochs": 4, "images": 100}
-        row |= {"test_accuracy": accuracy, "prune_percent": prune, "connections_dense": DENSE, "seconds": 1.5}
-        row |= {"package_versions": PACKAGES, "code_version": "0.1.0 (abc1234)", "device": "cpu"}
-        self.rows["stages"].append(row)
-
-    def _cell(self, ablation: str, net: str, tables: list[str], seed: int, stage: str, **more: Any) -> None:
-        row = {"ablation": ablation, "net": net, "tables": tables, "seed": seed, "stage": stage, "n_m": 2}
-        row |= {"sparsity": "magnitude", "knowledge": "reference", "target_knowledge": "none"}
-        row |= {"path": [f"reference-{seed}", f"sparse-{seed}", f"knowledge-{seed}", stage]} | more
-        if row["knowledge"] != "none":
-            row |= {"tau": 4.0, "lambda": 1.0, "n_e": 2}
-        self.rows["cells"].append(row)
-
-    def _epochs(self, stage: str, knowledge: bool) -> None:
-        for epoch in range(1, 5):
-            row = {"stage": stage, "round": 0, "epoch": epoch, "learning_rate": 0.01, "loss": 1.0, "loss_main": 1.0}
-            row |= {"train_accuracy": 60.0 + 8 * epoch, "val_accuracy": 58.0 + 6 * epoch if epoch % 2 == 0 else None}
-            if knowledge:
-                row |= {"loss_extra": 2.0, "loss_ratio": 2.0 / epoch, "gradient_ratio": 0.4 / epoch}
-            self.rows["epochs"].append(row)
-
-    def _knowledge(self, stage: str, seed: int) -> None:
-        shares = {"zero": (0.5, 0.2, 0.1, 0.08, 0.06, 0.04), "one": (0.3, 0.2, 0.15, 0.1, 0.05, 0.04)}
-        shares["eight"] = (0.2, 0.18, 0.16, 0.14, 0.12, 0.1)
-        for target, probabilities in shares.items():
-            for rank, (source, share) in enumerate(zip("OIBSQZ", probabilities, strict=True), start=1):
-                row = {"stage": stage, "tau": 4.0, "target_class": target, "images": 50, "rank": rank}
-                row |= {"source_class": source, "probability": share + 0.001 * (seed - 1) * (rank == 1)}
-                self.rows["knowledge"].append(row)
-
-    def _layers(self, stage: str, seed: int) -> None:
-        sizes = [
-            ("conv1", "convolution", 32, 32, 900, 800),
-            ("fc6", "inner_product", 256, 128, 4000, 2000 + 100 * seed),
-        ]
-        sizes += [("fc7", "inner_product", 128, 96, 2000, 1000), ("fc8", "inner_product", 3, 3, 300, 200)]
-        for index, (layer, kind, neurons_before, neurons, before, after) in enumerate(sizes, start=1):
-            row = {"stage": stage, "index": index, "layer": layer, "type": kind, "connections_dense": 10 * before}
-            row |= {"connections_before": before, "connections": after}
-            row |= {"neurons_before": neurons_before, "neurons": neurons}
-            self.rows["layers"].append(row)
-
-    def fail(self, stage: str, error: str, *, skipped: tuple[str, ...] = ()) -> None:
-        """Let a stage fail, and its children be skipped."""
-        for row in self.rows["stages"]:
-            if row["stage"] == stage:
-                row |= {"status": "failed", "error": error, "test_accuracy": None, "prune_percent": None}
-            if row["stage"] in skipped:
-                row |= {"status": "skipped", "error": f"{stage} failed", "test_accuracy": None, "prune_percent": None}
-
-    def write(self, folder: Path) -> Path:
-        """Write the folder as a study does."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "study.json").write_text(json.dumps(self.description), encoding="utf-8")
-        for name, rows in self.rows.items():
-            pq.write_table(schema.table(name, rows), folder / f"{name}.parquet")
-        return folder
+from analysis.figures import figure2, figure3
+from analysis.tables import NOTHING
+from tests.analysis_study import ACCURACY, CURVE, SEEDS, WIGGLE, Study, draw, records, shown, table, writer
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     """Writes a study with the given changes and returns its folder."""
-
-    def _write(change: Callable[[Study], object] = lambda study: None, **kwargs: Any) -> Path:
-        study = Study(**kwargs)
-        change(study)
-        return study.write(tmp_path / "study")
-
-    return _write
+    return writer(tmp_path / "study")
 
 
 @pytest.fixture(scope="module")
@@ -176,34 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Study().write(tmp_path_factory.mktemp("plain") / "study")
     analysis.report(folder)
     return folder
-
-
-def table(folder: Path, name: str) -> Table:
-    return next(table for table in tables(analysis.load(folder)) if table.name == name)
-
-
-def records(folder: Path, name: str) -> dict[str, dict[str, str]]:
-    """The rows of the table's CSV by net, or by layer."""
-    rows = csv.DictReader(io.StringIO(writing.csv(table(folder, name))))
-    return {row.get("layer") or row["net"]: row for row in rows}
-
-
-def shown(folder: Path, name: str) -> dict[str, list[str]]:
-    """The cells of the table's Markdown by the first column."""
-    return columns(writing.markdown(table(folder, name)))
-
-
-def draw(figure: Callable[[Results, pd.DataFrame], Plot | None], folder: Path) -> Plot:
-    results = analysis.load(folder)
-    plot = figure(results, outcomes(results))
-    assert plot is not None
-    return plot
-
-
-def columns(markdown: str) -> dict[str, list[str]]:
-    """The first table of a Markdown text, by the first column."""
-    lines = [line.strip("| ").split("|") for line in markdown.splitlines() if line.startswith("|")]
-    return {line[0].strip(): [text.strip() for text in line[1:]] for line in lines}
 
 
 def test_table1_gives_mean_interval_and_paired_difference(folder: Path) -> None:

@@ -1,0 +1,116 @@
+"""The space of a search: a conditional define-by-run function, and the cell that each of its points stands for.
+
+Hyperparameters are asked for only where they apply: tau, lambda and N_e with an extra branch, the source's prune
+schedule with a Sparse-SourceNet, the share kept in the target when the search is for small nets too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+
+from search_spaces.axes import scaled
+from search_spaces.cells import Cell, transfer_name
+from study.config import StudyConfig, changed, hybrid_share
+
+Params = Mapping[str, Any]
+
+
+def space(config: StudyConfig, *, small: bool) -> Callable[[optuna.Trial], None]:
+    """The define-by-run function of a study's search.
+
+    Args:
+        config: the study; its ``search`` has the bounds.
+        small: whether the share of connections kept in the target is searched too.
+    """
+    bounds = config.search
+
+    def suggest(trial: optuna.Trial) -> None:
+        trial.suggest_int("n_m", *bounds.n_m)
+        trial.suggest_float("learning_rate", *bounds.learning_rate, log=True)
+        trial.suggest_float("dropout", *bounds.dropout)
+        trial.suggest_float("weight_decay", *bounds.weight_decay, log=True)
+        if trial.suggest_categorical("sparsity", ["none", "magnitude"]) == "magnitude":
+            trial.suggest_categorical("source_steps", list(bounds.source_steps))
+            trial.suggest_categorical("source_factor", list(bounds.source_factor))
+        if trial.suggest_categorical("knowledge", ["none", "reference"]) == "reference":
+            trial.suggest_float("tau", *bounds.tau, log=True)
+            trial.suggest_float("lambda", *bounds.lambda_, log=True)
+            trial.suggest_int("n_e", *bounds.n_e)
+        if small:
+            trial.suggest_float("target_keep", *bounds.target_keep, log=True)
+
+    return suggest
+
+
+def own_params(config: StudyConfig, *, small: bool) -> dict[str, Any]:
+    """The study's own settings as a point of its space."""
+    params = {
+        "n_m": max(1, config.transfer.n_m),
+        "learning_rate": config.transfer.train.learning_rate,
+        "dropout": config.transfer.train.dropout,
+        "weight_decay": config.transfer.train.weight_decay,
+        "sparsity": "magnitude",
+        "source_steps": config.source.prune.steps,
+        "source_factor": 1.0,
+        "knowledge": "reference",
+        "tau": config.transfer.tau,
+        "lambda": config.transfer.lambda_,
+        "n_e": config.transfer.n_e,
+    }
+    return {**params, "target_keep": config.target_prune.named[-1]} if small else params
+
+
+def outside(config: StudyConfig, *, small: bool) -> list[tuple[str, str]]:
+    """Bounds that leave the study's own settings out: pairs of key and message."""
+    problems = []
+    bounds = config.search.model_dump(by_alias=True)
+    for name, value in own_params(config, small=small).items():
+        given = bounds.get(name)
+        if given is None:
+            continue
+        inside = value in given if name.startswith("source_") else given[0] <= value <= given[1]
+        if not inside:
+            problems.append((f"search.{name}", f"is {list(given)}, which leaves out the study's own {value:g}"))
+    depth = len(layer_names(config))
+    if bounds["n_m"][1] > depth:
+        problems.append(("search.n_m", f"goes up to {bounds['n_m'][1]}, but {config.network} has {depth} layers"))
+    if bounds["n_e"][1] > depth - 1:
+        problems.append(("search.n_e", f"goes up to {bounds['n_e'][1]}, but an extra branch has at most {depth - 1}"))
+    return problems
+
+
+def layer_names(config: StudyConfig) -> list[str]:
+    """Names of the network's weighted layers."""
+    from trainables import networks
+
+    return list(networks.connection_counts(config.network, 1))
+
+
+def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:
+    """What a point of the space changes of the study's configuration, by dotted key."""
+    changes: dict[str, Any] = {"transfer.n_m": params["n_m"]}
+    for name in ("learning_rate", "dropout", "weight_decay"):
+        changes[f"transfer.train.{name}"] = params[name]
+    if params["sparsity"] == "magnitude":
+        changes["source.prune.steps"] = params["source_steps"]
+        if params["source_factor"] != 1:
+            changes["source.prune.keep"] = scaled(config.source.prune.final_shares, params["source_factor"])
+    if params["knowledge"] == "reference":
+        changes |= {f"transfer.{name}": params[name] for name in ("tau", "lambda", "n_e")}
+    if "target_keep" in params:
+        changes |= {"target_prune.keep": [params["target_keep"]], "target_prune.named": [params["target_keep"]]}
+    return changes
+
+
+def cell_of(config: StudyConfig, params: Params, seed: int, what: str) -> Cell:
+    """The net that a point of the space stands for, at one seed; ``what`` says in an error which point it was."""
+    own = changed(config, changes_of(config, params), what, prunes_target=False)
+    sparsity, knowledge = params["sparsity"], params["knowledge"]
+    name = transfer_name(sparsity, knowledge)
+    keep = params.get("target_keep")
+    share = hybrid_share(own) if sparsity == "magnitude" else 1.0
+    if keep is None or (share is not None and keep >= share):
+        # A net that keeps no more than was asked for is there already.
+        return Cell("search", name, seed, own, sparsity, knowledge)
+    return Cell("search", f"{name}, pruned", seed, own, sparsity, knowledge, keep, knowledge)

@@ -1,0 +1,321 @@
+"""``python -m study.search``: search the hyperparameters of a study with Optuna, and test what was found.
+
+Trials are judged by validation accuracy. In the end the best settings (or the Pareto front) and the study's own are
+trained with other seeds; these nets, and no others, are what the report shows on the test set.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+import analysis
+from search_spaces.axes import Point
+from search_spaces.cells import Cell
+from search_spaces.space import cell_of, changes_of, outside, own_params, space
+from study import schema
+from study.ablation import (
+    BAD_INPUT,
+    INTERRUPTED,
+    OK,
+    SOME_FAILED,
+    as_yaml,
+    folder_name,
+    interrupt,
+    positive,
+    write_tables,
+)
+from study.config import ConfigError, StudyConfig, changed, load_config
+from study.experiment import Cluster, ClusterError, Experiment
+from study.graph import StageGraph, plan_cells
+from study.optimisation import (
+    ACCURACY,
+    LEAST_TRIALS,
+    PRUNED,
+    ConfigurationSearcher,
+    EarlyStopping,
+    SamplerName,
+    TrialBook,
+    importance,
+)
+from study.progress import duration
+from study.storage import Storage, StorageError
+
+SAMPLERS: tuple[SamplerName, ...] = ("tpe", "gp", "nsga2", "cmaes", "random")
+DATABASE = "optuna.db"
+MOST_FINALISTS = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        config = load_config(options.preset, options.set)
+        if problems := outside(config, small=options.small):
+            raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
+        storage = Storage(options.storage)
+        storage.probe()
+        search = Search(config, storage, options)
+    except (ConfigError, StorageError) as error:
+        print(f"study.search: {error}", file=sys.stderr)
+        return BAD_INPUT
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return search.run()
+    except ClusterError as error:
+        print(f"study.search: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except analysis.StudyError as error:
+        print(f"study.search: {error}", file=sys.stderr)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        print("\nstopped. All trials are stored; run the same command again to go on from here.", file=sys.stderr)
+        return INTERRUPTED
+
+
+class Search:
+    """A search: its Optuna study, the stages that its trials need, and the final test."""
+
+    def __init__(self, config: StudyConfig, storage: Storage, options: argparse.Namespace) -> None:
+        """Open the search.
+
+        Raises:
+            ConfigError: the Optuna storage in its folder is that of a search with other settings.
+        """
+        self.config, self.storage, self.options = config, storage, options
+        self.name = options.name or f"{Path(options.preset).stem}-search"
+        self.small: bool = options.small
+        self.console = Console(highlight=False)
+        self.own = own_params(config, small=self.small)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.book = TrialBook(
+            space(config, small=self.small),
+            self._open_database(self.name, make=True),
+            self.name,
+            sampler_name=options.sampler,
+            seed=options.seed,
+            small=self.small,
+        )
+        self._claim()
+        self._enqueue(self.own, "own")
+        if options.warm_start:
+            self._warm_start(options.warm_start)
+
+    def run(self) -> int:
+        """Search, test the finalists, and report."""
+        graph = StageGraph()
+        cluster = Cluster(self.options.address, self.options.slots)
+        experiment = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        seconds = (self.options.minutes or float("inf")) * 60
+        end = time.monotonic() + seconds
+        self.console.print(f"search {self.name}: {self.book.asked} of {self.options.trials} trials already stored")
+        scheduler = None
+        if not self.small and not self.options.no_early_stopping:
+            train = self.config.transfer.train
+            scheduler = EarlyStopping(max(train.validate_every, train.epochs // 3), train.epochs)
+
+        def algorithm() -> ConfigurationSearcher:
+            searcher = ConfigurationSearcher(
+                graph,
+                self.storage.has,
+                experiment.task,
+                self.book,
+                self._cells,
+                lambda key: self.storage.manifest(key)["metrics"],
+                trials=self.options.trials,
+                abreast=experiment.slots,
+                expired=lambda: time.monotonic() > end,
+                announce=lambda line: self.console.print(line, markup=False),
+            )
+            if scheduler is not None:
+                scheduler.is_judged = searcher.is_judged
+            return searcher
+
+        open_trials = self.book.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if self.book.asked < self.options.trials or open_trials:
+            experiment.run_with(self.console, algorithm, scheduler, foreseen=False)
+        return self._conclude(experiment)
+
+    def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
+        return [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+
+    def _open_database(self, name: str, *, make: bool = False) -> optuna.storages.BaseStorage:
+        path = Path(self.storage.study_path(name, DATABASE))
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise ConfigError(
+                f"no search {name!r} in {self.storage.root}: --warm-start takes the name of a search there"
+            )
+        return optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+    def _claim(self) -> None:
+        """Make sure that the Optuna study is of this very search, or write down what search it is of."""
+        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data"}
+        content = {
+            "config": self.config.model_dump(mode="json", by_alias=True, exclude=without),
+            "small": self.small,
+            "sampler": self.options.sampler,
+            "seed": self.options.seed,
+        }
+        ours = json.loads(json.dumps(content))
+        theirs = self.book.study.user_attrs.get("search")
+        if theirs is None:
+            self.book.study.set_user_attr("search", ours)
+        elif theirs != ours:
+            differing = sorted(_differences(ours, theirs))
+            raise ConfigError(
+                f"the search {self.name!r} in {self.storage.root} was made with other settings: "
+                f"{', '.join(differing)}\n  give this one another --name, or the settings of that one"
+            )
+
+    def _enqueue(self, params: Mapping[str, Any], origin: str) -> None:
+        self.book.study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
+
+    def _warm_start(self, name: str) -> None:
+        earlier = optuna.load_study(study_name=name, storage=self._open_database(name))
+        for trial in _ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
+            self._enqueue({key: value for key, value in trial.params.items() if key in self.own}, "warm start")
+
+    def _conclude(self, search: Experiment) -> int:
+        """Test the finalists with other seeds, write the tables and the best settings, and report."""
+        complete = self.book.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = self._finalists(complete)
+        graph = plan_cells(self._final_cells(best))
+        cluster = Cluster(self.options.address, self.options.slots)
+        final = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        try:
+            final.run(self.console)
+        finally:
+            self._write(final, best)
+        results = analysis.load(self.storage.study_path(self.name))
+        report = analysis.report(results)
+        for text in (analysis.markdown_summary(results), self._summary(search, best), f"report: {report}"):
+            self.console.print(text, markup=False, soft_wrap=True)
+        return SOME_FAILED if final.failed else OK
+
+    def _finalists(self, complete: list[FrozenTrial]) -> list[FrozenTrial]:
+        """The best trial by validation accuracy or, with two objectives, the Pareto front, at most five of it."""
+        if not self.small:
+            return _ranked(complete)[:1]
+        front = sorted(self.book.study.best_trials, key=lambda trial: trial.values[1]) if complete else []
+        if len(front) <= MOST_FINALISTS:
+            return front
+        spread = {round(i * (len(front) - 1) / (MOST_FINALISTS - 1)) for i in range(MOST_FINALISTS)}
+        return [front[i] for i in sorted(spread)]
+
+    def _final_cells(self, best: list[FrozenTrial]) -> list[Cell]:
+        points = [(Point("this study's settings"), self.own, True)]
+        points += [(Point(f"trial {trial.number}"), trial.params, False) for trial in best]
+        return [
+            replace(cell_of(self.config, params, seed, point.label), point=point, point_index=index, own_point=own)
+            for seed in self.config.search.final_seeds
+            for index, (point, params, own) in enumerate(points)
+        ]
+
+    def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
+        own = changed(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
+        write_tables(final, own)
+        trials = self.book.study.get_trials(deepcopy=False)
+        chosen = {trial.number for trial in best}
+        rows = [_trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]
+        self.storage.write_study(self.name, "trials.parquet", schema.table("trials", rows))
+        self.storage.write_study(self.name, "importance.parquet", schema.table("importance", self._importance(trials)))
+        if best:
+            title = f"{self.config.title}: trial {best[0].number} of the search {self.name}"
+            changes = {**changes_of(self.config, best[0].params), "title": title}
+            found = changed(self.config, changes, "the best trial", prunes_target=False)
+            self.storage.write_study(self.name, "best.yaml", as_yaml(found).encode())
+
+    def _importance(self, trials: list[FrozenTrial]) -> list[dict[str, Any]]:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if len(complete) < LEAST_TRIALS:
+            return []
+        return [
+            {"hyperparameter": name, "seed": seed, "importance": share, "trials": len(complete)}
+            for index, seed in enumerate(self.config.search.seeds)
+            for name, share in importance(complete, index).items()
+        ]
+
+    def _summary(self, search: Experiment, best: list[FrozenTrial]) -> str:
+        trials = self.book.study.get_trials(deepcopy=False)
+        states = [trial.state.name.lower() for trial in trials if trial.state.is_finished()]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        lines = [f"{len(states)} trials: {counts}"]
+        if search.ran:
+            lines.append(f"{len(search.ran)} stages trained in {duration(search.seconds)}")
+        folder = self.storage.study_path(self.name)
+        if best:
+            lines.append(
+                f"best settings: {folder}/best.yaml, to be run with study.ablation --preset {folder}/best.yaml"
+            )
+        lines.append(f"dashboard: optuna-dashboard sqlite:///{folder}/{DATABASE}")
+        return "\n".join(lines)
+
+
+def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials by validation accuracy, the best first; ties go to the earlier trial."""
+    return sorted(trials, key=lambda trial: (-trial.values[0], trial.number))
+
+
+def _trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
+    accuracies = trial.user_attrs.get(ACCURACY, [])
+    pruned = trial.user_attrs.get(PRUNED, [])
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return {
+        "trial": trial.number,
+        "state": states[trial.state],
+        "origin": trial.user_attrs.get("origin", "sampler"),
+        "hyperparameters": json.dumps(trial.params),
+        "val_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
+        "val_accuracies": accuracies,
+        "prune_percent": sum(pruned) / len(pruned) if pruned else None,
+        "best": trial.number in chosen,
+        "stages": trial.user_attrs.get("stages", []),
+    }
+
+
+def _differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
+    """Dotted keys in which two trees differ."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return [prefix.removeprefix("config.")] if ours != theirs else []
+    keys = ours.keys() | theirs.keys()
+    return [k for key in keys for k in _differences(ours.get(key), theirs.get(key), f"{prefix}.{key}".lstrip("."))]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.search",
+        description="Search a study's hyperparameters with Optuna; run the same command again to go on.",
+    )
+    parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. search.tau=[1,8]"
+    )
+    parser.add_argument("--trials", type=positive, default=40, metavar="N", help="trials in all (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, metavar="N", help="start no new trial after this time")
+    parser.add_argument("--small", action="store_true", help="search for small nets too: the front of both objectives")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="Optuna sampler (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampler (default: %(default)s)")
+    parser.add_argument("--no-early-stopping", action="store_true", help="train every trial to its last epoch")
+    parser.add_argument("--warm-start", metavar="NAME", help="begin with the best settings of an earlier search")
+    parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
+    parser.add_argument("--name", type=folder_name, help="name of the search (default: the preset's name and -search)")
+    parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

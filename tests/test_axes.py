@@ -1,0 +1,118 @@
+"""The axes of the ablations: their points, what they share, and how mistakes in them are said."""
+
+from pathlib import Path
+
+import pytest
+
+from search_spaces.ablations import ABLATIONS, cells_of
+from search_spaces.axes import AXES, points_of
+from study.ablation import describe_axes, main
+from study.config import ConfigError, StudyConfig, changed, load_config
+from study.graph import cell_row, plan
+
+
+def with_ablations(config: StudyConfig, *names: str) -> StudyConfig:
+    return config.model_copy(update={"ablations": names})
+
+
+@pytest.mark.parametrize("preset", ["digits"])
+@pytest.mark.parametrize("axis", sorted(AXES))
+def test_every_axis_holds_the_studys_own_point_once(preset: str, axis: str) -> None:
+    config = load_config(preset)
+    cells = cells_of(with_ablations(config, axis))
+    own = {cell.point_index for cell in cells if cell.own_point}
+    assert len(own) == 1
+    points = points_of(config, axis)
+    assert len({point.label for point in points}) == len(points) >= 5
+    per_net = {(cell.net, cell.seed, cell.point_index) for cell in cells}
+    assert len(per_net) == len(cells)
+
+
+def test_tau_reuses_all_that_the_paper_trains(tiny_config: StudyConfig) -> None:
+    paper = plan(with_ablations(tiny_config, "paper"))
+    both = plan(with_ablations(tiny_config, "paper", "tau"))
+    new = [stage for key, stage in both.stages.items() if key not in paper.stages]
+    assert set(paper.stages) <= set(both.stages)
+    assert [stage.spec.kind for stage in new] == ["transfer"] * 4
+    own = [key for cell, key in both.cells if cell.ablation == "tau" and cell.own_point]
+    assert own == [key for cell, key in paper.cells if cell.net == "Hybrid-TransferNet"]
+
+
+def test_a_points_row(tiny_config: StudyConfig) -> None:
+    graph = plan(with_ablations(tiny_config, "lambda"))
+    rows = [cell_row(graph, cell, key) for cell, key in graph.cells]
+    assert [(row["point"], row["point_value"], row["lambda"]) for row in rows] == [
+        (f"lambda = {value:g}", value, value) for value in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+    ]
+    assert [row["own_point"] for row in rows] == [value == 1 for value in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)]
+
+
+def test_ones_own_axis_and_a_partial_crossing(tiny_config: StudyConfig) -> None:
+    config = changed(
+        tiny_config,
+        {
+            "axes": {"rate": [{"transfer.train.learning_rate": 0.01}, {"transfer.train.learning_rate": 0.02}]},
+            "crossings": {"rate-tau": {"axes": ["rate", "tau"], "skip": [{"transfer.tau": 16}, {"transfer.tau": 1}]}},
+            "ablations": ["rate-tau", "rate"],
+        },
+        "a test",
+    )
+    cells = cells_of(config)
+    crossing = [cell for cell in cells if cell.ablation == "rate-tau" and cell.net == "Hybrid-TransferNet"]
+    assert [cell.point.label for cell in crossing if cell.point] == [
+        f"transfer.train.learning_rate = {rate}, tau = {tau}" for rate in (0.01, 0.02) for tau in (2, 4, 8)
+    ]
+    assert [(c.config.transfer.train.learning_rate, c.config.transfer.tau) for c in crossing][1] == (0.01, 4)
+    assert [cell.own_point for cell in crossing] == [False, True, False, False, False, False]
+    assert [c.point.value for c in cells if c.ablation == "rate" and c.point] == [0.01, 0.01, 0.02, 0.02]
+    assert "rate-tau" in describe_axes(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ablations=[paper,tua]", "did you mean 'tau'"),
+        ("crossings={x: {axes: [tau, lamda]}}", "did you mean 'lambda'"),
+        ("crossings={x: {axes: [tau]}}", "at least 2 items"),
+        ("axes={paper: [{transfer.tau: 1}]}", "name of an ablation already"),
+        ("axes={mine: []}", "at least 1 item"),
+    ],
+)
+def test_mistakes(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config("digits", [override])
+
+
+def test_a_point_that_cannot_be_says_which() -> None:
+    config = load_config("digits", ["axes={mine: [{transfer.tua: 1}]}", "ablations=[mine]"])
+    with pytest.raises(ConfigError, match=r"(?s)did you mean `transfer\.tau`.*of axis mine"):
+        cells_of(config)
+    config = load_config("digits", ["axes={mine: [{transfer.n_e: 8}]}", "ablations=[mine]"])
+    with pytest.raises(ConfigError, match=r"(?s)give 1 to 7.*point 'transfer\.n_e = 8' of axis mine"):
+        cells_of(config)
+
+
+def test_axes_come_beside_the_presets_ablations(
+    tiny_preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["--preset", str(tiny_preset), "--storage", str(tmp_path / "none"), "--dry-run"]
+    assert main([*base, "--ablate", "tau,controls"]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("paper ", "tau = 16", "K shuffled"))
+    assert main([*base, "--ablate", "nothing"]) == 2
+    assert "no ablation 'nothing'" in capsys.readouterr().err
+
+
+def test_a_very_large_study_is_not_started_unasked(
+    tiny_preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.ablation.MANY_STAGES", 20)
+    storage = tmp_path / "none"
+    assert main(["--preset", str(tiny_preset), "--storage", str(storage), "--ablate", "source-schedule"]) == 2
+    error = capsys.readouterr().err
+    assert "stages to train" in error and "add --yes" in error
+    assert not storage.exists()
+
+
+def test_names_are_not_taken_twice() -> None:
+    assert not set(ABLATIONS) & set(AXES)

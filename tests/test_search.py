@@ -1,0 +1,214 @@
+"""The search: its space, its memory, and a planted objective that it must find; then the command, for real."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from search_spaces.space import cell_of, changes_of, outside, own_params, space
+from study.config import ConfigError, StudyConfig, load_config
+from study.graph import plan, plan_cells
+from study.optimisation import ACCURACY, PRUNED, SamplerName, TrialBook, importance
+from study.search import main
+from tests.commands import SECONDS
+
+CONDITIONAL = {"sparsity": {"source_steps", "source_factor"}, "knowledge": {"tau", "lambda", "n_e"}}
+
+
+@pytest.fixture
+def config() -> StudyConfig:
+    return load_config("digits")
+
+
+def book(
+    config: StudyConfig,
+    storage: optuna.storages.BaseStorage | None = None,
+    sampler: SamplerName = "tpe",
+    seed: int = 0,
+    small: bool = False,
+) -> TrialBook:
+    storage = storage or optuna.storages.InMemoryStorage()
+    return TrialBook(space(config, small=small), storage, "test", sampler_name=sampler, seed=seed, small=small)
+
+
+def run(book: TrialBook, objective: Callable[[Mapping[str, Any]], float], trials: int) -> list[dict[str, Any]]:
+    """Ask and tell until the study has so many trials."""
+    asked = []
+    while book.asked < trials:
+        trial_id = f"asked-{book.asked}"
+        params = book.suggest(trial_id)
+        asked.append(params)
+        book.note(trial_id, ACCURACY, [objective(params)])
+        book.on_trial_complete(trial_id, {ACCURACY: objective(params), PRUNED: 10.0})
+    return asked
+
+
+def planted(params: Mapping[str, Any]) -> float:
+    """Best with knowledge, at rate 0.01 and tau 4; nothing else matters."""
+    value = 60 - 60 * math.log10(params["learning_rate"] / 0.01) ** 2
+    if params["knowledge"] == "reference":
+        value += 16 - 5 * math.log2(params["tau"] / 4) ** 2
+    return value
+
+
+def test_the_search_finds_a_planted_optimum(config: StudyConfig) -> None:
+    searched = book(config)
+    run(searched, planted, 80)
+    best = searched.study.best_trial
+    assert best.params["knowledge"] == "reference"
+    assert best.values[0] > 74
+    assert best.params["learning_rate"] == pytest.approx(0.01, rel=0.6)
+    assert best.params["tau"] == pytest.approx(4, rel=0.5)
+
+
+def test_importance_ranks_what_matters_first(config: StudyConfig) -> None:
+    # Drawn at random: TPE's trials crowd around the optimum, where the best-tuned hyperparameter hardly varies.
+    searched = book(config, sampler="random")
+    run(searched, planted, 120)
+    shares = importance(searched.study.trials, 0)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert set(list(shares)[:3]) == {"tau", "knowledge", "learning_rate"}
+    irrelevant = shares.keys() - {"tau", "knowledge", "learning_rate"}
+    assert len(irrelevant) == 8 and max(shares[name] for name in irrelevant) < 0.1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "cmaes", "random"])
+def test_a_continued_search_is_the_same_search(config: StudyConfig, tmp_path: Path, sampler: SamplerName) -> None:
+    whole = run(book(config, sampler=sampler), planted, 14)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
+    parts = [book(config, storage, sampler) for _ in range(2)]
+    assert run(parts[0], planted, 8) + run(parts[1], planted, 14) == whole
+    # A genetic algorithm may propose a point again; it is then answered from the storage.
+    assert sampler == "nsga2" or len({json.dumps(params, sort_keys=True) for params in whole}) == 14
+    assert run(book(config, sampler=sampler, seed=1), planted, 3) != whole[:3]
+
+
+def test_hyperparameters_are_asked_for_where_they_apply(config: StudyConfig) -> None:
+    for params in run(book(config, sampler="random", small=True), lambda _: 0.0, 60):
+        for switch, dependents in CONDITIONAL.items():
+            assert (params[switch] != "none") == bool(dependents & set(params))
+        assert 0.0125 <= params["target_keep"] <= 0.3
+        (cell,) = [cell_of(config, params, 0, "a test")]
+        assert plan_cells([cell]).stages
+
+
+def test_the_studys_own_point_is_the_papers_net(config: StudyConfig) -> None:
+    own = cell_of(config, own_params(config, small=False), 0, "a test")
+    graph = plan(config)
+    assert plan_cells([own]).cells[0][1] in [
+        key for cell, key in graph.cells if cell.net == "Hybrid-TransferNet" and cell.seed == 0
+    ]
+    assert outside(config, small=True) == []
+
+
+def test_what_an_interrupted_run_left_open_is_taken_over(config: StudyConfig) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    first = book(config, storage)
+    params = first.suggest("lost")
+    again = book(config, storage)
+    (adopted,) = again.adopt()
+    assert again.suggest(adopted) == params
+    again.on_trial_complete(adopted, None, error=True)
+    run(again, planted, 3)
+    assert [trial.state for trial in again.study.trials] == [
+        TrialState.FAIL,
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+    ]
+
+
+def test_a_trial_ended_early_is_recorded_as_pruned(config: StudyConfig) -> None:
+    searched = book(config)
+    searched.suggest("slow")
+    searched.report("slow", 10, 50.0)
+    searched.on_trial_complete("slow", None)
+    (trial,) = searched.study.trials
+    assert trial.state == TrialState.PRUNED and trial.intermediate_values == {10: 50.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.tau=[8,2]", "8.0 is not below 2.0"),
+        ("search.tau=[0,2]", "greater than 0"),
+        ("search.n_e=[1,2,3]", "search.n_e"),
+        ("search.taus=[1,2]", "did you mean `search.tau`"),
+        ("search.seeds=[100]", "other seeds|needs others"),
+        ("search.source_steps=[]", "at least 1 item"),
+    ],
+)
+def test_bad_spaces(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config("digits", [override])
+
+
+def command(storage: Path, preset: Path, *more: str) -> list[str]:
+    # One slot, so that the order in which trials end is always the same.
+    base = ["--preset", str(preset), "--storage", str(storage), "--slots", "1", "--trials", "6"]
+    return [sys.executable, "-m", "study.search", *base, *more]
+
+
+def trials(storage: Path) -> pd.DataFrame:
+    return pd.read_parquet(storage / "studies" / "tiny-search" / "trials.parquet")
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(preset: Path, tmp_path: Path) -> None:
+    whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
+    small = ("--small", "--set", "search.final_seeds=[9]")
+    done = subprocess.run(command(whole, preset, *small), capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.Popen(command(disturbed, preset, *small), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("trial 2"):
+            break
+    orphans = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    psutil.wait_procs([child for child in orphans if child.is_running()], timeout=5)
+    time.sleep(1)
+    again = subprocess.run(command(disturbed, preset, *small), capture_output=True, text=True, timeout=SECONDS)
+    assert again.returncode == 0, again.stdout + again.stderr
+    pd.testing.assert_frame_equal(trials(disturbed), trials(whole))
+    assert len(trials(whole)) == 6 and trials(whole)["origin"].tolist()[0] == "own"
+    folder = whole / "studies" / "tiny-search"
+    references = list((whole / "stages").glob("reference-*"))
+    assert len(references) == 1
+    assert (folder / "report" / "index.html").exists()
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    number = int(best["title"].split("trial ")[1].split(" ")[0])
+    chosen = trials(whole).set_index("trial").loc[number]
+    assert chosen["best"]
+    config = load_config(str(preset))
+    wanted = changes_of(config, json.loads(str(chosen["hyperparameters"])))
+    assert best["transfer"]["n_m"] == wanted["transfer.n_m"]
+    assert load_config(str(folder / "best.yaml")).transfer.n_m == wanted["transfer.n_m"]
+    third = subprocess.run(
+        command(whole, preset, "--set", "transfer.tau=3"), capture_output=True, text=True, timeout=60
+    )
+    assert third.returncode == 2
+    assert "made with other settings" in third.stderr and "transfer.tau" in third.stderr
+
+
+def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["--preset", str(preset), "--storage", str(tmp_path / "none")]
+    for more, words in (
+        (["--set", "search.tau=[8,16]"], "leaves out the study's own 4"),
+        (["--set", "search.n_m=[1,9]"], "small_alexnet has 8 layers"),
+        (["--warm-start", "nothing"], "no such search|no search"),
+    ):
+        assert main([*base, *more]) == 2
+        error = capsys.readouterr().err
+        assert any(word in error for word in words.split("|")), error
