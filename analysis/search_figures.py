@@ -138,9 +138,9 @@ def search_slices(made: list[Trial]) -> Plot | None:
 
 
 def search_front(made: list[Trial]) -> Plot | None:
-    """Validation accuracy against the share of connections pruned, where the search was for small nets too."""
+    """Validation accuracy against the share of connections pruned, where the trials differ in it."""
     known = [trial for trial, _ in complete(made) if trial.prune_percent is not None]
-    if not known or not for_small_nets(made):
+    if len({trial.prune_percent for trial in known}) < 2:
         return None
     joined = front(known)
     kept = [100 - _pruned(trial) for trial in joined]
@@ -153,7 +153,7 @@ def search_front(made: list[Trial]) -> Plot | None:
             linewidth=1.6,
             label="front of the trials",
         )
-        _mark(axes, known, lambda trial: 100 - _pruned(trial), small=True)
+        _mark(axes, known, lambda trial: 100 - _pruned(trial), for_small_nets(made))
         rate_axis(axes, np.array([100 - _pruned(trial) for trial in known]))
         axes.set_ylabel(VALIDATION)
         axes.grid(axis="y", **GRID)

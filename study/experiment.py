@@ -155,7 +155,7 @@ class Experiment:
             cpus = max(1, round(self.slots * self._cpus_a_stage))
             context = ray.init(address="local", num_cpus=cpus, include_dashboard=self.cluster.dashboard, **quiet)
         if context.dashboard_url:
-            console.print(f"Ray dashboard: http://{context.dashboard_url}")
+            console.print(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints its token)")
 
     @property
     def _cpus_a_stage(self) -> float:

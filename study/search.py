@@ -35,7 +35,7 @@ from study.ablation import (
     positive,
     write_tables,
 )
-from study.config import ConfigError, StudyConfig, changed, load_config
+from study.config import ConfigError, StudyConfig, changed, hybrid_share, load_config
 from study.experiment import Cluster, ClusterError, Experiment
 from study.graph import StageGraph, plan_cells
 from study.optimisation import (
@@ -233,10 +233,20 @@ class Search:
         self.storage.write_study(self.name, "trials.parquet", schema.table("trials", rows))
         self.storage.write_study(self.name, "importance.parquet", schema.table("importance", self._importance(trials)))
         if best:
-            title = f"{self.config.title}: trial {best[0].number} of the search {self.name}"
-            changes = {**changes_of(self.config, best[0].params), "title": title}
-            found = changed(self.config, changes, "the best trial", prunes_target=False)
-            self.storage.write_study(self.name, "best.yaml", as_yaml(found).encode())
+            self.storage.write_study(self.name, "best.yaml", as_yaml(self._preset(best[0])).encode())
+
+    def _preset(self, trial: FrozenTrial) -> StudyConfig:
+        """The trial's settings as a preset that study.ablation can run."""
+        title = f"{self.config.title}: trial {trial.number} of the search {self.name}"
+        changes = {**changes_of(self.config, trial.params), "title": title}
+        found = changed(self.config, changes, "the best trial", prunes_target=False)
+        share = hybrid_share(found)
+        if share is not None and found.target_prune.keep[0] >= share:
+            # Hybrid-TransferNet keeps less than that already: such a preset goes on with what lies below.
+            below = [keep for keep in self.config.target_prune.keep if keep < share] or [round(share / 2, 6)]
+            named = [keep for keep in self.config.target_prune.named if keep < share] or below[-1:]
+            changes |= {"target_prune.keep": below, "target_prune.named": named}
+        return changed(self.config, changes, "the best trial")
 
     def _importance(self, trials: list[FrozenTrial]) -> list[dict[str, Any]]:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

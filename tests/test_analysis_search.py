@@ -227,7 +227,7 @@ def test_equal_trials_are_both_on_the_front(write: Callable[..., Path]) -> None:
     assert [trial.number for trial in front(of(small(0, 80.0, 90.0) | small(1, 80.0, 90.0), write))] == [0, 1]
 
 
-def test_one_objective_has_no_front(folder: Path) -> None:
+def test_nets_that_are_equally_sparse_have_no_front(folder: Path) -> None:
     assert list(plots(folder)) == ["search_history", "search_importance", "search_slices"]
 
 
