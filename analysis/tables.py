@@ -76,7 +76,8 @@ def percent(value: float) -> str:
 
 def rate(value: float) -> str:
     """A pruning rate: a second decimal where it says something, as rates crowd near 100 %."""
-    return f"{value:.2f}".removesuffix("0")
+    # Rounded first, so that a rate a hair below zero is no minus zero.
+    return f"{round(value, 2) + 0.0:.2f}".removesuffix("0")
 
 
 def count(value: float) -> str:

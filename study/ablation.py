@@ -7,68 +7,54 @@ tables, report.
 import argparse
 import importlib.util
 import json
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 import analysis
 from search_spaces.axes import axis_names, points_of
-from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title
-from study.experiment import Cluster, ClusterError, Experiment
+from study.command import OK, SOME_FAILED, folder_name, positive, run
+from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title
+from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
 from study.progress import duration, label
-from study.storage import Storage, StorageError
-from trainables import data
+from study.storage import Storage
 
 MANY_STAGES = 1000
 """More missing stages than this are not started without asking."""
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     options = _parser().parse_args(argv)
+    return run("study.ablation", lambda: _ablation(options))
+
+
+def _ablation(options: argparse.Namespace) -> int:
     if options.list_presets:
         for name in list_presets():
             print(f"{name:12} {preset_title(name)}")
         return OK
-    try:
-        config = _config(options)
-        if options.show_config:
-            print(as_yaml(config), end="")
-            return OK
-        if options.list_axes:
-            print(describe_axes(config))
-            return OK
-        graph = plan(config)
-        storage = Storage(options.storage)
-        if options.dry_run:
-            print(describe_plan(graph, storage))
-            return OK
-        if options.dashboard and importlib.util.find_spec("aiohttp") is None:
-            raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
-        _confirm_size(graph, storage, options.yes)
-        storage.probe()
-    except (ConfigError, StorageError) as error:
-        print(f"study.ablation: {error}", file=sys.stderr)
-        return BAD_INPUT
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return _run(config, graph, storage, options)
-    except ClusterError as error:
-        print(f"study.ablation: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except analysis.StudyError as error:
-        print(f"study.ablation: {error}", file=sys.stderr)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
-        return INTERRUPTED
+    config = _config(options)
+    if options.show_config:
+        print(as_yaml(config), end="")
+        return OK
+    if options.list_axes:
+        print(describe_axes(config))
+        return OK
+    graph = plan(config)
+    storage = Storage(options.storage)
+    if options.dry_run:
+        print(describe_plan(graph, storage))
+        return OK
+    if options.dashboard and importlib.util.find_spec("aiohttp") is None:
+        raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
+    _confirm_size(graph, storage, options.yes)
+    storage.probe()
+    return _run(config, graph, storage, options)
 
 
 def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argparse.Namespace) -> int:
@@ -81,21 +67,12 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     try:
         experiment.run(console)
     finally:
-        write_tables(experiment, config)
+        experiment.write_tables(config)
     results = analysis.load(storage.study_path(name))
     report = analysis.report(results)
     for text in (analysis.markdown_summary(results), _summary(experiment), f"report: {report}"):
         console.print(text, markup=False, soft_wrap=True)
     return SOME_FAILED if experiment.failed else OK
-
-
-def write_tables(experiment: Experiment, config: StudyConfig) -> None:
-    """Write the study's result tables, and what the analysis must know beside them."""
-    storage, name = experiment.storage, experiment.study
-    for table, rows in experiment.collect().items():
-        storage.write_study(name, f"{table}.parquet", rows)
-    storage.write_study(name, "config.yaml", as_yaml(config).encode())
-    storage.write_study(name, "study.json", json.dumps(_about(name, config), indent=1).encode())
 
 
 def describe_plan(graph: StageGraph, storage: Storage) -> str:
@@ -152,26 +129,6 @@ def _summary(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def _about(name: str, config: StudyConfig) -> dict[str, object]:
-    """What the analysis must know of the study beside its tables."""
-
-    def domain(data_name: str) -> dict[str, object]:
-        content = data.load(data_name)
-        return {"name": data_name, "title": content.title, "classes": len(content.class_names)}
-
-    return {
-        "name": name,
-        "title": config.title,
-        "source": domain(config.source.data.name),
-        "target": domain(config.target.data.name),
-        "network": config.network,
-        "seeds": config.seed_list,
-        "published": config.published,
-        "same_data": config.same_data,
-        "tau": config.transfer.tau,
-    }
-
-
 def _config(options: argparse.Namespace) -> StudyConfig:
     overrides = list(options.set)
     if options.seeds is not None:
@@ -181,30 +138,6 @@ def _config(options: argparse.Namespace) -> StudyConfig:
         more = [name.strip() for name in options.ablate.split(",")]
         overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
     return load_config(options.preset, overrides)
-
-
-def as_yaml(config: StudyConfig) -> str:
-    """The whole configuration as a preset."""
-    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
-
-
-def positive(text: str) -> int:
-    """A number from 1 up, of the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)
-
-
-def folder_name(text: str) -> str:
-    """A name without slashes, of the command line."""
-    if Path(text).name != text or text in ("", ".", ".."):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
-    return text
-
-
-def interrupt(*_: object) -> None:
-    """Signal handler: end as with Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

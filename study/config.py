@@ -230,6 +230,11 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
+def as_yaml(config: StudyConfig) -> str:
+    """The whole configuration as a preset."""
+    return str(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False))
+
+
 def preset_title(name: str) -> str:
     """Title of a preset that comes with the project."""
     return str(_read_yaml(PRESETS / f"{name}.yaml")["title"])

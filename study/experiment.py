@@ -1,5 +1,6 @@
 """Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
 
+import json
 import os
 import socket
 import time
@@ -12,12 +13,13 @@ import pyarrow as pa
 from rich.console import Console
 
 from study import schema
-from study.config import ResourceConfig
+from study.config import ResourceConfig, StudyConfig, as_yaml
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.scheduling import StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
+from trainables import data
 
 LOST_PROCESS_RETRIES = 3
 """How often a stage is started again after its process was lost. It goes on from its checkpoint."""
@@ -104,6 +106,13 @@ class Experiment:
         tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
         tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
         return tables
+
+    def write_tables(self, config: StudyConfig) -> None:
+        """Write the study's result tables, and what the analysis must know beside them."""
+        for name, rows in self.collect().items():
+            self.storage.write_study(self.study, f"{name}.parquet", rows)
+        self.storage.write_study(self.study, "config.yaml", as_yaml(config).encode())
+        self.storage.write_study(self.study, "study.json", json.dumps(_about(self.study, config), indent=1).encode())
 
     def task(self, key: str) -> str:
         """The JSON of a stage's task."""
@@ -205,3 +214,23 @@ def _reach(address: str) -> None:
 
 def _own_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _about(name: str, config: StudyConfig) -> dict[str, object]:
+    """What the analysis must know of the study beside its tables."""
+
+    def domain(data_name: str) -> dict[str, object]:
+        content = data.load(data_name)
+        return {"name": data_name, "title": content.title, "classes": len(content.class_names)}
+
+    return {
+        "name": name,
+        "title": config.title,
+        "source": domain(config.source.data.name),
+        "target": domain(config.target.data.name),
+        "network": config.network,
+        "seeds": config.seed_list,
+        "published": config.published,
+        "same_data": config.same_data,
+        "tau": config.transfer.tau,
+    }

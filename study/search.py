@@ -6,7 +6,6 @@ trained with other seeds; these nets, and no others, are what the report shows o
 
 import argparse
 import json
-import signal
 import sys
 import time
 import warnings
@@ -24,19 +23,9 @@ from search_spaces.axes import Point
 from search_spaces.cells import Cell
 from search_spaces.space import cell_of, changes_of, outside, own_params, space
 from study import schema
-from study.ablation import (
-    BAD_INPUT,
-    INTERRUPTED,
-    OK,
-    SOME_FAILED,
-    as_yaml,
-    folder_name,
-    interrupt,
-    positive,
-    write_tables,
-)
-from study.config import ConfigError, StudyConfig, changed, hybrid_share, load_config
-from study.experiment import Cluster, ClusterError, Experiment
+from study.command import OK, SOME_FAILED, folder_name, positive, run
+from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_share, load_config
+from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan_cells
 from study.optimisation import (
     ACCURACY,
@@ -49,7 +38,7 @@ from study.optimisation import (
     importance,
 )
 from study.progress import duration
-from study.storage import Storage, StorageError
+from study.storage import Storage
 
 SAMPLERS: tuple[SamplerName, ...] = ("tpe", "gp", "nsga2", "cmaes", "random")
 DATABASE = "optuna.db"
@@ -59,28 +48,16 @@ MOST_FINALISTS = 5
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     options = _parser().parse_args(argv)
-    try:
-        config = load_config(options.preset, options.set)
-        if problems := outside(config, small=options.small):
-            raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
-        storage = Storage(options.storage)
-        storage.probe()
-        search = Search(config, storage, options)
-    except (ConfigError, StorageError) as error:
-        print(f"study.search: {error}", file=sys.stderr)
-        return BAD_INPUT
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return search.run()
-    except ClusterError as error:
-        print(f"study.search: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except analysis.StudyError as error:
-        print(f"study.search: {error}", file=sys.stderr)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        print("\nstopped. All trials are stored; run the same command again to go on from here.", file=sys.stderr)
-        return INTERRUPTED
+    return run("study.search", lambda: _search(options))
+
+
+def _search(options: argparse.Namespace) -> int:
+    config = load_config(options.preset, options.set)
+    if problems := outside(config, small=options.small):
+        raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
+    storage = Storage(options.storage)
+    storage.probe()
+    return Search(config, storage, options).run()
 
 
 class Search:
@@ -226,7 +203,7 @@ class Search:
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
         own = changed(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
-        write_tables(final, own)
+        final.write_tables(own)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
         rows = [_trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]

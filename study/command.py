@@ -1,0 +1,48 @@
+"""What the commands have in common: exit statuses, errors on one screen, and types of options."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import analysis
+from study.config import ConfigError
+from study.experiment import ClusterError
+from study.storage import StorageError
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(name: str, action: Callable[[], int]) -> int:
+    """Run a command's action; gives the exit status. SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return action()
+    except (ConfigError, StorageError, ClusterError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except analysis.StudyError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def positive(text: str) -> int:
+    """Type of an option: a number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def folder_name(text: str) -> str:
+    """Type of an option: a name without slashes."""
+    if Path(text).name != text or text in ("", ".", ".."):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
+    return text
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
