@@ -52,7 +52,9 @@ def run_trial(config: dict[str, Any]) -> None:
         tune.report({ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()})
         return
     metrics = Storage(task.storage).manifest(task.key)["metrics"]
-    tune.report({name: value for name, value in metrics.items() if value is not None} | {PUBLISHED: 1})
+    # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
+    shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
+    tune.report(shown | {PUBLISHED: 1})
 
 
 def run_task(task: Task, session: Session) -> None:
