@@ -412,8 +412,9 @@ def _readable(error: ValidationError) -> list[tuple[str, str]]:
         depth = max((n for n in range(len(parts) + 1) if ".".join(parts[:n]) in known), default=len(parts))
         text = item["msg"].removeprefix("Value error, ")
         given = item["input"]
-        if item["type"] != "missing" and isinstance(given, str | int | float | list):
-            text = f"{text[0].lower()}{text[1:]} (given: {given!r})"
+        text = text[0].lower() + text[1:]
+        if item["type"] != "missing" and isinstance(given, str | int | float | list | None):
+            text += f" (given: {'nothing' if given is None else repr(given)})"
         is_type = item["type"].endswith("_type") or item["type"].endswith("_parsing")
         messages.setdefault(".".join(parts[:depth]), []).append((is_type, text))
     result = []
