@@ -12,6 +12,7 @@ import optuna
 from search_spaces.axes import scaled
 from search_spaces.cells import Cell, transfer_name
 from study.config import StudyConfig, changed, hybrid_share
+from trainables import networks
 
 Params = Mapping[str, Any]
 
@@ -72,19 +73,12 @@ def outside(config: StudyConfig, *, small: bool) -> list[tuple[str, str]]:
         inside = value in given if name.startswith("source_") else given[0] <= value <= given[1]
         if not inside:
             problems.append((f"search.{name}", f"is {list(given)}, which leaves out the study's own {value:g}"))
-    depth = len(layer_names(config))
+    depth = len(networks.connection_counts(config.network, 1))
     if bounds["n_m"][1] > depth:
         problems.append(("search.n_m", f"goes up to {bounds['n_m'][1]}, but {config.network} has {depth} layers"))
     if bounds["n_e"][1] > depth - 1:
         problems.append(("search.n_e", f"goes up to {bounds['n_e'][1]}, but an extra branch has at most {depth - 1}"))
     return problems
-
-
-def layer_names(config: StudyConfig) -> list[str]:
-    """Names of the network's weighted layers."""
-    from trainables import networks
-
-    return list(networks.connection_counts(config.network, 1))
 
 
 def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:

@@ -39,8 +39,13 @@ class StageSearcher(Searcher):
         self._enqueue(key for key in graph.stages if key not in self.done)
 
     def _enqueue(self, keys: Iterable[str]) -> None:
-        """Add stages of the graph to those that wait."""
-        self._waiting += keys
+        """Add stages of the graph to those that wait; one that needs a failed stage is skipped at once."""
+        for key in keys:
+            culprit = next((stage for stage in self._graph.path(key) if stage in self.failed), None)
+            if culprit is None:
+                self._waiting.append(key)
+            else:
+                self.skipped[key] = culprit
         self._remaining = _longest_paths(self._graph)
         self._waiting.sort(key=lambda key: -self._remaining[key])
 

@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 STAGE_KINDS = ("reference", "source_prune", "knowledge", "transfer", "target_prune", "neuron_prune")
-STATUSES = ("done", "failed", "skipped", "missing")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -40,7 +40,6 @@ from study.optimisation import (
 from study.progress import duration
 from study.storage import Storage
 
-SAMPLERS: tuple[SamplerName, ...] = ("tpe", "gp", "nsga2", "cmaes", "random")
 DATABASE = "optuna.db"
 MOST_FINALISTS = 5
 
@@ -293,7 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=positive, default=40, metavar="N", help="trials in all (default: %(default)s)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="start no new trial after this time")
     parser.add_argument("--small", action="store_true", help="search for small nets too: the front of both objectives")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="Optuna sampler (default: %(default)s)")
+    parser.add_argument(
+        "--sampler", choices=get_args(SamplerName), default="tpe", help="Optuna sampler (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampler (default: %(default)s)")
     parser.add_argument("--no-early-stopping", action="store_true", help="train every trial to its last epoch")
     parser.add_argument("--warm-start", metavar="NAME", help="begin with the best settings of an earlier search")

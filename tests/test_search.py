@@ -15,12 +15,14 @@ import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from search_spaces.space import cell_of, changes_of, outside, own_params, space
 from study.config import ConfigError, StudyConfig, load_config
-from study.graph import plan, plan_cells
-from study.optimisation import ACCURACY, PRUNED, SamplerName, TrialBook, importance
+from study.graph import StageGraph, plan, plan_cells
+from study.optimisation import ACCURACY, PRUNED, ConfigurationSearcher, SamplerName, TrialBook, importance
 from study.search import main
+from study.trial import ERROR
 from tests.commands import SECONDS
 
 CONDITIONAL = {"sparsity": {"source_steps", "source_factor"}, "knowledge": {"tau", "lambda", "n_e"}}
@@ -135,6 +137,30 @@ def test_a_trial_ended_early_is_recorded_as_pruned(config: StudyConfig) -> None:
     searched.on_trial_complete("slow", None)
     (trial,) = searched.study.trials
     assert trial.state == TrialState.PRUNED and trial.intermediate_values == {10: 50.0}
+
+
+def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyConfig) -> None:
+    searched = book(config, sampler="random")
+    searcher = ConfigurationSearcher(
+        StageGraph(),
+        lambda key: False,
+        lambda key: key,
+        searched,
+        lambda params: [cell_of(config, params, 0, "a test")],
+        lambda key: {ACCURACY: 50.0, PRUNED: 0.0},
+        trials=6,
+        abreast=1,
+        expired=lambda: False,
+        announce=lambda line: None,
+    )
+    handed_out: list[str] = []
+    # The reference fails, and every configuration needs it: whoever waited for it would wait for ever.
+    while isinstance(suggestion := searcher.suggest(f"ray-{len(handed_out)}"), dict):
+        handed_out.append(suggestion["stage"])
+        searcher.on_trial_complete(f"ray-{len(handed_out) - 1}", {ERROR: "DivergedError"})
+    assert suggestion == Searcher.FINISHED
+    assert [key.split("-")[0] for key in handed_out] == ["reference"]
+    assert [trial.state for trial in searched.study.trials] == [TrialState.FAIL] * 6
 
 
 @pytest.mark.parametrize(
