@@ -97,8 +97,9 @@ def search_importance(results: Results) -> Plot | None:
     seeds, count = shares["seed"].nunique(), int(shares["trials"].max())
     caption = (
         "Importance: share of the variance of validation accuracy that each hyperparameter explains by itself (fANOVA; "
-        f"shares sum to 1), from {count} complete trials. Where one did not apply to a trial, the study's own value "
-        f"stands in. Bars: mean over {seeds} seed{'s' * (seeds != 1)} of the search; points: each seed. "
+        f"shares sum to 1), from {count} complete trials. Where one did not apply to a trial, values drawn at random "
+        "stand in, as none would have changed it. "
+        f"Bars: mean over {seeds} seed{'s' * (seeds != 1)} of the search; points: each seed. "
     )
     caption += "Their spread is the uncertainty from seeds alone" if seeds > 1 else "One seed shows no uncertainty"
     caption += "; that few trials were seen, and more where the sampler looked, comes on top."
