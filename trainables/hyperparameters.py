@@ -13,13 +13,14 @@ from pydantic import (
     SerializeAsAny,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from trainables.pruning import Criterion, Scope
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 KnowledgeSource = Literal["reference", "shuffled"]
+Views = Literal["centre", "ten", "random"]
+FlowMethod = Literal["tvl1", "dis"]
 
 
 class Hyperparameters(BaseModel):
@@ -28,25 +29,45 @@ class Hyperparameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
 class DataConfig(Hyperparameters):
-    """Which images a stage sees, and how they are split and normalised."""
+    """Which images a stage sees, how they are read, split, cropped and normalised."""
 
     name: str
+    """A data set that the project knows, ``folder`` for a folder of one's own, or ``module:function``."""
+    path: str | None = None
+    """Folder of the data set; null: the folder of its name in the data root. Not part of any key."""
     test_share: Share = 0.2
-    """Share of each class in the test set, the same images for every seed."""
+    """Share of each class in the test set, the same images for every seed; unused where there is an official one."""
     train_per_class: Annotated[int, Field(ge=1)] | None = None
     """Training images a class, drawn by the seed; null: all that validation leaves."""
     val_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Validation images a class, drawn by the seed; null: all that training leaves."""
-    mean: Annotated[float, Field(ge=0, le=1)] = 0.0
-    std: Annotated[float, Field(gt=0)] = 1.0
-    """Pixels in 0..1 are normalised to ``(pixel - mean) / std``."""
+    """Validation images a class, drawn by the seed; null: all that training leaves. Unused where they are official."""
+    mean: Annotated[float, Field(ge=0, le=1)] | PerChannel = 0.0
+    std: Annotated[float, Field(gt=0)] | PerChannel = 1.0
+    """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""
+    size: Annotated[int, Field(ge=8)] = 256
+    """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
+    views: Views = "centre"
+    """Training views of the network's input size: the centre crop, one of the classic ten crops (corners and centre,
+    mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""
+    evaluation: Literal["centre", "ten"] = "centre"
+    """Accuracies are of the centre crop, or of the mean of the ten crops' class scores."""
+    modality: Literal["rgb", "flow"] = "rgb"
+    """What is seen of a video: its frames, or stacks of optical flow."""
+    positions: Annotated[int, Field(ge=1)] = 25
+    """Uniform positions in a video: one, drawn by the seed, is seen in each epoch, all are averaged in evaluation."""
+    stack: Annotated[int, Field(ge=1)] = 10
+    """Flow fields in a stack, each with two channels (x and y)."""
+    flow: FlowMethod = "tvl1"
+    """How optical flow is computed: TV-L1 (Zach et al. 2007), or DIS (Kroeger et al. 2016), which is much faster."""
 
-    @model_validator(mode="after")
-    def _one_side_is_given(self) -> "DataConfig":
-        if self.train_per_class is None and self.val_per_class is None:
-            raise ValueError("give train_per_class or val_per_class: the other part takes what is left")
-        return self
+    def content(self) -> "DataConfig":
+        """Only what decides which pixels there are: the fields of split, view and normalisation at their defaults."""
+        reading = ("name", "path", "size", "modality", "positions", "stack", "flow")
+        return DataConfig(**{name: getattr(self, name) for name in reading})
 
 
 class TrainConfig(Hyperparameters):

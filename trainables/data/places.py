@@ -1,0 +1,28 @@
+"""Where data sets lie and where their decoded pixels are kept. Nothing of it can change a result."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ROOT_VARIABLE = "STUDY_DATA_ROOT"
+"""Environment variable with the folder of all data sets, where no preset and no option gives it."""
+
+
+def _root() -> str | None:
+    return os.environ.get(ROOT_VARIABLE)
+
+
+def _cache() -> str:
+    return str(Path.home() / ".cache" / "sparse-transfer-study")
+
+
+class Places(BaseModel):
+    """Folders on a node. Immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: str | None = Field(default_factory=_root, validate_default=True)
+    """Folder in which each data set has a folder of its name; null: the environment variable STUDY_DATA_ROOT."""
+    cache: str = Field(default_factory=_cache, validate_default=True)
+    """Folder on the node's own disk for decoded pixels, which all trials of the node share."""
