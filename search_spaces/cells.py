@@ -35,6 +35,10 @@ class Cell:
     """The point of the ablation's axis, where it has one."""
     point_index: int | None = None
     own_point: bool | None = None
+    stream: str | None = None
+    """The stream of a two-stream study that the net is of."""
+    parts: tuple["Cell", ...] = ()
+    """Nets, one a stream, whose class scores this cell fuses; it has no net of its own then."""
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:

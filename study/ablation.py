@@ -63,7 +63,7 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     stored = sum(storage.has(key) for key in graph.stages)
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
-    experiment = Experiment(graph, storage, name, config.resources, cluster)
+    experiment = Experiment(graph, storage, name, config.resources, config.data, cluster)
     try:
         experiment.run(console)
     finally:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,12 @@ from search_spaces.ablations import cells_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
 from study.config import StudyConfig
 from trainables import data
+from trainables.data import Places
 from trainables.hyperparameters import (
     KEY_VERSION,
+    WEIGHTS_FILE,
     DataConfig,
+    FusionParams,
     Hyperparameters,
     KnowledgeConfig,
     KnowledgeParams,
@@ -22,7 +25,9 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TrainConfig,
     TransferParams,
+    WeightsConfig,
 )
+from trainables.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,8 @@ class Stage:
     key: str
     spec: StageSpec
     parents: dict[str, str]
-
-    @property
-    def effort(self) -> int:
-        """Training images that the stage is expected to see: what an estimate of its time goes by."""
-        return _effort(self.spec)
+    effort: int
+    """Training images that the stage is expected to see: what an estimate of its time goes by."""
 
 
 @dataclass
@@ -81,23 +83,26 @@ def plan_cells(cells: Iterable[Cell]) -> StageGraph:
     return graph
 
 
-def stage_key(spec: StageSpec, parents: dict[str, str]) -> str:
+def stage_key(spec: StageSpec, parents: dict[str, str], places: Places) -> str:
     """Content key: kind and a hash of hyperparameters, data, seed and parents' keys.
 
     Fields at their default are left out, so that a new field does not orphan old results. A stage without a seed
-    (knowledge) sees all images, so the split is not part of its key.
+    (knowledge) sees all images, so the split is not part of its key. Of files, their content is, not their paths.
     """
-    split = {"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set()
+    left_out = {"path"} | ({"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set())
+    weights: WeightsConfig | None = getattr(spec.params, "weights", None) if spec.kind == "reference" else None
     content = {
         "version": KEY_VERSION,
         "kind": spec.kind,
         "network": spec.network,
-        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=split),
-        "fingerprint": data.fingerprint(spec.data.name),
+        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=left_out),
+        "fingerprint": data.load(spec.data, places).fingerprint,
         "seed": spec.seed,
-        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=WEIGHTS_FILE),
         "parents": parents,
     }
+    if weights is not None:
+        content["weights"] = fingerprint(weights.file)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{spec.kind}-{digest[:16]}"
 
@@ -111,6 +116,8 @@ class _Path:
     def final(self) -> str:
         """The stage that gives the cell's net."""
         cell = self.cell
+        if cell.parts:
+            return self.fusion(cell.parts)
         if cell.keep is None:
             return self.transfer(cell.sparsity, cell.knowledge)
         key = self.transfer(cell.sparsity, cell.knowledge)
@@ -124,7 +131,8 @@ class _Path:
         return self.config.source.seed if self.config.source.seed is not None else self.cell.seed
 
     def reference(self) -> str:
-        return self._source_stage("reference", ReferenceParams(train=self.config.source.train), {})
+        source = self.config.source
+        return self._source_stage("reference", ReferenceParams(train=source.train, weights=source.weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
         key = self.reference()
@@ -134,7 +142,8 @@ class _Path:
         return key
 
     def knowledge(self) -> str:
-        return self._add("knowledge", self.config.target.data, None, KnowledgeParams(), {"reference": self.reference()})
+        spec = self._spec("knowledge", self.config.target.data, None, KnowledgeParams())
+        return self._add(spec, {"reference": self.reference()})
 
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
         config = self.config.transfer
@@ -169,6 +178,13 @@ class _Path:
         parents = {"start": start, "standard": self.transfer("none", "none"), **self._knowledge_parents(choice)}
         return self._target_stage("neuron_prune", params, parents)
 
+    def fusion(self, parts: Sequence[Cell]) -> str:
+        nets = {str(part.stream): _Path(self.graph, part) for part in parts}
+        network = " + ".join(net.config.network for net in nets.values())
+        params = FusionParams(weights=self.config.fusion)
+        spec = self._spec("fusion", parts[0].config.target.data, self.cell.seed, params, network)
+        return self._add(spec, {stream: net.final() for stream, net in nets.items()})
+
     def _knowledge_config(self, choice: KnowledgeChoice) -> KnowledgeConfig | None:
         if choice == "none":
             return None
@@ -186,17 +202,20 @@ class _Path:
         return {} if self.config.transfer.live else {"knowledge": self.knowledge()}
 
     def _source_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(kind, self.config.source.data, self.source_seed, params, parents)
+        return self._add(self._spec(kind, self.config.source.data, self.source_seed, params), parents)
 
     def _target_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(kind, self.config.target.data, self.cell.seed, params, parents)
+        return self._add(self._spec(kind, self.config.target.data, self.cell.seed, params), parents)
 
-    def _add(
-        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, parents: dict[str, str]
-    ) -> str:
-        spec = StageSpec(kind=kind, network=self.config.network, data=images, seed=seed, params=params)
-        key = stage_key(spec, parents)
-        self.graph.stages.setdefault(key, Stage(key, spec, parents))
+    def _spec(
+        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, network: str | None = None
+    ) -> StageSpec:
+        return StageSpec(kind=kind, network=network or self.config.network, data=images, seed=seed, params=params)
+
+    def _add(self, spec: StageSpec, parents: dict[str, str]) -> str:
+        key = stage_key(spec, parents, self.config.data)
+        if key not in self.graph.stages:
+            self.graph.stages[key] = Stage(key, spec, parents, _effort(spec, self.config.data))
         return key
 
 
@@ -210,6 +229,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "curve": cell.curve,
         "tables": list(cell.tables),
         "seed": cell.seed,
+        "stream": cell.stream,
         "point": cell.point.label if cell.point else None,
         "point_index": cell.point_index,
         "point_value": cell.point.value if cell.point else None,
@@ -227,11 +247,10 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     }
 
 
-def _effort(spec: StageSpec) -> int:
+def _effort(spec: StageSpec, places: Places) -> int:
     train: TrainConfig | None = getattr(spec.params, "train", None) or getattr(spec.params, "retrain", None)
     if train is None:
         return 0
-    content = data.load(spec.data.name)
-    images = len(data.split(content.labels, spec.data, spec.seed or 0).train)
+    images = len(data.split(data.load(spec.data, places), spec.data, spec.seed or 0).train)
     rounds = 3 if isinstance(spec.params, NeuronPruneParams) else 1
     return images * train.epochs * rounds

@@ -92,7 +92,7 @@ class Search:
         """Search, test the finalists, and report."""
         graph = StageGraph()
         cluster = Cluster(self.options.address, self.options.slots)
-        experiment = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        experiment = Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, cluster)
         seconds = (self.options.minutes or float("inf")) * 60
         end = time.monotonic() + seconds
         self.console.print(f"search {self.name}: {self.book.asked} of {self.options.trials} trials already stored")
@@ -138,7 +138,7 @@ class Search:
 
     def _claim(self) -> None:
         """Make sure that the Optuna study is of this very search, or write down what search it is of."""
-        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data"}
+        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data", "data"}
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True, exclude=without),
             "small": self.small,
@@ -170,7 +170,7 @@ class Search:
         best = self._finalists(complete)
         graph = plan_cells(self._final_cells(best))
         cluster = Cluster(self.options.address, self.options.slots)
-        final = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        final = Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, cluster)
         try:
             final.run(self.console)
         finally:

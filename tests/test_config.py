@@ -76,6 +76,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
 def test_an_override_does_not_reach_other_users_of_an_anchor(tiny_preset: Path) -> None:
     assert "*id" in tiny_preset.read_text()
     config = load_config(str(tiny_preset), ["transfer.train.epochs=7"])
+    assert config.source.train is not None
     assert (config.transfer.train.epochs, config.source.train.epochs) == (7, 2)
 
 

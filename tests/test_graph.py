@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from study.config import StudyConfig, load_config
 from study.graph import StageGraph, plan, stage_key
+from trainables.data import Places
 from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+
+PLACES = Places()
 
 
 def counts(graph: StageGraph) -> dict[str, int]:
@@ -100,16 +103,16 @@ def spec(seed: int = 0, **train: Any) -> StageSpec:
 
 
 def test_a_field_at_its_default_is_not_in_the_key() -> None:
-    assert stage_key(spec(momentum=0.9), {}) == stage_key(spec(), {})
+    assert stage_key(spec(momentum=0.9), {}, PLACES) == stage_key(spec(), {}, PLACES)
 
 
 @given(st.integers(0, 99), st.floats(0, 0.5), st.dictionaries(st.sampled_from(["source", "reference"]), st.text("ab")))
 def test_keys_differ_with_content_alone(seed: int, dropout: float, parents: dict[str, str]) -> None:
-    key = stage_key(spec(seed, dropout=dropout), parents)
-    assert key == stage_key(spec(seed, dropout=dropout), dict(reversed(parents.items())))
-    assert key != stage_key(spec(seed + 1, dropout=dropout), parents)
-    assert key != stage_key(spec(seed, dropout=dropout + 0.25), parents)
-    assert key != stage_key(spec(seed, dropout=dropout), {**parents, "source": "c"})
+    key = stage_key(spec(seed, dropout=dropout), parents, PLACES)
+    assert key == stage_key(spec(seed, dropout=dropout), dict(reversed(parents.items())), PLACES)
+    assert key != stage_key(spec(seed + 1, dropout=dropout), parents, PLACES)
+    assert key != stage_key(spec(seed, dropout=dropout + 0.25), parents, PLACES)
+    assert key != stage_key(spec(seed, dropout=dropout), {**parents, "source": "c"}, PLACES)
     assert key.startswith("transfer-")
 
 
@@ -126,7 +129,7 @@ def test_a_spec_survives_json() -> None:
     )
     again = StageSpec.model_validate_json(original.model_dump_json(by_alias=True))
     assert again == original
-    assert stage_key(again, {}) == stage_key(original, {})
+    assert stage_key(again, {}, PLACES) == stage_key(original, {}, PLACES)
 
 
 @pytest.mark.parametrize("spacing", ["geometric", "linear"])

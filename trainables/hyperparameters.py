@@ -4,9 +4,11 @@ A field at its default is left out of the key, so that a new field does not orph
 does, and so is a change of meaning that must bump :data:`KEY_VERSION`.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,12 +25,18 @@ Views = Literal["centre", "ten", "random"]
 FlowMethod = Literal["tvl1", "dis"]
 
 
+def absolute(path: str) -> str:
+    """The path as it is from everywhere: workers have another working directory."""
+    return str(Path(path).expanduser().resolve())
+
+
 class Hyperparameters(BaseModel):
     """Base: immutable, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+FilePath = Annotated[str, AfterValidator(absolute)]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -37,7 +45,7 @@ class DataConfig(Hyperparameters):
 
     name: str
     """A data set that the project knows, ``folder`` for a folder of one's own, or ``module:function``."""
-    path: str | None = None
+    path: FilePath | None = None
     """Folder of the data set; null: the folder of its name in the data root. Not part of any key."""
     test_share: Share = 0.2
     """Share of each class in the test set, the same images for every seed; unused where there is an official one."""
@@ -83,8 +91,24 @@ class TrainConfig(Hyperparameters):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass while training: ``bfloat16`` by automatic mixed precision. Evaluation is exact."""
     validate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between validations; the last epoch is always validated."""
+
+
+class WeightsConfig(Hyperparameters):
+    """Pretrained weights for a net, instead of training it (see :mod:`trainables.weights`)."""
+
+    file: str
+    """A ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, or ``torchvision:AlexNet_Weights.IMAGENET1K_V1`` and
+    its like. Not part of any key: the content is, by :func:`trainables.weights.fingerprint`."""
+    bgr: bool = False
+    """The file's first layer takes blue, green, red, as Caffe's nets do: turned round on loading, so that the net takes
+    red, green, blue. Such nets mostly want pixels of 0..255 less a mean: give ``std`` as 1/255 = 0.00392157."""
+    cross_modality: bool = False
+    """Average the first layer's weights over its input channels and repeat the mean for each channel of the net, as
+    flow nets start from RGB nets (Wang et al. 2015, Towards good practices for very deep two-stream ConvNets)."""
 
 
 class KnowledgeConfig(Hyperparameters):
@@ -101,9 +125,10 @@ class KnowledgeConfig(Hyperparameters):
 
 
 class ReferenceParams(Hyperparameters):
-    """Train the Reference-SourceNet on the source."""
+    """The Reference-SourceNet: trained on the source, loaded, or loaded but for its output layer and then trained."""
 
-    train: TrainConfig
+    train: TrainConfig | None = None
+    weights: WeightsConfig | None = None
 
 
 class SourcePruneParams(Hyperparameters):
@@ -152,7 +177,22 @@ class NeuronPruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
-Params = ReferenceParams | SourcePruneParams | KnowledgeParams | TransferParams | TargetPruneParams | NeuronPruneParams
+class FusionParams(Hyperparameters):
+    """Fuse the class scores of several nets."""
+
+    weights: dict[str, Annotated[float, Field(gt=0)]]
+    """Weight of each stream's scores, by the role of the parent that gives them."""
+
+
+Params = (
+    ReferenceParams
+    | SourcePruneParams
+    | KnowledgeParams
+    | TransferParams
+    | TargetPruneParams
+    | NeuronPruneParams
+    | FusionParams
+)
 PARAMS: dict[str, type[Params]] = {
     "reference": ReferenceParams,
     "source_prune": SourcePruneParams,
@@ -160,6 +200,7 @@ PARAMS: dict[str, type[Params]] = {
     "transfer": TransferParams,
     "target_prune": TargetPruneParams,
     "neuron_prune": NeuronPruneParams,
+    "fusion": FusionParams,
 }
 
 
@@ -178,5 +219,8 @@ class StageSpec(Hyperparameters):
         return PARAMS[info.data["kind"]].model_validate(value) if isinstance(value, dict) else value
 
 
-KEY_VERSION = 1
+WEIGHTS_FILE = {"weights": {"file": True}}
+"""Where a stage's hyperparameters hold the path of a file (in the form that pydantic excludes fields by)."""
+
+KEY_VERSION = 2
 """Part of every content key: to be raised when a stage's result changes although its hyperparameters do not."""

@@ -21,22 +21,38 @@ class Dropout(nn.Module):
     """Inverted dropout with a generator of its own.
 
     The noise of one layer depends on its seed alone. So nets that differ elsewhere (an extra branch, say) see the
-    same noise, which pairs their comparison, and no global generator is touched.
+    same noise, which pairs their comparison, and no global generator is touched. Where a batch is seen in parts, by one
+    worker or several, noise is drawn for the whole of it and each part takes its rows: so the parts change nothing.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rate = 0.0
         self.generator: torch.Generator | None = None
+        self.images: int | None = None
+        self.rows: Tensor | None = None
+        self._noise: Tensor | None = None
+
+    def start_batch(self, images: int) -> None:
+        """A batch of so many images begins, of which ``select`` will name parts."""
+        self.images, self.rows, self._noise = images, None, None
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape, zeroed with probability ``rate`` and scaled by ``1 / (1 - rate)`` while training."""
         if not self.training or self.rate == 0.0:
             return x
+        if self.rows is None:
+            return x * self._draw(x, len(x))
+        if self._noise is None:
+            assert self.images is not None
+            self._noise = self._draw(x, self.images)
+        return x * self._noise[self.rows.to(x.device)]
+
+    def _draw(self, x: Tensor, images: int) -> Tensor:
         if self.generator is None:
             raise RuntimeError("dropout was not seeded: call LayeredNet.seed_dropout first")
         keep = 1.0 - self.rate
-        return x * torch.empty_like(x).bernoulli_(keep, generator=self.generator).div_(keep)
+        return x.new_empty((images, *x.shape[1:])).bernoulli_(keep, generator=self.generator).div_(keep)
 
 
 class WeightedLayer(nn.Module):
@@ -141,6 +157,18 @@ class LayeredNet(nn.Module):
                 module.generator = torch.Generator(device=device)
                 module.generator.manual_seed(derive(seed, "dropout", name, position, *path))
 
+    def start_batch(self, images: int) -> None:
+        """Tell the dropouts that a batch of so many images begins."""
+        for modules in self.dropouts().values():
+            for module in modules:
+                module.start_batch(images)
+
+    def select(self, rows: Tensor | None) -> None:
+        """Tell the dropouts which rows of the batch come next, ``int64 (k,)``; None: all of it."""
+        for modules in self.dropouts().values():
+            for module in modules:
+                module.rows = rows
+
 
 def network(name: str) -> Callable[[Callable[[int], LayeredNet]], Callable[[int], LayeredNet]]:
     """Register a function ``classes -> LayeredNet`` under a name."""
@@ -168,6 +196,12 @@ def connection_counts(name: str, classes: int) -> dict[str, int]:
     with torch.device("meta"):
         net = NETWORKS[name](classes)
     return {layer: weight.numel() for layer, weight in net.weights().items()}
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the named network takes; allocates nothing."""
+    with torch.device("meta"):
+        return NETWORKS[name](1).input_shape
 
 
 def inner_product_widths(name: str) -> dict[str, int]:

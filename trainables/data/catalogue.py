@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.hyperparameters import DataConfig
 
 Medium = Literal["images", "stream", "videos"]
-"""``images`` are decoded once into a memory-mapped array, ``stream`` reads images anew in each epoch (too many to keep),
+"""``images`` are decoded once into a memory-mapped array, ``stream`` reads them anew in each epoch (too many to keep),
 ``videos`` are decoded once into frames or flow fields at uniform positions."""
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainables.hyperparameters import FilePath
+
 ROOT_VARIABLE = "STUDY_DATA_ROOT"
 """Environment variable with the folder of all data sets, where no preset and no option gives it."""
 
@@ -22,7 +24,7 @@ class Places(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: str | None = Field(default_factory=_root, validate_default=True)
+    root: FilePath | None = Field(default_factory=_root, validate_default=True)
     """Folder in which each data set has a folder of its name; null: the environment variable STUDY_DATA_ROOT."""
-    cache: str = Field(default_factory=_cache, validate_default=True)
+    cache: FilePath = Field(default_factory=_cache, validate_default=True)
     """Folder on the node's own disk for decoded pixels, which all trials of the node share."""
