@@ -87,6 +87,20 @@ class TrainConfig(Hyperparameters):
     """Epochs between validations; the last epoch is always validated."""
 
 
+class WeightsConfig(Hyperparameters):
+    """Pretrained weights for a net, instead of training it (see :mod:`trainables.weights`)."""
+
+    file: str
+    """A ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, or ``torchvision:AlexNet_Weights.IMAGENET1K_V1`` and
+    its like. Not part of any key: the content is, by :func:`trainables.weights.fingerprint`."""
+    bgr: bool = False
+    """The file's first layer takes blue, green, red, as Caffe's nets do: turned round on loading, so that the net takes
+    red, green, blue. Such nets mostly want pixels of 0..255 less a mean: give ``std`` as 1/255 = 0.00392157."""
+    cross_modality: bool = False
+    """Average the first layer's weights over its input channels and repeat the mean for each channel of the net, as
+    flow nets start from RGB nets (Wang et al. 2015, Towards good practices for very deep two-stream ConvNets)."""
+
+
 class KnowledgeConfig(Hyperparameters):
     """The extra loss of a K+ net (Eq. 1-5)."""
 
