@@ -19,7 +19,7 @@ def imported(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module is the user's own: importing it may raise anything
         raise KeyError(f"{name!r}: {module_name} could not be imported ({type(error).__name__}: {error})") from error
-    function = getattr(module, function_name, None)
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         callables = [key for key, value in vars(module).items() if callable(value)]
         near = difflib.get_close_matches(function_name, callables)

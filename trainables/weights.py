@@ -1,8 +1,8 @@
 """Pretrained weights for a :class:`LayeredNet`, from torchvision or from a file of one of the usual kinds.
 
-A file's layers are matched by name where it has a layer of one of our names (``conv1_w_0``, ``main.fc6.weight``), else by
-order, which is how torchvision's names (``features.0.weight``) are read. Either way, all of the file has to go somewhere:
-a layer or a normalisation left over means that the file holds another net, whatever its shapes.
+A file's layers are matched by name where it has a layer of one of our names (``conv1_w_0``, ``main.fc6.weight``),
+else by order, which is how torchvision's names (``features.0.weight``) are read. Either way, all of the file has to go
+somewhere: a layer or a normalisation left over means that the file holds another net, whatever its shapes.
 
 Inner products need no reordering: Caffe, ONNX and torch all flatten images, channels, height, width in this order, the
 last the fastest. So the columns of ``fc6`` mean the same in each. (A net exported from TensorFlow flattens otherwise.)
@@ -14,6 +14,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
         WeightsError: the file cannot be read, or does not fit; the message names every mismatch.
     """
     tensors = read(config.file)
-    layers = _layers(tensors)
-    placed, problems = _place(net, layers, tensors, output, ordered=Path(config.file).suffix != ".safetensors")
+    placed, problems = _place(net, config.file, tensors, output)
     copies: list[tuple[nn.Parameter, Tensor]] = []
     for name, parts in placed.items():
         missing = [kind for kind, _ in net.op(name).named_parameters() if kind not in parts]
@@ -104,44 +104,33 @@ def _layers(tensors: Mapping[str, Tensor]) -> Layers:
     return layers
 
 
-def _place(
-    net: LayeredNet, layers: Layers, tensors: Mapping[str, Tensor], output: bool, *, ordered: bool
-) -> tuple[Layers, list[str]]:
+def _place(net: LayeredNet, file: str, tensors: Mapping[str, Tensor], output: bool) -> tuple[Layers, list[str]]:
     """The file's tensors for each layer to be loaded, and what stands in the way of matching them."""
-    named = {name: [layer for layer in layers if re.split("[./]", layer)[-1] == name] for name in net.names}
-    if any(named.values()):
-        pairs, problems = _by_name(named)
-    else:
-        pairs, problems = _by_order(net, layers, tensors, ordered)
+    layers = _layers(tensors)
+    found = {name: [layer for layer in layers if re.split("[./]", layer)[-1] == name] for name in net.names}
+    if not any(found.values()):
+        found = _by_order(net, file, layers, tensors)
     wanted = net.names if output else net.names[:-1]
-    problems += [f"{name} is not in the file" for name in wanted if not problems and name not in pairs]
-    spare = [layer for layer in layers if layer not in pairs.values()]
-    if not output and net.names[-1] not in pairs and len(spare) == 1 and _is_output(net, layers[spare[0]], tensors):
-        spare = []  # the output layer, by another name
-    if spare and not problems:
+    problems = [f"{name} is not in the file" for name in wanted if not found[name]]
+    problems += [f"{name} could be any of the file's {_listed(found[name])}" for name in wanted if len(found[name]) > 1]
+    spare = [layer for layer in layers if not any(layer in claimed for claimed in found.values())]
+    if not output and not found[net.names[-1]] and len(spare) == 1 and _is_output(net, layers[spare[0]], tensors):
+        spare = []  # the file's output layer, by another name
+    if spare:
         listed = _listed([name for layer in spare for name in layers[layer].values()])
-        problems.append(f"the network has no place for the file's {listed}: it is of another net")
-    return {name: layers[pairs[name]] for name in wanted if name in pairs}, problems
+        problems.append(f"the network has no place for the file's {listed}")
+    return {name: layers[found[name][0]] for name in wanted if len(found[name]) == 1}, problems
 
 
-def _by_name(named: Mapping[str, list[str]]) -> tuple[dict[str, str], list[str]]:
-    several = {name: found for name, found in named.items() if len(found) > 1}
-    problems = [f"{name} could be any of the file's {_listed(found)}" for name, found in several.items()]
-    return {name: found[0] for name, found in named.items() if len(found) == 1}, problems
-
-
-def _by_order(
-    net: LayeredNet, layers: Layers, tensors: Mapping[str, Tensor], ordered: bool
-) -> tuple[dict[str, str], list[str]]:
+def _by_order(net: LayeredNet, file: str, layers: Layers, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     names = [layer for layer, parts in layers.items() if "weight" in parts and tensors[parts["weight"]].ndim > 1]
-    if not ordered and not all(_TORCHVISION_LAYER.match(name) for name in tensors):
-        ways = f"name the layers as the network does ({_listed(net.names)}), or as torchvision (features.0, ...)"
-        return {}, [f"it has {_listed(list(layers))}, of which the order is not known: {ways}"]
-    # A file without its output layer, or with one more than is wanted of it, is told by the number of its layers.
-    if len(names) not in (len(net.names), len(net.names) - 1):
-        listed = f"the file has {len(names)} layers ({_listed(names)})"
-        return {}, [f"{listed}, the network {len(net.names)} ({_listed(net.names)})"]
-    return dict(zip(net.names, names, strict=False)), []
+    if file.endswith(".safetensors") and not all(_TORCHVISION_LAYER.match(name) for name in tensors):
+        ways = f"name them as the network does ({_listed(net.names)}), or as torchvision does (features.0, ...)"
+        raise WeightsError(f"{file} has {_listed(list(layers))}, and such a file keeps no order of layers: {ways}")
+    if len(names) not in (len(net.names), len(net.names) - 1):  # the file may lack its output layer
+        counts = f"has {len(names)} layers ({_listed(names)}), the network {len(net.names)} ({_listed(net.names)})"
+        raise WeightsError(f"{file} does not fit the network: it {counts}")
+    return {name: [layer] if layer else [] for name, layer in zip_longest(net.names, names)}
 
 
 def _is_output(net: LayeredNet, parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bool:
@@ -152,9 +141,9 @@ def _is_output(net: LayeredNet, parts: Mapping[str, str], tensors: Mapping[str, 
 def _misfit(
     place: str, parameter: Tensor | None, source: str, tensor: Tensor, config: WeightsConfig | None
 ) -> str | None:
-    """Why a tensor of the file cannot be the net's; ``config`` for the first layer's weights, whose channels it bends."""
+    """Why a tensor of the file cannot be the net's; ``config`` is given for the first layer's weights alone."""
     if parameter is None:
-        return f"the file has {source}, and the network no {place}"
+        return f"the network has no place for the file's {source}"
     if not tensor.is_floating_point():
         return f"{place}: the file's {source} holds {tensor.dtype}, not floating-point numbers"
     ours, theirs = tuple(parameter.shape), tuple(tensor.shape)
@@ -163,7 +152,7 @@ def _misfit(
             return f"{place}: bgr is for 3 input channels, and the file's {source} has {theirs[1]}"
         if config.cross_modality:
             theirs = (theirs[0], ours[1], *theirs[2:])
-        elif ours[1] != theirs[1] and ours == (ours[0], ours[1], *theirs[2:]) and ours[0] == theirs[0]:
+        elif ours[1] != theirs[1] and (ours[0], *ours[2:]) == (theirs[0], *theirs[2:]):
             hint = "; cross_modality: true would average and repeat them" if theirs[1] == 3 else ""
             return f"{place} takes {ours[1]} input channels, the file's {source} has {theirs[1]}{hint}"
     elif config is not None and (config.bgr or config.cross_modality):
@@ -215,12 +204,12 @@ def _existing(file: str) -> Path:
 
 
 def _fetched(name: str) -> dict[str, Tensor]:
-    """torchvision's state dict of a name, downloaded on first use into torch's own cache."""
+    """State dict of torchvision's name, downloaded on first use into torch's own cache."""
     weights = _torchvision_weights(name)
     try:
         # Only tensors are unpickled, as in our own reading.
         state = weights.get_state_dict(check_hash=True, progress=False, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
             f"{TORCHVISION}{name} could not be fetched from {weights.url} ({error}). Without a connection, fetch that "
@@ -247,8 +236,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise WeightsError(
-            f"{path} was not read: it is damaged, or holds more than tensors, and reading that could run a program that "
-            "came with it. Save the weights alone: torch.save(model.state_dict(), ...)"
+            f"{path} was not read: it is damaged, or holds more than tensors, and reading that could run a program "
+            "that came with it. Save the weights alone: torch.save(model.state_dict(), ...)"
         ) from error
     return _state_dict(str(path), content)
 
@@ -262,7 +251,7 @@ def _state_dict(file: str, content: object) -> dict[str, Tensor]:
         raise WeightsError(
             f"{file} holds a {type(content).__name__}, and no state dict, nor one under state_dict or model"
         )
-    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    strange = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strange:
         raise WeightsError(f"{file} is no state dict: {_listed(strange)} are no tensors")
     prefix = "module." if all(name.startswith("module.") for name in content) else ""  # of DataParallel
@@ -302,31 +291,31 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} has its weights in another file: save it as one, onnx.save(onnx.load(...), ...)")
     if any(tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for tensor in stored.values()):
         raise WeightsError(f"{path} is quantised to integers: give the net with floating-point weights")
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     tensors: dict[str, Tensor] = {}
-    for name, transposed in _used(graph, onnx.helper):
-        if name in stored and onnx.helper.tensor_dtype_to_np_dtype(stored[name].data_type).kind not in "biu":
+    for name, turned in _used(graph, onnx.helper):
+        if name in stored and stored[name].data_type in kinds:
             tensor = torch.tensor(numpy_helper.to_array(stored[name]).astype("float32", copy=False))
-            tensors[name] = tensor.t() if transposed else tensor
+            tensors[name] = tensor.t() if turned and tensor.ndim == 2 else tensor
     return tensors
 
 
 def _used(graph: Any, helper: Any) -> Iterator[tuple[str, bool]]:
     """Names that the graph's nodes take, in order, and whether torch has that matrix the other way round.
 
-    ``Gemm`` with transB = 1 multiplies as torch does, with (outputs, inputs); with transB = 0, and ``MatMul``, it is
-    (inputs, outputs). The node says which: a square matrix has no shape to tell it by.
+    ``Gemm`` with transB = 1 multiplies as torch does, by (outputs, inputs); with transB = 0, and ``MatMul``, it is by
+    (inputs, outputs). The node has to say which: the shape of a square matrix does not.
     """
     producers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
         options = {option.name: helper.get_attribute_value(option) for option in node.attribute}
         if node.op_type == "Gemm" and (options.get("alpha", 1), options.get("beta", 1)) != (1, 1):
-            raise WeightsError(
-                f"the ONNX node {node.name or node.output[0]} scales its weights, which is not supported"
-            )
-        multiplies = node.op_type == "MatMul" or (node.op_type == "Gemm" and not options.get("transB", 0))
+            raise WeightsError(f"the ONNX node {node.name or node.output[0]} scales its weights: that cannot be read")
+        matrix = node.op_type in ("Gemm", "MatMul")
+        passed = ("Identity", "Transpose") if matrix else ("Identity",)
         for position, name in enumerate(node.input):
-            turned = multiplies and position == 1
-            while name in producers and producers[name].op_type in ("Identity", "Transpose"):
+            turned = matrix and position == 1 and not options.get("transB", 0)
+            while name in producers and producers[name].op_type in passed:
                 turned ^= producers[name].op_type == "Transpose"
                 name = producers[name].input[0]
             if node.op_type not in ("Identity", "Transpose"):
