@@ -2,7 +2,8 @@
 
 A weighted layer is a convolution or inner product with what comes before it (flatten, dropout) and after it (ReLU,
 pooling, normalisation). Layer k of the paper is the k-th weighted layer; N is the output layer. To add a network,
-write one function that lists its layers and register it with :func:`network`.
+write one function that lists its layers and register it with :func:`network`; or leave it in a module of one's own,
+importable on every worker, and name it ``module:function`` (see :func:`find`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.importing import imported
 from trainables.seeds import derive, generator
 
 NETWORKS: dict[str, Callable[[int], "LayeredNet"]] = {}
@@ -180,22 +182,32 @@ def network(name: str) -> Callable[[Callable[[int], LayeredNet]], Callable[[int]
     return register
 
 
+def find(name: str) -> Callable[[int], LayeredNet]:
+    """The function ``classes -> LayeredNet`` of a registered name or of ``module:function``.
+
+    Raises:
+        KeyError: no such network; the first argument says what is wrong, for people.
+    """
+    if ":" in name:
+        return imported(name)
+    if name not in NETWORKS:
+        raise KeyError(f"no network {name!r}: give {', '.join(NETWORKS)}, or module:function for one of your own")
+    return NETWORKS[name]
+
+
 def build(name: str, classes: int) -> LayeredNet:
     """The named network with ``classes`` outputs, its weights undefined until initialised or loaded.
 
     Raises:
         KeyError: no such network.
+        TypeError, ValueError: a network of the user's own is not what the project can train; the message says why.
     """
-    with torch.device("meta"):
-        net = NETWORKS[name](classes)
-    return net.to_empty(device="cpu")
+    return _outline(name, classes).to_empty(device="cpu")
 
 
 def connection_counts(name: str, classes: int) -> dict[str, int]:
     """Connections (weights, no biases) of each layer of the unpruned network; allocates nothing."""
-    with torch.device("meta"):
-        net = NETWORKS[name](classes)
-    return {layer: weight.numel() for layer, weight in net.weights().items()}
+    return {layer: weight.numel() for layer, weight in _outline(name, classes).weights().items()}
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
@@ -206,9 +218,35 @@ def input_shape(name: str) -> tuple[int, int, int]:
 
 def inner_product_widths(name: str) -> dict[str, int]:
     """Neurons of each inner-product layer but the output layer; allocates nothing."""
-    with torch.device("meta"):
-        net = NETWORKS[name](1)
+    net = _outline(name, 1)
     return {layer: int(net.op(layer).weight.shape[0]) for layer in net.inner_products()[:-1]}
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the network takes; allocates nothing."""
+    return _outline(name, 1).input_shape
+
+
+def _outline(name: str, classes: int) -> LayeredNet:
+    """The named network on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        net = find(name)(classes)
+    _check(name, net, classes)
+    return net
+
+
+def _check(name: str, net: object, classes: int) -> None:
+    """Refuse a network that would be trained, stored or pruned wrongly."""
+    if not isinstance(net, LayeredNet):
+        raise TypeError(f"{name} gives a {type(net).__name__}: it must give a trainables.networks.LayeredNet")
+    last = net.names[-1]
+    if not isinstance(net.op(last), nn.Linear) or net.classes != classes:
+        raise ValueError(f"{name}({classes}) must end in an nn.Linear with {classes} outputs: its {last} does not")
+    known = {id(parameter) for layer in net.names for parameter in net.op(layer).parameters()}
+    strange = [key for key, tensor in net.state_dict(keep_vars=True).items() if id(tensor) not in known]
+    if strange:
+        where = "outside its layers' convolutions and inner products, where nothing initialises or stores them"
+        raise ValueError(f"{name} holds {', '.join(strange)} {where}")
 
 
 def _relu(*more: nn.Module) -> list[nn.Module]:
