@@ -3,6 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -11,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trainables import data, networks, pruning
+from trainables import weights as pretrained
 from trainables.data import Places
 from trainables.hyperparameters import (
     DataConfig,
@@ -520,11 +522,15 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     yield from data_problems
     if len(set(config.seed_list)) < len(config.seed_list):
         yield "seeds", "each seed must be there once"
-    if config.network not in networks.NETWORKS:
-        yield "network", f"no network {config.network!r}: {_choices(config.network, networks.NETWORKS)}"
+    try:
+        networks.input_shape(config.network)
+    except (KeyError, TypeError, ValueError) as error:
+        near = difflib.get_close_matches(config.network, networks.NETWORKS, n=1)
+        yield "network", f"{error.args[0]}" + (f"; did you mean {near[0]!r}?" if near else "")
         return
     if not data_problems:
         yield from _network_checks(config)
+        yield from _weights_checks(config)
         yield from _stream_checks(config)
 
 
@@ -532,13 +538,13 @@ def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """Whether the data sets are there, whole, and large enough for their splits."""
     known = {**data.DATA_SETS, **data.LAYOUTS}
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
-        if images.name not in known:
+        if images.name not in known and ":" not in images.name:
             yield f"{domain}.data.name", f"no data set {images.name!r}: {_choices(images.name, known)}"
             return
         try:
             data.split(data.load(images, config.data), images, seed=0)
-        except ValueError as error:
-            yield f"{domain}.data", str(error)
+        except (KeyError, ValueError) as error:
+            yield f"{domain}.data", str(error.args[0])
     if config.target.data.views == "random" and not config.transfer.live:
         yield (
             "target.data.views",
@@ -589,6 +595,37 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             f"is {config.neuron_prune.neurons_per_step}, but the inner-product layers of {name} have "
             f"{', '.join(map(str, widths.values()))} neurons: give less than {min(widths.values())}",
         )
+
+
+def located_weights(config: StudyConfig) -> WeightsConfig | None:
+    """The pretrained weights of the reference, their file's path made whole."""
+    weights = config.source.weights
+    return weights and weights.model_copy(update={"file": config.data.find(weights.file)})
+
+
+@cache
+def _weights_problem(weights: WeightsConfig, fingerprint: str, network: str, classes: int, output: bool) -> str | None:
+    """Why the weights cannot be the network's; the fingerprint is there so that a changed file is looked at again."""
+    try:
+        pretrained.load_into(networks.build(network, classes), weights, output=output)
+    except pretrained.WeightsError as error:
+        return str(error)
+    return None
+
+
+def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether pretrained weights are there and fit."""
+    if (weights := located_weights(config)) is None:
+        return
+    classes = len(data.load(config.source.data, config.data).class_names)
+    try:
+        fingerprint = pretrained.fingerprint(weights.file)
+    except pretrained.WeightsError as error:
+        yield "source.weights.file", str(error)
+        return
+    problem = _weights_problem(weights, fingerprint, config.network, classes, config.source.train is None)
+    if problem is not None:
+        yield "source.weights", problem
 
 
 def target_classes(config: StudyConfig) -> int:

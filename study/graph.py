@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.ablations import cells_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
-from study.config import StudyConfig
+from study.config import StudyConfig, located_weights
 from trainables import data
 from trainables.data import Places
 from trainables.hyperparameters import (
@@ -131,8 +131,8 @@ class _Path:
         return self.config.source.seed if self.config.source.seed is not None else self.cell.seed
 
     def reference(self) -> str:
-        source = self.config.source
-        return self._source_stage("reference", ReferenceParams(train=source.train, weights=source.weights), {})
+        train, weights = self.config.source.train, located_weights(self.config)
+        return self._source_stage("reference", ReferenceParams(train=train, weights=weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
         key = self.reference()

@@ -17,11 +17,12 @@ from tests.runs import run
 from trainables.artifacts import Artifact
 from trainables.hyperparameters import FusionParams
 
+TINY_PRUNE: Any = TINY["target_prune"]
 STREAMS: dict[str, Any] = {
     **TINY,
     "ablations": ["two-stream"],
     "published": "HMDB51",
-    "target_prune": {**TINY["target_prune"], "keep": [0.3], "named": [0.3]},
+    "target_prune": {**TINY_PRUNE, "keep": [0.3], "named": [0.3]},
     "streams": {"spatial": {}, "temporal": {"transfer.train.epochs": 3, "target.data.mean": 0.2}},
     "fusion": {"spatial": 1, "temporal": 4},
 }

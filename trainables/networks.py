@@ -210,12 +210,6 @@ def connection_counts(name: str, classes: int) -> dict[str, int]:
     return {layer: weight.numel() for layer, weight in _outline(name, classes).weights().items()}
 
 
-def input_shape(name: str) -> tuple[int, int, int]:
-    """Channels, height and width of the images that the named network takes; allocates nothing."""
-    with torch.device("meta"):
-        return NETWORKS[name](1).input_shape
-
-
 def inner_product_widths(name: str) -> dict[str, int]:
     """Neurons of each inner-product layer but the output layer; allocates nothing."""
     net = _outline(name, 1)

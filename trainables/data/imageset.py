@@ -11,6 +11,7 @@ from torch import Tensor
 from trainables.data.catalogue import LAYOUTS
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
+from trainables.importing import imported
 
 
 class DataError(ValueError):
@@ -92,7 +93,8 @@ def _load(config: DataConfig, places: Places) -> ImageSet:
         from trainables.data.files import open_layout
 
         return open_layout(LAYOUTS[config.name], config, places)
-    return DATA_SETS[config.name](config, places)
+    read: Reader = imported(config.name) if ":" in config.name else DATA_SETS[config.name]
+    return read(config, places)
 
 
 def in_memory(title: str, images: Tensor, labels: Tensor, class_names: tuple[str, ...], fingerprint: str) -> ImageSet:

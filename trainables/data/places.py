@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainables.hyperparameters import FilePath
+from trainables.hyperparameters import FilePath, absolute
 
 ROOT_VARIABLE = "STUDY_DATA_ROOT"
 """Environment variable with the folder of all data sets, where no preset and no option gives it."""
@@ -28,3 +28,13 @@ class Places(BaseModel):
     """Folder in which each data set has a folder of its name; null: the environment variable STUDY_DATA_ROOT."""
     cache: FilePath = Field(default_factory=_cache, validate_default=True)
     """Folder on the node's own disk for decoded pixels, which all trials of the node share."""
+
+    def find(self, file: str) -> str:
+        """The file of pretrained weights that a preset names: relative to the data root, or else to the current folder.
+
+        Names that are no paths (``torchvision:...``) stay as they are.
+        """
+        if ":" in file:
+            return file
+        beside = Path(self.root or ".") / file
+        return absolute(str(beside if beside.is_file() else file))
