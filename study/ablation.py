@@ -17,7 +17,7 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, SOME_FAILED, folder_name, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title
+from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
 from study.progress import duration, label
@@ -38,10 +38,10 @@ def _ablation(options: argparse.Namespace) -> int:
         for name in list_presets():
             print(f"{name:12} {preset_title(name)}")
         return OK
-    config = _config(options)
     if options.show_config:
-        print(as_yaml(config), end="")
+        print(as_yaml(read_config(options.preset, _overrides(options))), end="")
         return OK
+    config = load_config(options.preset, _overrides(options))
     if options.list_axes:
         print(describe_axes(config))
         return OK
@@ -129,15 +129,15 @@ def _summary(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def _config(options: argparse.Namespace) -> StudyConfig:
+def _overrides(options: argparse.Namespace) -> list[str]:
     overrides = list(options.set)
     if options.seeds is not None:
         overrides.append(f"seeds={options.seeds}")
     if options.ablate:
-        base = load_config(options.preset, overrides).ablations
+        base = read_config(options.preset, overrides).ablations
         more = [name.strip() for name in options.ablate.split(",")]
         overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
-    return load_config(options.preset, overrides)
+    return overrides
 
 
 def _parser() -> argparse.ArgumentParser:

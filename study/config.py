@@ -277,6 +277,15 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
     return _source(preset, overrides).config()
 
 
+def read_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Like :func:`load_config`, but each key is checked alone: the data need not be there.
+
+    Raises:
+        ConfigError: the preset is unknown, or a key or value of it or of the overrides is wrong.
+    """
+    return _source(preset, overrides).parsed()
+
+
 def _source(preset: str, overrides: Sequence[str]) -> "_Source":
     path = _preset_path(preset)
     source = _Source(path, _read_yaml(path))
@@ -316,8 +325,7 @@ def load_data_configs(preset: str, overrides: Sequence[str] = ()) -> tuple[dict[
     Raises:
         ConfigError: the preset is unknown, or its keys or values are wrong.
     """
-    source = _source(preset, overrides)
-    config = source.parsed()
+    config = read_config(preset, overrides)
     found = {"source": config.source.data, "target": config.target.data}
     if config.streams:
         found = {}

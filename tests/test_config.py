@@ -95,7 +95,7 @@ def test_unknown_presets() -> None:
 
 def test_every_preset_loads_and_round_trips(tmp_path: Path) -> None:
     for name in list_presets():
-        config = load_config(name)
+        config = read_config(name)
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True)))
         assert load_config(str(path)) == config
