@@ -344,6 +344,7 @@ def test_onnx_with_torchs_names_is_taken_in_the_graphs_order(tmp_path: Path) -> 
 def test_onnx_of_a_wrong_shape_or_kind_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     net = networks.build("small_alexnet", 10)
+    net.initialise(net.names, seed=0)
     arrays = zoo_arrays(net)
     arrays["fc6_w_0"] = np.zeros((256, 400), dtype=np.float32)
     onnx.save(onnx_graph(net, arrays), path)
