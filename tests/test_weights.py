@@ -37,8 +37,14 @@ def little(channels: int = 3, classes: int = 5) -> LayeredNet:
     )
     net.initialise(net.names, seed=1)
     for name in net.names:
-        nn.init.uniform_(net.op(name).bias)
+        nn.init.uniform_(bias(net, name), generator=torch.Generator().manual_seed(2))
     return net
+
+
+def bias(net: LayeredNet, name: str) -> Tensor:
+    found = net.op(name).bias
+    assert found is not None
+    return found
 
 
 def state(net: LayeredNet, pattern: str = "{}.{}") -> dict[str, Tensor]:
@@ -142,7 +148,7 @@ def test_a_stored_net_of_ours_gives_its_main_branch(tmp_path: Path) -> None:
     top = LayeredNet([("fc3", extra.layer("fc3"))], extra.input_shape)
     masks = {"fc2": torch.ones(9, 144, dtype=torch.bool)}
     path = tmp_path / "net.safetensors"
-    save_file(artifacts.pack(HybridTransferNet(main, top, attach_at=2), masks), path)
+    save_file(artifacts.pack(HybridTransferNet(main, top), masks), path)
     net = little()
     net.initialise(net.names, seed=2)
     assert same(load(net, str(path)), main, main.names)
@@ -258,7 +264,7 @@ def onnx_graph(net: LayeredNet, arrays: dict[str, np.ndarray], inner: str = "tra
                 continue
             x = y
     images = helper.make_tensor_value_info("data_0", onnx.TensorProto.FLOAT, [1, *net.input_shape])
-    prob = helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, None)
+    prob = helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, [1, net.classes])
     stored = [numpy_helper.from_array(array, name) for name, array in reversed(arrays.items())]
     stored.append(numpy_helper.from_array(np.array([1, -1]), "OC2_DUMMY_1"))
     stored.append(numpy_helper.from_array(np.array(0.5, dtype=np.float32), "ratio"))
@@ -316,7 +322,7 @@ def test_the_zoos_alexnet_fills_caffenet(tmp_path: Path) -> None:
     for name in net.names[1:]:
         np.testing.assert_array_equal(net.op(name).weight.detach().numpy(), arrays[f"{name}_w_0"])
     for name in net.names:
-        np.testing.assert_array_equal(net.op(name).bias.detach().numpy(), arrays[f"{name}_b_0"])
+        np.testing.assert_array_equal(bias(net, name).detach().numpy(), arrays[f"{name}_b_0"])
 
 
 def test_onnx_with_torchs_names_is_taken_in_the_graphs_order(tmp_path: Path) -> None:
@@ -338,6 +344,7 @@ def test_onnx_with_torchs_names_is_taken_in_the_graphs_order(tmp_path: Path) -> 
 def test_onnx_of_a_wrong_shape_or_kind_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     net = networks.build("small_alexnet", 10)
+    net.initialise(net.names, seed=0)
     arrays = zoo_arrays(net)
     arrays["fc6_w_0"] = np.zeros((256, 400), dtype=np.float32)
     onnx.save(onnx_graph(net, arrays), path)
