@@ -54,7 +54,8 @@ def estimator(method: FlowMethod) -> Estimator:
 
 def quantise(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Displacements in pixels as bytes: ``round((clip(d, -20, 20) + 20) * 255 / 40)``, so a step is 0.157 pixels."""
-    return np.rint((np.clip(flow, -LIMIT, LIMIT) + LIMIT) * (255 / (2 * LIMIT))).astype(np.uint8)
+    levels: NDArray[np.float32] = np.rint((np.clip(flow, -LIMIT, LIMIT) + LIMIT) * (255 / (2 * LIMIT)))
+    return levels.astype(np.uint8)
 
 
 def displacement(quantised: NDArray[np.uint8]) -> NDArray[np.float32]:

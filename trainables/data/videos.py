@@ -72,8 +72,8 @@ def ucf101(root: Path, config: DataConfig) -> Catalogue:
     "hmdb51",
     title="HMDB51, split 1",
     medium="videos",
-    source="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database: hmdb51_org.rar (an archive of "
-    "one archive a class) and test_train_splits.rar, both unpacked into the folder",
+    source="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database: hmdb51_org.rar (one "
+    "archive a class inside) and test_train_splits.rar, both unpacked into the folder",
     totals={"train": 3570, "test": 1530, "classes": 51},
 )
 def hmdb51(root: Path, config: DataConfig) -> Catalogue:
