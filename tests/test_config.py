@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.config import ConfigError, StudyConfig, list_presets, load_config
+from study.config import ConfigError, StudyConfig, list_presets, load_config, read_config
 from tests.conftest import TINY
 
 

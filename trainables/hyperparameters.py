@@ -22,6 +22,7 @@ from trainables.pruning import Criterion, Scope
 Share = Annotated[float, Field(gt=0, lt=1)]
 KnowledgeSource = Literal["reference", "shuffled"]
 Views = Literal["centre", "ten", "random"]
+Modality = Literal["rgb", "flow"]
 FlowMethod = Literal["tvl1", "dis"]
 
 
@@ -63,7 +64,7 @@ class DataConfig(Hyperparameters):
     mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""
     evaluation: Literal["centre", "ten"] = "centre"
     """Accuracies are of the centre crop, or of the mean of the ten crops' class scores."""
-    modality: Literal["rgb", "flow"] = "rgb"
+    modality: Modality = "rgb"
     """What is seen of a video: its frames, or stacks of optical flow."""
     positions: Annotated[int, Field(ge=1)] = 25
     """Uniform positions in a video: one, drawn by the seed, is seen in each epoch, all are averaged in evaluation."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainables.data import ArrayPixels, ImageSet, Pixels, Split
+from trainables.data.flow import mirror
 from trainables.hyperparameters import DataConfig
 from trainables.seeds import generator
 
@@ -124,7 +125,7 @@ class Images:
         if bool((placement == first).all()):
             _, top, left, mirrored = first.tolist()
             cropped = images[:, :, top : top + height, left : left + width]
-            return self._mirrored(cropped) if mirrored else cropped
+            return mirror(cropped, self.config.modality) if mirrored else cropped
         places = placement.to(images.device)
         rows = places[:, 1, None] + torch.arange(height, device=images.device)
         columns = places[:, 2, None] + torch.arange(width, device=images.device)
@@ -132,15 +133,8 @@ class Images:
         channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
         cropped = images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
         mirrored = places[:, 3].bool()
-        cropped[mirrored] = self._mirrored(cropped[mirrored])
+        cropped[mirrored] = mirror(cropped[mirrored], self.config.modality)
         return cropped
-
-    def _mirrored(self, images: Tensor) -> Tensor:
-        flipped = images.flip(-1)
-        if self.config.modality == "flow":
-            # Seen in a mirror, what moves right moves left: channels are x, y, x, y, ..., and 255 - v is -v.
-            flipped[:, ::2] = 255 - flipped[:, ::2]
-        return flipped
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, std = self._channels(self.config.mean), self._channels(self.config.std)

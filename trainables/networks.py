@@ -312,8 +312,18 @@ def alexnet(classes: int) -> LayeredNet:
 @network("vgg16")
 def vgg16(classes: int) -> LayeredNet:
     """VGG-16 as in torchvision (configuration D of Simonyan and Zisserman 2014)."""
+    return _vgg16(classes, channels=3)
+
+
+@network("vgg16_flow")
+def vgg16_flow(classes: int) -> LayeredNet:
+    """VGG-16 for stacks of ten flow fields, 20 channels: the temporal stream of Simonyan and Zisserman 2014."""
+    return _vgg16(classes, channels=20)
+
+
+def _vgg16(classes: int, channels: int) -> LayeredNet:
     layers: list[tuple[str, WeightedLayer]] = []
-    channels = 3
+    input_shape = (channels, 224, 224)
     for block, (width, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1):
         for position in range(1, depth + 1):
             after = _relu(nn.MaxPool2d(2)) if position == depth else _relu()
@@ -328,5 +338,5 @@ def vgg16(classes: int) -> LayeredNet:
             ("fc7", WeightedLayer(nn.Linear(4096, 4096), after=_relu(Dropout()))),
             ("fc8", WeightedLayer(nn.Linear(4096, classes))),
         ],
-        input_shape=(3, 224, 224),
+        input_shape=input_shape,
     )

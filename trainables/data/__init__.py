@@ -5,6 +5,7 @@ or videos in files, one function that gives a :class:`Catalogue`, registered wit
 """
 
 from trainables.data import digits as _digits  # noqa: F401  (registers its data sets)
+from trainables.data import videos as _videos  # noqa: F401  (registers its layouts)
 from trainables.data.catalogue import LAYOUTS, Catalogue, Layout, Problem, layout
 from trainables.data.imageset import DATA_SETS, ArrayPixels, DataError, ImageSet, Pixels, data_set, load
 from trainables.data.places import Places
