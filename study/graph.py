@@ -65,6 +65,11 @@ class StageGraph:
         return [stage for stage in self.stages if stage in needed]
 
     @property
+    def networks(self) -> set[str]:
+        """The networks that are trained."""
+        return {stage.spec.network for stage in self.stages.values() if stage.spec.kind != "fusion"}
+
+    @property
     def unshared(self) -> int:
         """Stages that would be trained if each cell trained all it needs."""
         return sum(len(self.path(key)) for _, key in self.cells)

@@ -127,6 +127,8 @@ def label(graph: StageGraph, key: str) -> str:
         words.append(_sparsity_sign(graph, key) + _knowledge_sign(params.knowledge))
     if isinstance(params, TargetPruneParams):
         words += [_knowledge_sign(params.knowledge), "to", f"{100 * params.keep:.3g}", "%"]
+    if len(graph.networks) > 1 and spec.kind != "fusion":
+        words.append(spec.network)
     if spec.seed is not None:
         words.append(f"seed {spec.seed}")
     return " ".join(words)
