@@ -13,8 +13,8 @@ from torch import Tensor
 from trainables.hyperparameters import DataConfig
 
 Medium = Literal["images", "stream", "videos"]
-"""``images`` are decoded once into a memory-mapped array, ``stream`` reads them anew in each epoch (too many to keep),
-``videos`` are decoded once into frames or flow fields at uniform positions."""
+"""``images`` are decoded once into a memory-mapped array, ``stream`` reads images anew in each epoch (too many to
+keep), ``videos`` are decoded once into frames or flow fields at uniform positions."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Layout:
     """Where to get it: a web address, or a sentence."""
     totals: Mapping[str, int]
     """Official numbers of items by part, and of ``classes``; empty for a user's own folder."""
+    per_class: Mapping[str, int]
+    """Official numbers of items by part that every class has; only the parts where it is the same for all."""
     read: Callable[[Path, DataConfig], Catalogue]
 
 
@@ -61,12 +63,18 @@ Read = Callable[[Path, DataConfig], Catalogue]
 
 
 def layout(
-    name: str, *, title: str, medium: Medium, source: str, totals: Mapping[str, int] | None = None
+    name: str,
+    *,
+    title: str,
+    medium: Medium,
+    source: str,
+    totals: Mapping[str, int] | None = None,
+    per_class: Mapping[str, int] | None = None,
 ) -> Callable[[Read], Read]:
     """Register a function that reads the catalogue of a folder in an official layout."""
 
     def register(read: Read) -> Read:
-        LAYOUTS[name] = Layout(name, title, medium, source, totals or {}, read)
+        LAYOUTS[name] = Layout(name, title, medium, source, totals or {}, per_class or {}, read)
         return read
 
     return register
