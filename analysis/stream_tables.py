@@ -33,19 +33,20 @@ def table4(results: Results, cells: pd.DataFrame) -> Table | None:
     if not rows:
         return None
     shown, paper = _nets(rows), _of_paper(results, rows)
-    columns: Columns = [
-        *accuracy(results, shown),
-        (Header("Prune %"), lambda net: rate_text(over_seeds(net.prune_percent))),
-    ]
-    headers = [Header("net"), Header("seeds")]
-    headers += [replace(header, group=stream) for stream in results.streams for header, _ in columns]
+    prune: Columns = [(Header("Prune %"), lambda net: rate_text(over_seeds(net.prune_percent)))]
+    columns = accuracy(results, shown) + prune
+    # Details last: three streams' would push the paper's values out of sight.
+    details = [column for column in columns if column[0].detail]
+    columns = [column for column in columns if not column[0].detail]
+    headers = [Header("net"), Header("seeds"), *_headers(columns, results)]
     headers += [Header(stream, _paper_heading(results)) for stream in results.streams] if paper else []
+    headers += _headers(details, results)
     text = []
     for name, row in rows.items():
         line = [name, _seeds(row, results)]
-        line += [_text(row, stream, cell) for stream in results.streams for _, cell in columns]
+        line += _cells(row, columns, results)
         line += [_text(row, stream, lambda net: _pair(paper.get(net.label))) for stream in results.streams if paper]
-        text.append(line)
+        text.append(line + _cells(row, details, results))
     notes = [over_seeds_note(results), *fusion_notes(results), *problem_notes(shown, results.seeds)]
     data = [record(net, [_standard(cells, net)], results.seeds, paper, pruning=True) for net in shown]
     title = f"Table 4. Streams and their fusion on {results.study['target']['title']}"
@@ -123,16 +124,22 @@ def _pair(theirs: Published | None) -> str:
     return f"{percent(theirs.accuracy)} / {rate(theirs.prune)}" if theirs else NOTHING
 
 
+def _headers(columns: Columns, results: Results) -> list[Header]:
+    return [replace(header, group=stream) for stream in results.streams for header, _ in columns]
+
+
+def _cells(row: Row, columns: Columns, results: Results) -> list[str]:
+    return [_text(row, stream, cell) for stream in results.streams for _, cell in columns]
+
+
 def _text(row: Row, stream: str, cell: Callable[[Net], str]) -> str:
     return cell(row[stream]) if stream in row else NOTHING
 
 
 def _seeds(row: Row, results: Results) -> str:
-    """``3``, or each stream's number where they differ."""
-    counts = {stream: seed_count(net, results.seeds) for stream, net in row.items()}
-    if len(set(counts.values())) == 1:
-        return next(iter(counts.values()))
-    return ", ".join(f"{stream} {number}" for stream, number in counts.items())
+    """``3``, or each stream's number in the order of the columns where they differ."""
+    counts = [_text(row, stream, lambda net: seed_count(net, results.seeds)) for stream in results.streams]
+    return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 
 
 def _standard(cells: pd.DataFrame, net: Net) -> Net | None:
