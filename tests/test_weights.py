@@ -13,7 +13,6 @@ import onnx.reference
 import pytest
 import torch
 import torchvision
-from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
