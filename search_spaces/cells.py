@@ -35,6 +35,8 @@ class Cell:
     """The point of the ablation's axis, where it has one."""
     point_index: int | None = None
     own_point: bool | None = None
+    neuron_steps: int = 0
+    """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:
