@@ -133,7 +133,7 @@ def cell_of(config: StudyConfig, params: Params, seed: int, what: str) -> Cell:
     sparsity, knowledge = params["sparsity"], params["knowledge"]
     name = transfer_name(sparsity, knowledge)
     if steps := params.get("neuron_steps", 0):
-        name = f"{name}, fewer neurons"
+        name = f"{name} with fewer neurons"
         return Cell("search", name, seed, own, sparsity, knowledge, None, knowledge, neuron_steps=steps)
     keep = params.get("target_keep")
     share = hybrid_share(own) if sparsity == "magnitude" else 1.0
