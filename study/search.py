@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
+    if options.against and options.sampler == "cmaes":
+        others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
+        raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
     config = load_config(options.preset, options.set)
     if problems := outside(config, against=options.against):
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))

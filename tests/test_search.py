@@ -305,6 +305,7 @@ def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--set", "search.n_m=[1,9]"], "small_alexnet has 8 layers"),
         (["--warm-start", "nothing"], "no such search|no search"),
         (["--against", "latency"], "search.neuron_steps: goes up to 12"),
+        (["--against", "share", "--sampler", "cmaes"], "one objective alone"),
     ):
         assert main([*base, *more]) == 2
         error = capsys.readouterr().err
