@@ -39,6 +39,8 @@ class Cell:
     """The stream of a two-stream study that the net is of."""
     parts: tuple["Cell", ...] = ()
     """Nets, one a stream, whose class scores this cell fuses; it has no net of its own then."""
+    neuron_steps: int = 0
+    """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:

@@ -183,6 +183,7 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
 ]
+StepRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
 CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ascending)]
 RateRange = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
@@ -204,7 +205,11 @@ class SearchConfig(Hyperparameters):
     source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
     """Factors on the shares that the source's prune schedule keeps in the end."""
     target_keep: RateRange = (0.0125, 0.3)
-    """Share of connections kept in the target, where the search is for small nets too."""
+    """Share of connections kept in the target, in a search against share."""
+    neuron_steps: StepRange = (0, 12)
+    """Steps of neuron pruning after the transfer, in a search against latency."""
+    latency_batch: Annotated[int, Field(ge=1)] = 1
+    """Images of the forward pass whose latency is measured."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1)
     """Seeds whose mean validation accuracy a trial is judged by."""
     final_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (100, 101, 102)

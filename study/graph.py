@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces.ablations import cells_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
 from study.config import StudyConfig, located_weights
-from trainables import data
+from trainables import data, networks, neurons
 from trainables.data import Places
 from trainables.hyperparameters import (
     KEY_VERSION,
@@ -123,9 +123,9 @@ class _Path:
         cell = self.cell
         if cell.parts:
             return self.fusion(cell.parts)
-        if cell.keep is None:
-            return self.transfer(cell.sparsity, cell.knowledge)
         key = self.transfer(cell.sparsity, cell.knowledge)
+        if cell.keep is None:
+            return self.neuron_steps(key)
         for keep in self.config.target_prune.keep:
             if keep >= cell.keep:
                 key = self.target_prune(key, keep)
@@ -189,6 +189,21 @@ class _Path:
         params = FusionParams(weights=self.config.fusion)
         spec = self._spec("fusion", parts[0].config.target.data, self.cell.seed, params, network)
         return self._add(spec, {stream: net.final() for stream, net in nets.items()})
+
+    def neuron_steps(self, key: str) -> str:
+        """A chain of single steps: nets with more steps share those of the nets with fewer."""
+        config, choice = self.config.neuron_prune, self.cell.target_knowledge
+        layers = neurons.turns(networks.inner_product_widths(self.config.network), config.neurons_per_step)
+        for layer in layers[: self.cell.neuron_steps]:
+            params = NeuronPruneParams(
+                neurons_per_step=config.neurons_per_step,
+                layer=layer,
+                images_per_class=config.images_per_class,
+                knowledge=self._knowledge_config(choice),
+                retrain=config.retrain,
+            )
+            key = self._target_stage("neuron_prune", params, {"start": key, **self._knowledge_parents(choice)})
+        return key
 
     def _knowledge_config(self, choice: KnowledgeChoice) -> KnowledgeConfig | None:
         if choice == "none":
@@ -257,5 +272,6 @@ def _effort(spec: StageSpec, places: Places) -> int:
     if train is None:
         return 0
     images = len(data.split(data.load(spec.data, places), spec.data, spec.seed or 0).train)
-    rounds = 3 if isinstance(spec.params, NeuronPruneParams) else 1
+    # Nobody knows when accuracy falls.
+    rounds = 3 if isinstance(spec.params, NeuronPruneParams) and spec.params.layer is None else 1
     return images * train.epochs * rounds

@@ -162,6 +162,10 @@ TRIALS: tuple[Column, ...] = (
     ),
     Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the search's seeds, %"),
     _optional("prune_percent", pa.float64(), "share of connections pruned, mean over the search's seeds, %"),
+    _volatile(
+        "latency_percent", pa.float64(), "time of a forward pass on the CPU, % of the unpruned net's; against latency"
+    ),
+    _volatile("latency_ms", pa.float64(), "the same in ms, on the machine and at the time of the measurement"),
     Column("best", pa.bool_(), "whether the trial is the best one or, with two objectives, on the Pareto front"),
     Column("stages", pa.list_(pa.string()), "keys of the stages that give the trial's nets, one a seed"),
 )

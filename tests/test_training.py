@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.runs import DATA, MemoryStore, Stopped, StoppingSession, parents, run, transfer
-from trainables import data, networks, pruning
+from trainables import data, networks, neurons, pruning
 from trainables.artifacts import Artifact
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss
 from trainables.hyperparameters import (
@@ -20,6 +20,7 @@ from trainables.hyperparameters import (
     TrainConfig,
 )
 from trainables.images import Images
+from trainables.results import StageResult
 from trainables.sessions import Session
 from trainables.training import DivergedError, Knowledge, Training
 
@@ -219,6 +220,40 @@ def test_neuron_pruning_takes_turns_until_no_neurons_are_left_to_take() -> None:
     assert result.tensors["main.fc7.weight"].shape == (16, 16)
     assert result.tensors["extra.fc7.weight"].shape[1] == 16
     assert [row["round"] for row in result.epochs] == [r for r in range(8) for _ in range(2)]
+
+
+@pytest.mark.parametrize("start", ["guided", "sparse"])
+def test_single_steps_of_neuron_pruning_make_the_nets_of_the_whole(start: str) -> None:
+    everything = parents()
+    knowledge = KnowledgeConfig(tau=4, lambda_=1) if start == "guided" else None
+    params = {"neurons_per_step": 90, "images_per_class": 2, "retrain": RETRAIN, "knowledge": knowledge}
+    roles = {"knowledge": everything["knowledge"]}
+    standard = Artifact({}, {"val_accuracy": 0.0})
+    whole = run(
+        "neuron_prune", NeuronPruneParams(**params), None, roles=roles, start=everything[start], standard=standard
+    )
+    net, history = everything[start], []
+    turns = neurons.turns({"fc6": 256, "fc7": 256}, 90)
+    for step, layer in enumerate(turns, start=1):
+        result = run("neuron_prune", NeuronPruneParams(**params, layer=layer), None, roles=roles, start=net)
+        left = {row["layer"]: row["neurons"] for row in result.layers}
+        assert (left["fc6"], left["fc7"]) == (256 - 90 * -(-step // 2), 256 - 90 * (step // 2))
+        history += [row | {"round": step - 1} for row in result.epochs]
+        net = Artifact(result.tensors, result.metrics)
+    assert whole.metrics["rounds"] == len(turns) == 4
+    assert_same(net.tensors, whole.tensors)
+    assert history == whole.epochs
+
+
+def test_a_resumed_step_of_neuron_pruning_is_the_same() -> None:
+    def step(session: Session | None = None) -> StageResult:
+        params = NeuronPruneParams(neurons_per_step=60, images_per_class=2, layer="fc7", retrain=RETRAIN)
+        return run("neuron_prune", params, session, start=parents()["sparse"])
+
+    store = MemoryStore()
+    with pytest.raises(Stopped):
+        step(StoppingSession(store, 1))
+    assert_same(step(Session(store, checkpoint_seconds=0)).tensors, step().tensors)
 
 
 def test_neuron_pruning_gives_the_last_net_at_the_level() -> None:

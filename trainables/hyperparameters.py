@@ -170,6 +170,8 @@ class NeuronPruneParams(Hyperparameters):
     """Remove least-activated neurons of the inner-product layers and retrain, until validation accuracy falls."""
 
     neurons_per_step: Annotated[int, Field(ge=1)]
+    layer: str | None = None
+    """Take one step, from this layer, whatever becomes of the accuracy; None: steps until it falls, layers in turns."""
     images_per_class: Annotated[int, Field(ge=1)]
     """Training images a class over which activations are averaged."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0

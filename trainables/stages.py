@@ -211,12 +211,13 @@ def _target_prune(stage: _Stage) -> StageResult:
 
 def _neuron_prune(stage: _Stage) -> StageResult:
     params = cast(NeuronPruneParams, stage.spec.params)
+    if params.layer is not None:
+        return _neuron_step(stage, params, params.layer)
     images = stage.images()
     level = stage.parents["standard"].metrics["val_accuracy"] - params.tolerance
     accepted, start_masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(accepted.main, start_masks)
     knowledge = stage.knowledge(params.knowledge, images)
-    subset = _subset(images, params.images_per_class, stage.seed)
     best, epochs, first = artifacts.pack(accepted, start_masks), [], 0
     if (state := stage.session.resume()) is not None:
         best, epochs, first = state["before"]["net"], state["before"]["epochs"], state["round"]
@@ -230,8 +231,7 @@ def _neuron_prune(stage: _Stage) -> StageResult:
         net, masks = _restore(stage, best, params.knowledge)
         if net.main.op(layer).weight.shape[0] <= params.neurons_per_step:
             break
-        activations = neurons.mean_activations(net.main, layer, images.centred(subset))
-        masks = neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
+        masks = _remove_neurons(stage, params, net, masks, layer, images)
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
         history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
@@ -244,6 +244,27 @@ def _neuron_prune(stage: _Stage) -> StageResult:
     result = _result(stage, net, masks, images, epochs, before)
     result.metrics["rounds"] = rounds
     return result
+
+
+def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> StageResult:
+    """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
+    images = stage.images()
+    net, masks = stage.hybrid("start", params.knowledge)
+    before = Extent.of(net.main, masks)
+    masks = _remove_neurons(stage, params, net, masks, layer, images)
+    stage.set_dropout(net, masks, params.retrain)
+    knowledge = stage.knowledge(params.knowledge, images)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
+    return _result(stage, net, masks, images, epochs, before)
+
+
+def _remove_neurons(
+    stage: _Stage, params: NeuronPruneParams, net: HybridTransferNet, masks: Masks, layer: str, images: Images
+) -> Masks:
+    """Remove one step's least-activated neurons of the layer; gives the masks of the smaller matrices."""
+    subset = _subset(images, params.images_per_class, stage.seed)
+    activations = neurons.mean_activations(net.main, layer, images.centred(subset))
+    return neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
 
 
 def _restore(
