@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -582,3 +583,32 @@ def test_bad_input_of_the_command(command: Callable[..., int], capsys: pytest.Ca
     with pytest.raises(SystemExit) as stop:
         command("clean", "preset")
     assert stop.value.code == 2
+
+
+STREAM = """
+import sys, time
+import torch
+from pathlib import Path
+from trainables.data.files import FilePixels
+from trainables.hyperparameters import DataConfig
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    names = tuple(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))
+    for _ in FilePixels(folder, names, DataConfig(name="flower102")).stream([torch.arange(30)] * 100):
+        print("read", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_nothing_goes_on_reading_for_a_process_that_was_killed(tmp_path: Path) -> None:
+    folder = trees.make_flower102(tmp_path / "flowers")
+    script = tmp_path / "script.py"
+    script.write_text(STREAM)
+    process = subprocess.Popen([sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "read\n"
+    others = psutil.Process(process.pid).children(recursive=True)
+    assert others
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(other.is_running() and other.status() != psutil.STATUS_ZOMBIE for other in others))

@@ -156,7 +156,8 @@ def for_each(
 ) -> Iterator[Result | Problem]:
     """What ``on_item`` gives for each file, in order, in parallel; a :class:`Problem` where it fails.
 
-    Pillow lets go of Python's lock while it decodes, so that threads are as fast as processes, and start at once.
+    Pillow lets go of Python's lock while it decodes, so that for images threads are no slower than
+    processes (470 and 280 images/s of 500 x 375 pixels on two cores, start included).
     """
     paths = [folder / file for file in files]
     with _executor(processes) as executor:
@@ -206,12 +207,21 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 def _executor(processes: bool) -> Executor:
     if not processes:
         return ThreadPoolExecutor(cores())
-    # Not by fork: PyTorch's and Ray's threads are running.
-    return ProcessPoolExecutor(cores(), multiprocessing.get_context("forkserver"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(cores(), worker_context(), initializer=end_with_parent)
 
 
-def _end_with_parent() -> None:
-    """Lets this process end when the one that started it is killed: a pool would keep it waiting for ever."""
+def worker_context() -> multiprocessing.context.ForkServerContext:
+    """How processes are started: not by fork, as PyTorch's and Ray's threads are running.
+
+    They are forked from a server that has imported this module, so that only the first ones take seconds to start.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    return context
+
+
+def end_with_parent(*_: object) -> None:
+    """Lets this process end when the one that started it is killed: else it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

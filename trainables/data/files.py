@@ -15,7 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.data.catalogue import Catalogue, Layout, Problem
-from trainables.data.decoding import Decoding, OnItem, attempt, cores, decode_image, for_each, listing
+from trainables.data.decoding import (
+    Decoding,
+    OnItem,
+    attempt,
+    cores,
+    decode_image,
+    end_with_parent,
+    for_each,
+    listing,
+    worker_context,
+)
 from trainables.data.imageset import ArrayPixels, DataError, ImageSet
 from trainables.data.places import ROOT_VARIABLE, Places
 from trainables.hyperparameters import DataConfig
@@ -212,7 +222,8 @@ class FilePixels:
             sampler=[self._files_at(rows) for rows in batches],
             batch_size=None,  # what the sampler gives is a batch already
             num_workers=min(MOST_WORKERS, cores(), len(batches)),
-            multiprocessing_context="forkserver",  # not by fork: PyTorch's and Ray's threads are running
+            multiprocessing_context=worker_context(),
+            worker_init_fn=end_with_parent,
             generator=torch.Generator(),  # its own, so that it leaves the stage's random numbers alone
         )
         for images in loader:
