@@ -18,6 +18,7 @@ import analysis
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, SOME_FAILED, folder_name, positive, run
 from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
+from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
 from study.progress import duration, label
@@ -63,6 +64,9 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     stored = sum(storage.has(key) for key in graph.stages)
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
+    if options.address is None and stored < len(graph.stages):
+        # On a cluster each node decodes for itself, when its first stage asks for it.
+        decode_all(config)
     experiment = Experiment(graph, storage, name, config.resources, config.data, cluster)
     try:
         experiment.run(console)

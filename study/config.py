@@ -324,23 +324,22 @@ def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
     return changed(alone, config.streams[stream], f"streams.{stream}")
 
 
-def load_data_configs(preset: str, overrides: Sequence[str] = ()) -> tuple[dict[str, DataConfig], Places]:
-    """The data that a preset names, by domain (and stream), and where it lies; the data need not be there.
+def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
+    """The data of a study, by domain (and stream); it need not be there.
 
     Raises:
-        ConfigError: the preset is unknown, or its keys or values are wrong.
+        ConfigError: a stream changes a key that does not exist, or to a wrong value.
     """
-    config = read_config(preset, overrides)
-    found = {"source": config.source.data, "target": config.target.data}
-    if config.streams:
-        found = {}
-        for stream, changes in config.streams.items():
-            own = _Source(Path(f"streams.{stream}"), config.model_dump(mode="json", by_alias=True))
-            for key, value in changes.items():
-                own.put(key, value)
-            parts = own.parsed()
-            found |= {f"{stream} source": parts.source.data, f"{stream} target": parts.target.data}
-    return found, config.data
+    if not config.streams:
+        return {"source": config.source.data, "target": config.target.data}
+    found: dict[str, DataConfig] = {}
+    for stream, changes in config.streams.items():
+        source = _Source(Path(f"streams.{stream}"), config.model_dump(mode="json", by_alias=True))
+        for key, value in changes.items():
+            source.put(key, value)
+        own = source.parsed()
+        found |= {f"{stream} source": own.source.data, f"{stream} target": own.target.data}
+    return found
 
 
 class _Source:

@@ -19,7 +19,7 @@ from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
 from trainables.data.files import decoding, find_folder, open_layout
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
-from trainables.hyperparameters import DataConfig
+from trainables.hyperparameters import DataConfig, absolute
 
 SHOWN_CLASSES = 10
 """Classes with a wrong number of items that are shown without ``--classes``."""
@@ -32,13 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    configs, places = study_config.load_data_configs(options.preset, options.set)
+    config = study_config.read_config(options.preset, options.set)
+    places = config.data
     if options.data_root is not None:
-        places = places.model_copy(update={"root": options.data_root})
+        places = places.model_copy(update={"root": absolute(options.data_root)})
     action = _check if options.command == "check" else _prepare
     # Every one of them, even where one lacks something; what two domains share is looked at once.
-    done = [action(", ".join(names), config, places, options) for names, config in _distinct(configs)]
+    data_sets = _distinct(study_config.data_configs(config))
+    done = [action(", ".join(names), own, places, options) for names, own in data_sets]
     return OK if all(done) else SOME_FAILED
+
+
+def decode_all(config: study_config.StudyConfig) -> None:
+    """Decode on this machine what a study needs and is not decoded yet, with progress.
+
+    Raises:
+        DataError: a file cannot be read, or the disk is too small.
+    """
+    for _, own in _distinct(study_config.data_configs(config)):
+        layout = LAYOUTS.get(own.name)
+        if layout is not None and layout.medium != "stream":
+            _decode(layout, own, config.data)
 
 
 def _distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:

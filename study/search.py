@@ -25,6 +25,7 @@ from search_spaces.space import Against, cell_of, changes_of, outside, own_param
 from study import schema
 from study.command import OK, SOME_FAILED, folder_name, positive, run
 from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_share, load_config, target_classes
+from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan_cells
 from study.optimisation import (
@@ -62,6 +63,8 @@ def _search(options: argparse.Namespace) -> int:
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
     storage = Storage(options.storage)
     storage.probe()
+    if options.address is None:
+        decode_all(config)
     return Search(config, storage, options).run()
 
 

@@ -513,7 +513,8 @@ def command(places: Places, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 
     def run(*arguments: str, **names: str) -> int:
         configs = {domain: config(name) for domain, name in names.items()}
-        monkeypatch.setattr(study.config, "load_data_configs", lambda *_: (configs, places), raising=False)
+        monkeypatch.setattr(study.config, "read_config", lambda *_: SimpleNamespace(data=places))
+        monkeypatch.setattr(study.config, "data_configs", lambda _: configs)
         return study.data.main([*arguments])
 
     return run

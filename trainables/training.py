@@ -237,6 +237,7 @@ class Training:
 
     def _seed_dropout(self, epoch: int) -> None:
         for name, branch in self._branches():
+            # The 0 was once a worker's rank; it stays, for without it every net would be another one.
             branch.seed_dropout(self.seed, name, epoch, 0)
 
     def _start_batch(self, images: int) -> None:

@@ -56,8 +56,9 @@ class Reading:
 def reading(layout: Layout, config: DataConfig) -> Reading:
     """How the files of a layout are read."""
     if layout.medium == "videos":
-        from trainables.data import videos
+        from trainables.data import flow, videos
 
+        flow.opencv()  # said once, and not for each video
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
         settings = config.model_dump(mode="json", include=fields)
         return Reading(videos.decode_item, _verify_video, videos.shape(config), config.positions, settings, True)
