@@ -62,7 +62,7 @@ def _imagenet_names(folder: Path, synsets: Sequence[str]) -> list[str]:
     "folder",
     title="image folder",
     medium="images",
-    source="a folder of your own: <class>/<images>, or train/<class>/<images> and test/<class>/<images> (and val/...)",
+    source="with <class>/<images>, or train/<class>/<images> and test/<class>/<images> (and val/...)",
 )
 def image_folder(folder: Path, config: DataConfig) -> Catalogue:
     """``<class>/*``, split by the seed, or ``{train,val,test}/<class>/*``, of which ``val`` may be left out."""

@@ -32,6 +32,8 @@ from trainables.hyperparameters import DataConfig
 
 DECODER_VERSION = 1
 """Part of the name of each decoded array: to be raised when the decoding of a file changes."""
+OWN_FOLDER = "folder"
+"""The layout of a user's own folder, which no data root can hold."""
 MOST_WORKERS = 8
 """Processes that read ahead for a stage, where there are so many cores."""
 FEW_ROWS = 256
@@ -77,6 +79,10 @@ def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
     Raises:
         DataError: none is given, or it is not there.
     """
+    if config.path is None and layout.name == OWN_FOLDER:
+        raise DataError(
+            f"no folder is given: set source.data.path and target.data.path to your folders, each {layout.source}"
+        )
     if config.path is None and places.root is None:
         raise DataError(
             f"{layout.title} lies in files, but no folder is given: set data.root or the environment variable "
