@@ -44,11 +44,15 @@ def catalogue(name: str, folder: Path) -> Catalogue:
 
 
 def opened(name: str, places: Places) -> ImageSet:
-    return open_layout(LAYOUTS[name], config(name), places)
+    return open_layout(LAYOUTS[name], config(name, own_path(name, places)), places)
 
 
 def seen(name: str, places: Places, *, decode: bool = True) -> Inspection:
-    return inspect(LAYOUTS[name], config(name), places, decode=decode)
+    return inspect(LAYOUTS[name], config(name, own_path(name, places)), places, decode=decode)
+
+
+def own_path(name: str, places: Places) -> Path | None:
+    return root(places, name) if name == "folder" else None
 
 
 def root(places: Places, name: str) -> Path:
