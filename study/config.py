@@ -540,10 +540,11 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
         near = difflib.get_close_matches(config.network, networks.NETWORKS, n=1)
         yield "network", f"{error.args[0]}" + (f"; did you mean {near[0]!r}?" if near else "")
         return
-    if not data_problems:
-        yield from _network_checks(config)
-        yield from _weights_checks(config)
-        yield from _stream_checks(config)
+    if data_problems:
+        return
+    problems = [*_network_checks(config), *_weights_checks(config)]
+    # Streams have these in common with their study: once said is enough.
+    yield from problems or _stream_checks(config)
 
 
 def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
