@@ -54,6 +54,11 @@ def pixels() -> Tensor:
     return content.array
 
 
+def test_a_data_set_of_ones_own_is_named_by_its_function() -> None:
+    own = data.load(DataConfig(name="tests.test_images:roomy"), data.Places())
+    assert (own.title, own.shape) == ("Bars", (1, 30, 28))
+
+
 def test_the_ten_crops_are_torchvisions() -> None:
     images = opened()
     items = torch.tensor([3, 50])
