@@ -13,7 +13,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from study import schema
-from study.config import ResourceConfig, StudyConfig, as_yaml
+from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.scheduling import StageSearcher
@@ -227,6 +227,7 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         content = data.load(images, config.data)
         return {"name": images.name, "title": content.title, "classes": len(content.class_names)}
 
+    configs = [stream_config(config, stream) for stream in config.streams] or [config]
     evaluated = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
     positions = data.load(config.target.data, config.data).positions
     return {
@@ -234,7 +235,7 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         "title": config.title,
         "source": domain(config.source.data),
         "target": domain(config.target.data),
-        "network": config.network,
+        "network": " + ".join(dict.fromkeys(own.network for own in configs)),
         "seeds": config.seed_list,
         "published": config.published,
         "same_data": config.same_data,
