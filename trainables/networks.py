@@ -159,18 +159,6 @@ class LayeredNet(nn.Module):
                 module.generator = torch.Generator(device=device)
                 module.generator.manual_seed(derive(seed, "dropout", name, position, *path))
 
-    def start_batch(self, images: int) -> None:
-        """Tell the dropouts that a batch of so many images begins."""
-        for modules in self.dropouts().values():
-            for module in modules:
-                module.start_batch(images)
-
-    def select(self, rows: Tensor | None) -> None:
-        """Tell the dropouts which rows of the batch come next, ``int64 (k,)``; None: all of it."""
-        for modules in self.dropouts().values():
-            for module in modules:
-                module.rows = rows
-
 
 def network(name: str) -> Callable[[Callable[[int], LayeredNet]], Callable[[int], LayeredNet]]:
     """Register a function ``classes -> LayeredNet`` under a name."""

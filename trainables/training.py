@@ -139,6 +139,8 @@ class Training:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
+        by_layer = [layer for _, branch in self._branches() for layer in branch.dropouts().values()]
+        self.dropouts = [dropout for layer in by_layer for dropout in layer]
         self.history: list[Row] = []
 
     def run(self) -> list[Row]:
@@ -241,12 +243,12 @@ class Training:
             branch.seed_dropout(self.seed, name, epoch, 0)
 
     def _start_batch(self, images: int) -> None:
-        for _, branch in self._branches():
-            branch.start_batch(images)
+        for dropout in self.dropouts:
+            dropout.start_batch(images)
 
     def _select(self, rows: Tensor | None) -> None:
-        for _, branch in self._branches():
-            branch.select(rows)
+        for dropout in self.dropouts:
+            dropout.rows = rows
 
     def _learning_rate(self, epochs: float) -> float:
         if self.config.decay == "constant":
