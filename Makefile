@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: study test lint constraints clean
+.PHONY: study test quick lint constraints clean
 
 study: $(VENV)/installed
 	$(BIN)/python -m study.ablation $(STUDY)
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest
+
+quick: $(VENV)/installed-dev
+	$(BIN)/pytest -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

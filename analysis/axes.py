@@ -26,26 +26,36 @@ class Point:
 
 @dataclass(frozen=True)
 class Axis:
-    """The points of one ablation, net by net and in the axis's order, and what they are compared with."""
+    """The points of one ablation in one stream, net by net and in the axis's order, and what they are compared with."""
 
     ablation: str
     points: list[Point]
     standard: Net | None
+    stream: str = ""
 
     @property
     def name(self) -> str:
         """What the files of its table and figure are called; users may name an axis as they like."""
-        return "axis_" + re.sub(r"[^\w.-]+", "-", self.ablation)
+        return "_".join(["axis", *(re.sub(r"[^\w.-]+", "-", part) for part in self._parts)])
+
+    @property
+    def heading(self) -> str:
+        """The ablation and its stream."""
+        return ", ".join(self._parts)
 
     @property
     def title(self) -> str:
         """How a table or caption begins."""
-        return "Final test of the search" if self.ablation == SEARCH else f"Ablation {self.ablation}"
+        return "Final test of the search" if self.ablation == SEARCH else f"Ablation {self.heading}"
 
     @property
     def nets(self) -> list[str]:
         """The names of the nets that the axis holds."""
         return list(dict.fromkeys(point.net.name for point in self.points))
+
+    @property
+    def _parts(self) -> list[str]:
+        return [self.ablation, self.stream] if self.stream else [self.ablation]
 
     def points_of(self, net: str) -> list[Point]:
         """The points of one net, in the axis's order."""
@@ -66,9 +76,14 @@ def axes(cells: pd.DataFrame) -> list[Axis]:
     Raises:
         StudyError: two different results stand for the same net, point and seed, so that a mean would mix them.
     """
-    standard = plain(off_axis(cells), STANDARD)
-    groups = cells[cells["point"].notna()].groupby("ablation", sort=False)
-    return [Axis(str(ablation), _points(group), standard) for ablation, group in groups]
+    settings = off_axis(cells)
+    groups = cells[cells["point"].notna()].groupby(["ablation", "stream"], sort=False)
+    return [_axis(group, settings) for _, group in groups]
+
+
+def _axis(cells: pd.DataFrame, settings: pd.DataFrame) -> Axis:
+    ablation, stream = str(cells["ablation"].iloc[0]), str(cells["stream"].iloc[0])
+    return Axis(ablation, _points(cells), plain(settings, STANDARD, stream), stream)
 
 
 def _points(cells: pd.DataFrame) -> list[Point]:

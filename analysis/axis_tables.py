@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.accuracy_tables import NOTES, difference_columns, minus
+from analysis.accuracy_tables import PAIRED, difference_columns, minus, over_seeds_note
 from analysis.axes import SEARCH, Axis, Point
 from analysis.loading import Results
 from analysis.statistics import over_seeds
@@ -44,7 +44,7 @@ def axis_table(results: Results, axis: Axis) -> Table:
         row += [minus(net, axis.own(net.name))] if has_own else []
         row += [minus(net, axis.standard)] if axis.standard else []
         rows.append(row)
-    notes = [NOTES[0], *NOTES[1:] * (has_own or axis.standard is not None)]
+    notes = [over_seeds_note(results), *[PAIRED] * (has_own or axis.standard is not None)]
     notes += [CHOSEN if axis.ablation == SEARCH else CHOICE]
     notes += [note for net in axis.nets for note in _same_nets(axis.points_of(net))]
     notes += problem_notes([point.net for point in axis.points], seeds)

@@ -72,23 +72,25 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
     The two are the target classes that the reference is most and least certain of (highest and lowest probability of
     the top source class, mean over seeds; ties by name), so that they show the range of what is transferred.
     """
-    hybrid = plain(cells, HYBRID)
-    if hybrid is None:
+    streams = {stream: _knowledge(results, cells, stream) for stream in ["", *results.streams]}
+    streams = {stream: knowledge for stream, knowledge in streams.items() if not knowledge.empty}
+    if not streams:
         return None
-    done = hybrid.cells.loc[hybrid.cells["problem"] == "", ["seed", "stage"]]
-    knowledge = results.knowledge.merge(done, on="stage")
-    if knowledge.empty:
-        return None
-    data = _mean_knowledge(knowledge)
-    tops = data[data["rank"] == 1].sort_values(["mean", "target_class"], ascending=[False, True])
-    chosen = list(dict.fromkeys([tops["target_class"].iloc[0], tops["target_class"].iloc[-1]]))
-    with canvas(3.6 * len(chosen) + 0.6, 3.0) as figure:
-        panels = figure.subplots(1, len(chosen), sharex=True, squeeze=False)[0]
-        for axes, target_class in zip(panels, chosen, strict=True):
-            top = data[(data["target_class"] == target_class) & (data["rank"] <= TOP)]
-            points = knowledge[knowledge["target_class"] == target_class]
-            _bars(axes, f"target class: {target_class}", top, points)
-        panels[0].set_ylabel("source class")
+    means = {stream: _mean_knowledge(knowledge) for stream, knowledge in streams.items()}
+    chosen = {stream: _extremes(data) for stream, data in means.items()}
+    columns = max(map(len, chosen.values()))
+    with canvas(3.6 * columns + 0.6, 3.0 * len(streams)) as figure:
+        panels = figure.subplots(len(streams), columns, sharex=True, squeeze=False)
+        for line, (stream, data) in zip(panels, means.items(), strict=True):
+            for axes in line[len(chosen[stream]) :]:
+                axes.set_visible(False)
+            for axes, target_class in zip(line, chosen[stream], strict=False):
+                top = data[(data["target_class"] == target_class) & (data["rank"] <= TOP)]
+                points = streams[stream][streams[stream]["target_class"] == target_class]
+                _bars(axes, f"{f'{stream}, ' if stream else ''}target class: {target_class}", top, points)
+            line[0].set_ylabel("source class")
+    data = pd.concat([data.assign(stream=stream) if stream else data for stream, data in means.items()])
+    knowledge = pd.concat(streams.values())
     seeds = knowledge["seed"].nunique()
     caption = (
         f"Figure 2. Implicit knowledge from {results.study['source']['title']}: the {TOP} most probable source "
@@ -100,7 +102,11 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
 
 
 def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
-    """Accuracy against connection-pruning rate, from Hybrid-TransferNet on, with Standard-TransferNet as a level."""
+    """Accuracy against connection-pruning rate, from Hybrid-TransferNet on, with Standard-TransferNet as a level.
+
+    It is drawn for an ordinary study: one with streams has Table 4, at the rates that it names.
+    """
+    cells = cells[cells["stream"] == ""]
     hybrid, standard = plain(cells, HYBRID), plain(cells, STANDARD)
     start = [hybrid] if hybrid is not None and hybrid.accuracy else []
     curves = {
@@ -124,7 +130,8 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         axes.grid(axis="y", **GRID)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     caption = (
-        f"Figure 3. Accuracy against connection-pruning rate on {results.study['target']['title']}. Curves start "
+        f"Figure 3. Accuracy{results.evaluation} against connection-pruning rate on "
+        f"{results.study['target']['title']}. Curves start "
         "at Hybrid-TransferNet. Thick: mean over seeds with 95 % interval; faint: each seed; level line with band: "
         "Standard-TransferNet. The axis is logarithmic in the share of connections kept."
     )
@@ -132,9 +139,10 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
 
 
 def learning_curves(results: Results, cells: pd.DataFrame) -> Plot | None:
-    """Training and validation accuracy over the epochs of Table 1's nets, to judge whether they converged."""
+    """Training and validation accuracy over the epochs of the transfer nets, to judge whether they converged."""
     trained = []
-    for net in nets(in_table(cells, "table1")):
+    streams = in_table(cells, "table4")
+    for net in nets(pd.concat([in_table(cells, "table1"), streams[streams["keep"].isna()]])):
         epochs = net.cells[["seed", "stage"]].merge(results.epochs, on="stage").sort_values(["seed", "round", "epoch"])
         if not epochs.empty:
             trained.append(epochs.assign(net=net.label, epoch=epochs.groupby("seed").cumcount() + 1))
@@ -176,6 +184,20 @@ def _saved(figure: Figure, kind: str, metadata: dict[str, None], **options: Any)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
+
+
+def _knowledge(results: Results, cells: pd.DataFrame, stream: str) -> pd.DataFrame:
+    """What Hybrid-TransferNet of the stream was given, seed by seed; empty where there is none."""
+    hybrid = plain(cells, HYBRID, stream)
+    if hybrid is None:
+        return results.knowledge.iloc[:0]
+    return results.knowledge.merge(hybrid.cells.loc[hybrid.cells["problem"] == "", ["seed", "stage"]], on="stage")
+
+
+def _extremes(data: pd.DataFrame) -> list[str]:
+    """The target classes with the highest and the lowest probability of their top source class."""
+    tops = data[data["rank"] == 1].sort_values(["mean", "target_class"], ascending=[False, True])
+    return list(dict.fromkeys([tops["target_class"].iloc[0], tops["target_class"].iloc[-1]]))
 
 
 def _mean_knowledge(knowledge: pd.DataFrame) -> pd.DataFrame:

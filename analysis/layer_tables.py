@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.loading import Results
 from analysis.nets import Net, by_seed, in_table, nets
-from analysis.published import PUBLISHED, Layer
+from analysis.published import Layer
 from analysis.statistics import over_seeds
 from analysis.tables import (
     NOTHING,
@@ -37,21 +37,21 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
     rows = nets(in_table(cells, "table2"))
     if not rows:
         return None
-    column = PUBLISHED.get(results.study["published"] or "")
+    published = results.published.table2
     seeds = results.seeds
     several = len(rows) > 1
     headers = [Header(name) for name in [*(["net"] if several else []), "layer", "seeds", *QUANTITIES]]
     headers += [each_seed(seeds, name) for name in QUANTITIES[2:]]
-    headers += [Header(name, published_heading(results)) for name in ["layer", *QUANTITIES]] if column else []
+    headers += [Header(name, published_heading(results)) for name in ["layer", *QUANTITIES]] if published else []
     text, data = [], []
     for net in rows:
         layers = list(_inner_products(net, results)) or [("no result", pd.DataFrame())]
         # Roles are counted from the output, as a net may have fewer inner-product layers than the paper's three.
-        paper = dict(zip([name for name, _ in layers][::-1], (column.table2 if column else ())[::-1], strict=False))
+        paper = dict(zip([name for name, _ in layers][::-1], published[::-1], strict=False))
         for name, frame in layers:
-            published = _published_text(paper.get(name)) if column else []
+            theirs = _published_text(paper.get(name)) if published else []
             label = [net.label] if several else []
-            text.append([*label, name, seed_count(net, seeds), *_text(frame, net, seeds), *published])
+            text.append([*label, name, seed_count(net, seeds), *_text(frame, net, seeds), *theirs])
             record = {"net": net.label, "layer": name, "seeds": len(frame)}
             data.append(record | _record(frame, seeds, paper.get(name)))
     notes = ["Means over seeds. Neurons and weights (connections, no biases): before → after neuron pruning."]

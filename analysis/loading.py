@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 from pyarrow import ArrowException
 
-from analysis.published import PUBLISHED
+from analysis.published import FUSED, PUBLISHED, Column
 from study.schema import SEARCH_TABLES, TABLES
 
-STUDY_KEYS = ("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau")
+STUDY_KEYS = (
+    *("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau"),
+    *("streams", "fusion", "evaluation"),
+)
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
 
 
@@ -33,6 +36,7 @@ class Results:
     epochs: pd.DataFrame
     layers: pd.DataFrame
     knowledge: pd.DataFrame
+    confusion: pd.DataFrame
     trials: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
 
@@ -41,6 +45,22 @@ class Results:
         """The study's seeds in its own order, then any other seed that a cell has."""
         asked = list(self.study["seeds"])
         return asked + sorted(set(self.cells["seed"].tolist()) - set(asked))
+
+    @property
+    def streams(self) -> list[str]:
+        """The study's streams in its own order, then the fused scores, then any other that a cell has; often none."""
+        asked = [*self.study["streams"], FUSED] if self.study["streams"] else []
+        return list(dict.fromkeys([*asked, *self.cells["stream"].dropna()]))
+
+    @property
+    def published(self) -> Column:
+        """The paper's values to print beside the study's: empty tables where there are none."""
+        return PUBLISHED.get(self.study["published"] or "", Column())
+
+    @property
+    def evaluation(self) -> str:
+        """How test images were shown to the nets, in brackets to follow a phrase."""
+        return f" ({self.study['evaluation']})" if self.study["evaluation"] else ""
 
 
 def load(path: str | Path) -> Results:

@@ -10,19 +10,32 @@ import pandas as pd
 from analysis.loading import Results, StudyError
 from analysis.published import CONNECTIONS, NEURONS, TRANSFER_NETS
 
-VARIANT = ["net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
-MEASURED = ["status", "val_accuracy", "test_accuracy", "prune_percent"]
-CONTROLS = ["net", "sparsity", "knowledge"]
+VARIANT = ["stream", "net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
+MEASURED = ["status", "val_accuracy", "test_accuracy", "test_top5_accuracy", "prune_percent"]
+CONTROLS = ["stream", "net", "sparsity", "knowledge"]
 ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
 
 @dataclass(frozen=True)
 class Net:
-    """One variant: a row of a table, with a cell a seed."""
+    """One variant, in one stream where the study has several, with a cell a seed.
+
+    ``variant`` is the name with what tells the net from others of this name: what a row of a table is called.
+    """
 
     name: str
-    label: str
+    variant: str
     cells: pd.DataFrame
+
+    @property
+    def stream(self) -> str:
+        """The stream, empty in an ordinary study."""
+        return str(self.cells["stream"].iloc[0])
+
+    @property
+    def label(self) -> str:
+        """The variant and the stream: no other net of the study has this label."""
+        return f"{self.variant}, {self.stream}" if self.stream else self.variant
 
     @cached_property
     def stages(self) -> frozenset[str]:
@@ -38,6 +51,11 @@ class Net:
     def val_accuracy(self) -> dict[int, float]:
         """Validation accuracy in % of each seed that has one: what a choice between nets goes by."""
         return self._by_seed("val_accuracy")
+
+    @cached_property
+    def top5_accuracy(self) -> dict[int, float]:
+        """Top-5 test accuracy in % of each seed that has one."""
+        return self._by_seed("test_top5_accuracy")
 
     @cached_property
     def prune_percent(self) -> dict[int, float]:
@@ -60,10 +78,14 @@ def by_seed(column: "pd.Series[float]") -> dict[int, float]:
 
 
 def outcomes(results: Results) -> pd.DataFrame:
-    """Cells with what their stage gave: the columns of ``MEASURED``, and ``problem``, empty where there is a result."""
+    """Cells with what their stage gave: the columns of ``MEASURED``, and ``problem``, empty where there is a result.
+
+    ``stream`` is empty, not null, in an ordinary study: null would not equal itself.
+    """
     measured = results.stages[["stage", *MEASURED]]
     cells = results.cells.merge(measured, on="stage", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
+    cells["stream"] = cells["stream"].fillna("")
     stages = results.stages.set_index("stage")
     cells["problem"] = [
         _problem(status, accuracy, list(path), stages)
@@ -89,7 +111,7 @@ def nets(cells: pd.DataFrame) -> list[Net]:
             "cells.parquet tells apart: give their nets different names"
         )
     groups = [group for _, group in cells.groupby(keys, sort=False, dropna=False)]
-    found = [Net(str(group["net"].iloc[0]), _label(group, cells, keys), group) for group in groups]
+    found = [Net(str(group["net"].iloc[0]), _variant(group, cells, keys), group) for group in groups]
     return sorted(found, key=place)
 
 
@@ -100,9 +122,9 @@ def place(net: Net) -> tuple[int, float]:
     return kind, 0.0 if pd.isna(keep) or kind < len(TRANSFER_NETS) else -float(keep)
 
 
-def in_table(cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The cells that stand in the named table."""
-    return cells[cells["tables"].map(lambda tables: name in list(tables)).astype(bool)]
+def in_table(cells: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The cells that stand in one of the named tables."""
+    return cells[cells["tables"].map(lambda tables: not set(names).isdisjoint(tables)).astype(bool)]
 
 
 def off_axis(cells: pd.DataFrame) -> pd.DataFrame:
@@ -110,8 +132,9 @@ def off_axis(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["point"].isna()]
 
 
-def plain(cells: pd.DataFrame, name: str) -> Net | None:
-    """The named net without controls, as the paper's ablation has it: what the others are compared with."""
+def plain(cells: pd.DataFrame, name: str, stream: str = "") -> Net | None:
+    """The named net without controls, as the paper's ablation has it: what others of its stream are compared with."""
+    cells = cells[cells["stream"] == stream]
     same = cells[(cells["net"] == name) & (cells["sparsity"] != "random") & (cells["knowledge"] != "shuffled")]
     if (paper := same[same["ablation"] == "paper"]).shape[0]:
         same = paper
@@ -147,7 +170,7 @@ def _problem(status: str, accuracy: float, path: list[str], stages: pd.DataFrame
     return f"{status}: {row['kind']} stage {stage}{state}" + (f" ({error})" if error else "")
 
 
-def _label(group: pd.DataFrame, cells: pd.DataFrame, keys: list[str]) -> str:
+def _variant(group: pd.DataFrame, cells: pd.DataFrame, keys: list[str]) -> str:
     """The net's name, the controls that it does not name, and what tells it from other nets of this name."""
     first = group.iloc[0]
     rivals = cells[(cells[CONTROLS] == first[CONTROLS]).all(axis=1)]

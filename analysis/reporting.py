@@ -12,27 +12,39 @@ from analysis import writing
 from analysis.accuracy_tables import controls, table1, table3
 from analysis.axes import axes
 from analysis.axis_tables import axis_table
+from analysis.class_tables import classes_table
 from analysis.layer_tables import ratios, table2
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
 from analysis.search_tables import search_trials, shortened
+from analysis.stream_tables import fusion_notes, table4, table4_differences
 from analysis.tables import Table
 
-TABLES = {"table1": table1, "table2": table2, "table3": table3, "controls": controls, "ratios": ratios}
-FIGURES = ("figure2", "figure3", "learning_curves")
+TABLES = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table4_differences": table4_differences,
+    "controls": controls,
+    "classes": classes_table,
+    "ratios": ratios,
+}
+FIGURES = ("figure2", "figure3", "learning_curves", "confusion")
+ONLY_IN_REPORT = ("classes", "ratios")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
 def tables(results: Results) -> list[Table]:
-    """Tables 1 to 3, the controls and the loss ratios: those that have something to show; a search's; the axes'."""
+    """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
     cells = outcomes(results)
     made = [make(results, off_axis(cells)) for make in TABLES.values()] + [search_trials(results)]
     return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
 
 def markdown_summary(study: str | Path | Results) -> str:
-    """All tables but the loss ratios as Markdown, to print when a study ends; every seed's value is in the report.
+    """The tables as Markdown, to print when a study ends, without classes, loss ratios and every seed's value.
 
     Of a search's trials only the best are there, after what the search shows.
     """
@@ -42,7 +54,7 @@ def markdown_summary(study: str | Path | Results) -> str:
         if table.name == "search_trials":
             texts.append("## Search\n\n" + "".join(f"- {line}\n" for line in conclusion(results, outcomes(results))))
             table = shortened(table)
-        if table.name != "ratios":
+        if table.name not in ONLY_IN_REPORT:
             texts.append(writing.markdown(table, detail=False))
     return "\n".join(texts)
 
@@ -74,11 +86,12 @@ def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
 def _files(results: Results) -> dict[str, bytes]:
     # Matplotlib takes longer to import than all else together, and the summary needs none of it.
     from analysis.axis_figures import axis_figure
+    from analysis.class_figures import confusion_figure
     from analysis.figures import figure2, figure3, learning_curves
     from analysis.search_figures import search_figures
 
     made, cells = tables(results), outcomes(results)
-    plots = [draw(results, off_axis(cells)) for draw in (figure2, figure3, learning_curves)]
+    plots = [draw(results, off_axis(cells)) for draw in (figure2, figure3, learning_curves, confusion_figure)]
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)
     shown = [plot for plot in plots if plot is not None]
@@ -119,6 +132,7 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
     return environment.get_template("index.html.j2").render(
         study=results.study,
         seeds=results.seeds,
+        fusion=fusion_notes(results),
         tables={table.name: table for table in made},
         search=conclusion(results, cells),
         final=final,
@@ -142,9 +156,9 @@ def failures(results: Results, cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Every stage that failed, or was not run though a cell needs it, with its error and the cells it hit."""
     stages = results.stages.set_index("stage")
     hit: dict[str, list[str]] = {str(stage): [] for stage in stages.index[stages["status"] == "failed"]}
-    columns = ["net", "point", "seed", "path", "problem"]
-    for net, point, seed, path, problem in zip(*(cells[column] for column in columns), strict=True):
-        name = net if pd.isna(point) else f"{net}, {point}"
+    columns = ["net", "stream", "point", "seed", "path", "problem"]
+    for net, stream, point, seed, path, problem in zip(*(cells[column] for column in columns), strict=True):
+        name = ", ".join([net, *([] if pd.isna(point) else [point]), *([stream] if stream else [])])
         for stage in culprits(path, stages) if problem else []:
             hit.setdefault(stage, []).append(f"{name}, seed {seed}")
     return [_failure(stage, sorted(set(names)), stages) for stage, names in hit.items()]

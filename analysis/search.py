@@ -1,9 +1,10 @@
 """The trials of a hyperparameter search, and what is concluded from them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -28,6 +29,8 @@ class Trial:
     accuracy: float | None
     accuracies: list[float]
     prune_percent: float | None
+    latency_percent: float | None
+    latency_ms: float | None
     best: bool
 
     @property
@@ -63,18 +66,67 @@ def best_so_far(made: list[Trial]) -> dict[int, float]:
     return {trial.number: value for (trial, _), value in zip(known, highest, strict=True)}
 
 
-def for_small_nets(made: list[Trial]) -> bool:
-    """Whether the search had a second objective, the share of connections pruned."""
-    return any("target_keep" in trial.hyperparameters for trial in made)
+@dataclass(frozen=True)
+class Objective:
+    """What a search weighs validation accuracy against: one of a trial's numbers."""
+
+    column: Literal["prune_percent", "latency_percent"]
+    hyperparameter: str
+    """What only a search against this has."""
+    name: str
+    better: str
+    """What a trial has that is better in this."""
+    words: Callable[[float], str]
+    """A trial's number in words."""
+    sign: int
+    """1 where more is better, -1 where less is."""
+
+    def of(self, trial: Trial) -> float | None:
+        """The trial's number; None unless it is complete."""
+        value: float | None = getattr(trial, self.column)
+        return value
+
+    def text(self, trial: Trial) -> str | None:
+        """The trial's number in words."""
+        value = self.of(trial)
+        return None if value is None else self.words(value)
 
 
-def front(made: list[Trial]) -> list[Trial]:
-    """The complete trials that no other beats in accuracy and share pruned together, the least pruned first."""
-    known = [(trial, accuracy, trial.prune_percent or 0.0) for trial, accuracy in complete(made)]
+SHARE = Objective(
+    "prune_percent",
+    "target_keep",
+    "share of connections pruned",
+    "more connections pruned",
+    lambda value: f"{rate(value)} % pruned",
+    sign=1,
+)
+LATENCY = Objective(
+    "latency_percent",
+    "neuron_steps",
+    "latency",
+    "less latency",
+    lambda value: f"latency {percent(value)} % of the unpruned net's",
+    sign=-1,
+)
+
+
+def against(made: list[Trial]) -> Objective | None:
+    """The search's second objective, if it had one."""
+    had = {name for trial in made for name in trial.hyperparameters}
+    return next((objective for objective in (SHARE, LATENCY) if objective.hyperparameter in had), None)
+
+
+def front(made: list[Trial], second: Objective) -> list[Trial]:
+    """The complete trials that no other beats in accuracy and the second objective together, the worst there first."""
+    known = [
+        (trial, accuracy, second.sign * value)
+        for trial, accuracy in complete(made)
+        if (value := second.of(trial)) is not None
+    ]
     free = [
-        (pruned, trial.number, trial)
-        for trial, accuracy, pruned in known
-        if not any(a >= accuracy and p >= pruned and (a, p) != (accuracy, pruned) for _, a, p in known)
+        (merit, trial.number, trial)
+        for trial, accuracy, merit in known
+        if not any(a >= accuracy and m >= merit and (a, m) != (accuracy, merit) for _, a, m in known)
     ]
     return [trial for *_, trial in sorted(free, key=lambda entry: entry[:2])]
 
@@ -92,27 +144,31 @@ def conclusion(results: Results, cells: pd.DataFrame) -> list[str]:
     counts = {state: sum(trial.state == state for trial in made) for state in STATES}
     known = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     lines = [f"{_several(len(made), 'trial')}: {known}."]
-    lines += _small_by_validation(made) if for_small_nets(made) else _by_validation(made)
+    second = against(made)
+    lines += _by_validation(made) if second is None else _front_by_validation(made, second)
     axis = final_test(results, cells)
     own = next((point.net for point in axis.points if point.own), None) if axis else None
     if axis is None or own is None:
         return lines
     finalists = sorted((point for point in axis.points if not point.own), key=lambda point: point.index)
     by_name = {f"trial {trial.number}": trial for trial in made}
-    small = for_small_nets(made)
-    return lines + [_by_test(point, own, by_name if small else {}, results.seeds) for point in finalists]
+    return lines + [_by_test(point, own, by_name, second, results.seeds) for point in finalists]
 
 
 def _trial(row: dict[Any, Any]) -> Trial:
-    accuracy, pruned = row["val_accuracy"], row["prune_percent"]
+    def number(column: str) -> float | None:
+        return None if pd.isna(row[column]) else float(row[column])
+
     return Trial(
         int(row["trial"]),
         str(row["state"]),
         str(row["origin"]),
         json.loads(row["hyperparameters"]),
-        None if pd.isna(accuracy) else float(accuracy),
+        number("val_accuracy"),
         [float(value) for value in row["val_accuracies"]],
-        None if pd.isna(pruned) else float(pruned),
+        number("prune_percent"),
+        number("latency_percent"),
+        number("latency_ms"),
         bool(row["best"]),
     )
 
@@ -125,34 +181,35 @@ def _by_validation(made: list[Trial]) -> list[str]:
     if best.own:
         return [f"{measure} no trial is better than {OWN_SETTINGS} (trial {best.number}): {percent(best.accuracy)} %."]
     own = next((trial for trial in made if trial.own), None)
-    beside = f"; {_own(own)}" if own else ""
+    beside = f"; {_own(own, None)}" if own else ""
     return [f"{measure} trial {best.number} is best with {percent(best.accuracy)} %{beside}."]
 
 
-def _small_by_validation(made: list[Trial]) -> list[str]:
-    found = front(made)
+def _front_by_validation(made: list[Trial], second: Objective) -> list[str]:
+    found = front(made, second)
     if not found:
         return ["No trial is complete."]
     tested = sum(trial.best for trial in made)
     verb = "is" if len(found) == 1 else "are"
-    line = f"{_several(len(found), 'trial')} {verb} on the front of validation accuracy and share of connections pruned"
+    line = f"{_several(len(found), 'trial')} {verb} on the front of validation accuracy and {second.name}"
     own = next((trial for trial in made if trial.own), None)
-    return [f"{line}; {tested} went to the final test{f'; {_own(own)}' if own else ''}."]
+    return [f"{line}; {tested} went to the final test{f'; {_own(own, second)}' if own else ''}."]
 
 
-def _own(trial: Trial) -> str:
+def _own(trial: Trial, second: Objective | None) -> str:
     name = f"{OWN_SETTINGS} (trial {trial.number})"
     if trial.accuracy is None:
         return f"{name} have no validation accuracy to compare with: {trial.state}"
-    pruned = trial.prune_percent if "target_keep" in trial.hyperparameters else None
-    return f"{name} have {percent(trial.accuracy)} %" + (f", {rate(pruned)} % pruned" if pruned is not None else "")
+    text = second.text(trial) if second else None
+    return f"{name} have {percent(trial.accuracy)} %" + (f", {text}" if text else "")
 
 
-def _by_test(point: Point, own: Net, known: dict[str, Trial], seeds: list[int]) -> str:
+def _by_test(point: Point, own: Net, known: dict[str, Trial], second: Objective | None, seeds: list[int]) -> str:
     """The test-set difference of one finalist to the own settings, no more said than its interval allows."""
     name = point.name
-    if (trial := known.get(name)) and trial.accuracy is not None and trial.prune_percent is not None:
-        name += f" (validation {percent(trial.accuracy)} %, {rate(trial.prune_percent)} % pruned)"
+    trial = known.get(name)
+    if second and trial and trial.accuracy is not None and (text := second.text(trial)):
+        name += f" (validation {percent(trial.accuracy)} %, {text})"
     if point.net.stages == own.stages:
         return f"On the test set there is nothing to compare: {name} gives the same nets as {OWN_SETTINGS}."
     difference = paired_difference(point.net.accuracy, own.accuracy)

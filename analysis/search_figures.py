@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from analysis.axis_figures import spans_wide
 from analysis.figures import BLUE, GREY, GRID, ORANGE, Plot, canvas, rate_axis
 from analysis.loading import Results
-from analysis.search import OWN_SETTINGS, Trial, best_so_far, complete, for_small_nets, front, trials
-from analysis.search_tables import hyperparameters, value_text
+from analysis.search import OWN_SETTINGS, SHARE, Trial, against, best_so_far, complete, front, trials
+from analysis.search_tables import MEASURED, hyperparameters, value_text
 
 TRIAL: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "alpha": 0.6, "markeredgewidth": 0}
 BEST: dict[str, Any] = {"marker": "D", "color": ORANGE, "markersize": 6, "markeredgewidth": 0, "zorder": 3}
@@ -53,7 +53,7 @@ def search_history(made: list[Trial]) -> Plot | None:
         for trial, _ in complete(made):
             places = [trial.number] * len(trial.accuracies)
             axes.plot(places, trial.accuracies, "_", color=BLUE, markersize=6, alpha=0.45)
-        _mark(axes, made, lambda trial: trial.number, for_small_nets(made))
+        _mark(axes, made, lambda trial: trial.number, _chosen(made))
         low, high = axes.get_ylim()
         if any(trial.state in WITHOUT for trial in made):
             axes.set_ylim(low - 0.12 * (high - low), high)
@@ -114,10 +114,11 @@ def search_slices(made: list[Trial]) -> Plot | None:
         return None
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
+    chosen = _chosen(made)
     with canvas(max(5.0, 2.9 * columns), 2.1 * lines + 0.5) as figure:
         panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for axes, name in zip(panels.ravel(), names, strict=False):
-            _slice(axes, name, [trial for trial in known if name in trial.hyperparameters], for_small_nets(made))
+            _slice(axes, name, [trial for trial in known if name in trial.hyperparameters], chosen)
         for axes in panels.ravel()[len(names) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
@@ -139,43 +140,44 @@ def search_slices(made: list[Trial]) -> Plot | None:
 
 
 def search_front(made: list[Trial]) -> Plot | None:
-    """Validation accuracy against the share of connections pruned, where the trials differ in it."""
-    known = [trial for trial, _ in complete(made) if trial.prune_percent is not None]
-    if len({trial.prune_percent for trial in known}) < 2:
+    """Validation accuracy against the second objective, or the share of connections pruned where there is none."""
+    second = against(made) or SHARE
+    known = [(trial, value) for trial, _ in complete(made) if (value := second.of(trial)) is not None]
+    if len({value for _, value in known}) < 2:
         return None
-    joined = front(known)
-    kept = [100 - _pruned(trial) for trial in joined]
+    joined = front(made, second)
+    place = {trial.number: 100 - value if second is SHARE else value for trial, value in known}
+    shown = [trial for trial, _ in known]
     with canvas(7.4, 4.4) as figure:
         axes = figure.subplots()
         axes.plot(
-            kept,
+            [place[trial.number] for trial in joined],
             [accuracy for _, accuracy in complete(joined)],
             color=ORANGE,
             linewidth=1.6,
             label="front of the trials",
         )
-        _mark(axes, known, lambda trial: 100 - _pruned(trial), for_small_nets(made))
-        rate_axis(axes, np.array([100 - _pruned(trial) for trial in known]))
+        _mark(axes, shown, lambda trial: place[trial.number], _chosen(made))
+        if second is SHARE:
+            rate_axis(axes, np.array(list(place.values())))
+        else:
+            axes.set_xlabel("latency, % of the unpruned net's")
         axes.set_ylabel(VALIDATION)
         axes.grid(axis="y", **GRID)
         _legend(figure, axes)
+    axis = "connection-pruning rate" if second is SHARE else "latency"
     caption = (
-        "Front of the search: validation accuracy against connection-pruning rate, means over the search's seeds, of "
-        "all complete trials. Joined: those that no other beats in both. Selection by validation data; the test "
-        "accuracy of the finalists is in the final test. The axis is logarithmic in the share of connections kept."
+        f"Front of the search: validation accuracy against {axis}, means over the search's seeds, of all complete "
+        "trials. Joined: those that no other beats in both. Selection by validation data; the test accuracy of the "
+        "finalists is in the final test. "
     )
-    columns = {"trial": "number", "origin": "origin", "prune_percent": "prune_percent", "val_accuracy": "accuracy"}
+    caption += "The axis is logarithmic in the share of connections kept." if second is SHARE else MEASURED
     rows = [
-        {name: getattr(trial, field) for name, field in columns.items()}
+        {"trial": trial.number, "origin": trial.origin, second.column: value, "val_accuracy": trial.accuracy}
         | {"front": trial in joined, "finalist": trial.best}
-        for trial in sorted(known, key=lambda trial: (_pruned(trial), trial.number))
+        for trial, value in sorted(known, key=lambda pair: (pair[1], pair[0].number))
     ]
     return Plot("search_front", caption, figure, pd.DataFrame(rows))
-
-
-def _pruned(trial: Trial) -> float:
-    assert trial.prune_percent is not None
-    return trial.prune_percent
 
 
 def _mean_importance(shares: pd.DataFrame) -> pd.DataFrame:
@@ -186,23 +188,27 @@ def _mean_importance(shares: pd.DataFrame) -> pd.DataFrame:
     return data.sort_values(["mean", "hyperparameter"], ascending=[False, True], ignore_index=True)
 
 
-def _mark(axes: Axes, made: list[Trial], place: Callable[[Trial], float], small: bool) -> None:
-    """The complete trials as points, the best and the study's own marked."""
+def _chosen(made: list[Trial]) -> str:
+    return "finalist" if against(made) else "best trial"
+
+
+def _mark(axes: Axes, made: list[Trial], place: Callable[[Trial], float], chosen: str) -> None:
+    """The complete trials as points, the ``chosen`` (best or finalists) and the study's own marked."""
     groups: list[tuple[str, dict[str, Any], Callable[[Trial], bool]]] = [
         ("complete trial", TRIAL, lambda trial: True),
-        ("finalist" if small else "best trial", BEST, lambda trial: trial.best),
+        (chosen, BEST, lambda trial: trial.best),
         (OWN_SETTINGS, OWN, lambda trial: trial.own),
     ]
-    for label, look, chosen in groups:
-        points = [(place(trial), accuracy) for trial, accuracy in complete(made) if chosen(trial)]
+    for label, look, belongs in groups:
+        points = [(place(trial), accuracy) for trial, accuracy in complete(made) if belongs(trial)]
         if points:
             axes.plot(*zip(*points, strict=True), linestyle="none", label=label, **look)
 
 
-def _slice(axes: Axes, name: str, known: list[Trial], small: bool) -> None:
+def _slice(axes: Axes, name: str, known: list[Trial], chosen: str) -> None:
     values = [trial.hyperparameters[name] for trial in known]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        _mark(axes, known, lambda trial: float(trial.hyperparameters[name]), small)
+        _mark(axes, known, lambda trial: float(trial.hyperparameters[name]), chosen)
         if len(set(values)) == 1:
             axes.set_xticks([values[0]], [value_text(values[0])])
         elif spans_wide(values):
@@ -211,7 +217,7 @@ def _slice(axes: Axes, name: str, known: list[Trial], small: bool) -> None:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=all(isinstance(value, int) for value in values)))
     else:
         categories = sorted({str(value) for value in values})
-        _mark(axes, known, lambda trial: float(categories.index(str(trial.hyperparameters[name]))), small)
+        _mark(axes, known, lambda trial: float(categories.index(str(trial.hyperparameters[name]))), chosen)
         axes.set_xticks(range(len(categories)), categories, parse_math=False)
         axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.set_title(name, loc="left", parse_math=False)

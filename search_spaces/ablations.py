@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from search_spaces.axes import points_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, rate_name, transfer_name
-from study.config import StudyConfig, changed
+from study.config import StudyConfig, changed, stream_config
 
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
@@ -93,6 +93,25 @@ def paper(config: StudyConfig, seed: int) -> list[Cell]:
             "paper", "Sparse-TargetNet_N", seed, config, "magnitude", "reference", last, "reference", True, None, tables
         )
     )
+    return cells
+
+
+@ablation("two-stream")
+def two_stream(config: StudyConfig, seed: int) -> list[Cell]:
+    """Table 4: Standard, Hybrid and pruned nets of each stream, and their fused class scores."""
+    streams = {name: stream_config(config, name) for name in config.fusion}
+    kinds: list[tuple[str, Sparsity, KnowledgeChoice, float | None]] = [
+        (transfer_name("none", "none"), "none", "none", None),
+        (transfer_name("magnitude", "reference"), "magnitude", "reference", None),
+    ]
+    named = config.target_prune.named
+    kinds += [(f"Sparse-TargetNet_{rate_name(keep)}", "magnitude", "reference", keep) for keep in named]
+    cells = []
+    for net, sparsity, choice, keep in kinds:
+        pruned: KnowledgeChoice = choice if keep is not None else "none"
+        fused = Cell("two-stream", net, seed, config, sparsity, choice, keep, pruned, tables=("table4",))
+        parts = tuple(replace(fused, config=own, stream=stream) for stream, own in streams.items())
+        cells += [*parts, replace(fused, stream="two-stream", parts=parts)]
     return cells
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.config import StudyConfig
-from trainables import data, networks
+from study.config import StudyConfig, target_classes
+from trainables import networks
 
 Changes = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def source_schedule(config: StudyConfig) -> list[Point]:
     prune = config.source.prune
     key = "source.prune"
     shares = prune.final_shares
-    dense = networks.connection_counts(config.network, _classes(config.source.data.name))
+    dense = networks.connection_counts(config.network, target_classes(config))
     by_layer = shares if isinstance(shares, dict) else dict.fromkeys(dense, shares)
     overall = round(sum(by_layer[name] * count for name, count in dense.items()) / sum(dense.values()), 4)
     points = [Point("this study's schedule")]
@@ -148,10 +148,6 @@ def _crossing(config: StudyConfig, name: str) -> list[Point]:
         if not any(all(changes.get(key) == value for key, value in skip.items()) for skip in crossing.skip):
             points.append(Point(", ".join(point.label for point in combination), changes))
     return points
-
-
-def _classes(name: str) -> int:
-    return len(data.load(name).class_names)
 
 
 def scaled(shares: dict[str, float] | float, factor: float) -> dict[str, float] | float:

@@ -35,6 +35,12 @@ class Cell:
     """The point of the ablation's axis, where it has one."""
     point_index: int | None = None
     own_point: bool | None = None
+    stream: str | None = None
+    """The stream of a two-stream study that the net is of."""
+    parts: tuple["Cell", ...] = ()
+    """Nets, one a stream, whose class scores this cell fuses; it has no net of its own then."""
+    neuron_steps: int = 0
+    """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:

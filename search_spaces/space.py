@@ -1,28 +1,31 @@
 """The space of a search: a conditional define-by-run function, and the cell that each of its points stands for.
 
 Hyperparameters are asked for only where they apply: tau, lambda and N_e with an extra branch, the source's prune
-schedule with a Sparse-SourceNet, the share kept in the target when the search is for small nets too.
+schedule with a Sparse-SourceNet, and what the second objective depends on: the share of connections kept in the target
+against share, the steps of neuron pruning against latency.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 
 from search_spaces.axes import scaled
 from search_spaces.cells import Cell, transfer_name
 from study.config import StudyConfig, changed, hybrid_share
-from trainables import networks
+from trainables import networks, neurons
 
 Params = Mapping[str, Any]
+Against = Literal["share", "latency"]
+"""What validation accuracy is weighed against: the share of connections pruned, or the net's latency."""
 
 
-def space(config: StudyConfig, *, small: bool) -> Callable[[optuna.Trial], None]:
+def space(config: StudyConfig, *, against: Against | None) -> Callable[[optuna.Trial], None]:
     """The define-by-run function of a study's search.
 
     Args:
         config: the study; its ``search`` has the bounds.
-        small: whether the share of connections kept in the target is searched too.
+        against: the second objective, if there is one.
     """
     bounds = config.search
 
@@ -38,15 +41,26 @@ def space(config: StudyConfig, *, small: bool) -> Callable[[optuna.Trial], None]
             trial.suggest_float("tau", *bounds.tau, log=True)
             trial.suggest_float("lambda", *bounds.lambda_, log=True)
             trial.suggest_int("n_e", *bounds.n_e)
-        if small:
+        if against == "share":
             trial.suggest_float("target_keep", *bounds.target_keep, log=True)
+        elif against == "latency":
+            trial.suggest_int("neuron_steps", *bounds.neuron_steps)
 
     return suggest
 
 
-def own_params(config: StudyConfig, *, small: bool) -> dict[str, Any]:
-    """The study's own settings as a point of its space."""
-    params = {
+def own_params(config: StudyConfig, *, against: Against | None) -> dict[str, Any]:
+    """The study's own settings as a point of its space.
+
+    A study has no number of steps of neuron pruning, as it goes on until accuracy falls: so its own point has as few as
+    the bounds allow. With none, that is Hybrid-TransferNet as it is.
+    """
+    second: dict[Against | None, dict[str, Any]] = {
+        None: {},
+        "share": {"target_keep": config.target_prune.named[-1]},
+        "latency": {"neuron_steps": config.search.neuron_steps[0]},
+    }
+    return {
         "n_m": max(1, config.transfer.n_m),
         "learning_rate": config.transfer.train.learning_rate,
         "dropout": config.transfer.train.dropout,
@@ -58,15 +72,15 @@ def own_params(config: StudyConfig, *, small: bool) -> dict[str, Any]:
         "tau": config.transfer.tau,
         "lambda": config.transfer.lambda_,
         "n_e": config.transfer.n_e,
+        **second[against],
     }
-    return {**params, "target_keep": config.target_prune.named[-1]} if small else params
 
 
-def outside(config: StudyConfig, *, small: bool) -> list[tuple[str, str]]:
-    """Bounds that leave the study's own settings out: pairs of key and message."""
+def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, str]]:
+    """Bounds that leave the study's own settings out, or go beyond the network: pairs of key and message."""
     problems = []
     bounds = config.search.model_dump(by_alias=True)
-    for name, value in own_params(config, small=small).items():
+    for name, value in own_params(config, against=against).items():
         given = bounds.get(name)
         if given is None:
             continue
@@ -78,11 +92,27 @@ def outside(config: StudyConfig, *, small: bool) -> list[tuple[str, str]]:
         problems.append(("search.n_m", f"goes up to {bounds['n_m'][1]}, but {config.network} has {depth} layers"))
     if bounds["n_e"][1] > depth - 1:
         problems.append(("search.n_e", f"goes up to {bounds['n_e'][1]}, but an extra branch has at most {depth - 1}"))
+    if against == "latency":
+        problems += _steps_outside(config)
     return problems
 
 
+def _steps_outside(config: StudyConfig) -> list[tuple[str, str]]:
+    upper, per_step = config.search.neuron_steps[1], config.neuron_prune.neurons_per_step
+    widths = networks.inner_product_widths(config.network)
+    most = len(neurons.turns(widths, per_step))
+    if upper <= most:
+        return []
+    layers = " and ".join(f"{layer} ({width} neurons)" for layer, width in widths.items())
+    removing = f"removing {per_step} at a time (neuron_prune.neurons_per_step) from {layers} in turns ends after {most}"
+    return [("search.neuron_steps", f"goes up to {upper}, but {removing}")]
+
+
 def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:
-    """What a point of the space changes of the study's configuration, by dotted key."""
+    """What a point of the space changes of the study's configuration, by dotted key.
+
+    Steps of neuron pruning change nothing there: a study removes neurons until accuracy falls.
+    """
     changes: dict[str, Any] = {"transfer.n_m": params["n_m"]}
     for name in ("learning_rate", "dropout", "weight_decay"):
         changes[f"transfer.train.{name}"] = params[name]
@@ -102,6 +132,9 @@ def cell_of(config: StudyConfig, params: Params, seed: int, what: str) -> Cell:
     own = changed(config, changes_of(config, params), what, prunes_target=False)
     sparsity, knowledge = params["sparsity"], params["knowledge"]
     name = transfer_name(sparsity, knowledge)
+    if steps := params.get("neuron_steps", 0):
+        name = f"{name} with fewer neurons"
+        return Cell("search", name, seed, own, sparsity, knowledge, None, knowledge, neuron_steps=steps)
     keep = params.get("target_keep")
     share = hybrid_share(own) if sparsity == "magnitude" else 1.0
     if keep is None or (share is not None and keep >= share):

@@ -17,7 +17,8 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, SOME_FAILED, folder_name, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title
+from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
+from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
 from study.progress import duration, label
@@ -38,10 +39,10 @@ def _ablation(options: argparse.Namespace) -> int:
         for name in list_presets():
             print(f"{name:12} {preset_title(name)}")
         return OK
-    config = _config(options)
     if options.show_config:
-        print(as_yaml(config), end="")
+        print(as_yaml(read_config(options.preset, _overrides(options))), end="")
         return OK
+    config = load_config(options.preset, _overrides(options))
     if options.list_axes:
         print(describe_axes(config))
         return OK
@@ -63,7 +64,10 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     stored = sum(storage.has(key) for key in graph.stages)
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
-    experiment = Experiment(graph, storage, name, config.resources, cluster)
+    if options.address is None and stored < len(graph.stages):
+        # On a cluster each node decodes for itself, when its first stage asks for it.
+        decode_all(config)
+    experiment = Experiment(graph, storage, name, config.resources, config.data, cluster)
     try:
         experiment.run(console)
     finally:
@@ -129,15 +133,15 @@ def _summary(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def _config(options: argparse.Namespace) -> StudyConfig:
+def _overrides(options: argparse.Namespace) -> list[str]:
     overrides = list(options.set)
     if options.seeds is not None:
         overrides.append(f"seeds={options.seeds}")
     if options.ablate:
-        base = load_config(options.preset, overrides).ablations
+        base = read_config(options.preset, overrides).ablations
         more = [name.strip() for name in options.ablate.split(",")]
         overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
-    return load_config(options.preset, overrides)
+    return overrides
 
 
 def _parser() -> argparse.ArgumentParser:

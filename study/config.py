@@ -3,15 +3,25 @@
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from trainables import data, networks, pruning
-from trainables.hyperparameters import DataConfig, Hyperparameters, Share, SourcePruneParams, TrainConfig
+from trainables import weights as pretrained
+from trainables.data import Places
+from trainables.hyperparameters import (
+    DataConfig,
+    Hyperparameters,
+    Share,
+    SourcePruneParams,
+    TrainConfig,
+    WeightsConfig,
+)
 from trainables.sessions import CHECKPOINT_SECONDS
 
 PRESETS = Path(str(resources.files("study"))) / "presets"
@@ -75,8 +85,17 @@ class SourceConfig(Hyperparameters):
     data: DataConfig
     seed: int | None = 0
     """One seed for all cells, as the paper has one reference; null: each cell's seed trains its own."""
-    train: TrainConfig
+    weights: WeightsConfig | None = None
+    """Pretrained weights: the whole reference or, with ``train``, what its training starts from."""
+    train: TrainConfig | None = None
+    """Training of the reference; null: the pretrained weights are the reference."""
     prune: SourcePruneConfig
+
+    @model_validator(mode="after")
+    def _reference_comes_from_somewhere(self) -> "SourceConfig":
+        if self.train is None and self.weights is None:
+            raise ValueError("give train, or weights to load, or both")
+        return self
 
 
 class TargetConfig(Hyperparameters):
@@ -143,6 +162,8 @@ class ResourceConfig(Hyperparameters):
     """Least time between two checkpoints of a stage: what a crash may cost, against the cost of writing them."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
+    images_a_pass: Annotated[int, Field(ge=1)] | None = None
+    """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
 
 
 class CrossingConfig(Hyperparameters):
@@ -162,6 +183,7 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
 ]
+StepRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
 CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ascending)]
 RateRange = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
@@ -183,7 +205,11 @@ class SearchConfig(Hyperparameters):
     source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
     """Factors on the shares that the source's prune schedule keeps in the end."""
     target_keep: RateRange = (0.0125, 0.3)
-    """Share of connections kept in the target, where the search is for small nets too."""
+    """Share of connections kept in the target, in a search against share."""
+    neuron_steps: StepRange = (0, 12)
+    """Steps of neuron pruning after the transfer, in a search against latency."""
+    latency_batch: Annotated[int, Field(ge=1)] = 1
+    """Images of the forward pass whose latency is measured."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1)
     """Seeds whose mean validation accuracy a trial is judged by."""
     final_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (100, 101, 102)
@@ -203,10 +229,12 @@ class StudyConfig(Hyperparameters):
     network: str
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
-    published: str | None = None
-    """Which of the paper's targets to print beside one's own results: Indoor67 or Flower102."""
+    published: Literal["Indoor67", "Flower102", "HMDB51"] | None = None
+    """Which of the paper's targets to print beside one's own results."""
     same_data: bool = False
     """Whether the target is that very data set."""
+    data: Places = Field(default_factory=Places)
+    """Where data sets lie."""
     source: SourceConfig
     target: TargetConfig
     transfer: TransferConfig
@@ -218,6 +246,11 @@ class StudyConfig(Hyperparameters):
     """The user's own axes, by name: points, each a table of dotted keys and values."""
     crossings: dict[str, CrossingConfig] = Field(default_factory=dict)
     """Crossings of axes, by name."""
+
+    streams: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Streams of a two-stream study, by name: what each changes of this configuration, as dotted keys and values."""
+    fusion: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight of each stream's class scores in their fusion."""
 
     @property
     def seed_list(self) -> list[int]:
@@ -246,12 +279,24 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: the preset is unknown, or anything in it or in the overrides is wrong; all problems are listed.
     """
+    return _source(preset, overrides).config()
+
+
+def read_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Like :func:`load_config`, but each key is checked alone: the data need not be there.
+
+    Raises:
+        ConfigError: the preset is unknown, or a key or value of it or of the overrides is wrong.
+    """
+    return _source(preset, overrides).parsed()
+
+
+def _source(preset: str, overrides: Sequence[str]) -> "_Source":
     path = _preset_path(preset)
-    tree = _read_yaml(path)
-    source = _Source(path, tree)
+    source = _Source(path, _read_yaml(path))
     for override in overrides:
         source.override(override)
-    return source.config()
+    return source
 
 
 def changed(config: StudyConfig, changes: Mapping[str, Any], what: str, *, prunes_target: bool = True) -> StudyConfig:
@@ -267,6 +312,34 @@ def changed(config: StudyConfig, changes: Mapping[str, Any], what: str, *, prune
     for key, value in changes.items():
         source.put(key, value)
     return source.config(prunes_target)
+
+
+def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
+    """The configuration of one stream of a two-stream study.
+
+    Raises:
+        ConfigError: what the stream changes cannot be used.
+    """
+    alone = config.model_copy(update={"streams": {}, "fusion": {}, "ablations": ("paper",)})
+    return changed(alone, config.streams[stream], f"streams.{stream}")
+
+
+def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
+    """The data of a study, by domain (and stream); it need not be there.
+
+    Raises:
+        ConfigError: a stream changes a key that does not exist, or to a wrong value.
+    """
+    if not config.streams:
+        return {"source": config.source.data, "target": config.target.data}
+    found: dict[str, DataConfig] = {}
+    for stream, changes in config.streams.items():
+        source = _Source(Path(f"streams.{stream}"), config.model_dump(mode="json", by_alias=True))
+        for key, value in changes.items():
+            source.put(key, value)
+        own = source.parsed()
+        found |= {f"{stream} source": own.source.data, f"{stream} target": own.target.data}
+    return found
 
 
 class _Source:
@@ -295,20 +368,26 @@ class _Source:
         *parents, last = key.split(".")
         branch = self.tree
         for depth, name in enumerate(parents, start=1):
-            branch = branch.setdefault(name, {})
+            if branch.get(name) is None:
+                branch[name] = {}
+            branch = branch[name]
             if not isinstance(branch, dict):
                 whole = ".".join(parents[:depth])
                 raise self.error([(key, f"{whole} is {branch!r} in the preset: override {whole} as a whole")])
         branch[last] = value
 
-    def config(self, prunes_target: bool = True) -> StudyConfig:
-        """The configuration that the tree describes, checked."""
+    def parsed(self) -> StudyConfig:
+        """The configuration that the tree describes, each key checked alone."""
         if unknown := list(_unknown_keys(self.tree, StudyConfig)):
             raise self.error([(key, _suggestion(key)) for key in unknown])
         try:
-            config = StudyConfig.model_validate(self.tree)
+            return StudyConfig.model_validate(self.tree)
         except ValidationError as error:
             raise self.error(_readable(error)) from None
+
+    def config(self, prunes_target: bool = True) -> StudyConfig:
+        """The configuration that the tree describes, checked as a whole."""
+        config = self.parsed()
         problems = [*_cross_checks(config)]
         if prunes_target and not problems:
             problems = [*_target_checks(config)]
@@ -358,38 +437,49 @@ def _unshared(value: Any) -> Any:
     return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The configuration model that a key holds, if it holds one (or nothing)."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, info in model.model_fields.items():
-        key = f"{prefix}{info.alias or name}"
-        yield key
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _keys(info.annotation, key + ".")
+    for name, annotation in _fields(model).items():
+        yield f"{prefix}{name}"
+        if (inner := _model(annotation)) is not None and not _is_table(annotation):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _is_table(annotation: Any) -> bool:
+    return get_origin(annotation) is dict
 
 
 def _is_key(key: str) -> bool:
     """Whether the dotted key is one of the configuration's, or an entry of one that holds a table."""
     model: type[BaseModel] = StudyConfig
     for name in key.split("."):
-        fields = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
-        if name not in fields:
+        if name not in (fields := _fields(model)):
             return False
-        annotation = fields[name]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return key.endswith(name) or "dict" in str(annotation)
-        model = annotation
+        inner = _model(fields[name])
+        if inner is None or _is_table(fields[name]):
+            return key.endswith(name) or "dict" in str(fields[name])
+        model = inner
     return True
 
 
 def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    fields = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+    fields = _fields(model)
     for name, value in tree.items():
-        key = f"{prefix}{name}"
         if name not in fields:
-            yield key
-        elif isinstance(value, dict):
-            annotation = fields[name]
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                yield from _unknown_keys(value, annotation, key + ".")
+            yield f"{prefix}{name}"
+        elif isinstance(value, dict) and not _is_table(fields[name]) and (inner := _model(fields[name])) is not None:
+            yield from _unknown_keys(value, inner, f"{prefix}{name}.")
 
 
 def _suggestion(key: str) -> str:
@@ -440,27 +530,68 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
                 yield f"crossings.{crossing}.axes", f"no axis {name!r}: {_choices(name, plain)}"
     for name in {*config.axes, *config.crossings} & {*ABLATIONS}:
         yield "axes", f"{name!r} is the name of an ablation already: choose another"
-    for domain, images in (("source", config.source.data), ("target", config.target.data)):
-        if images.name not in data.DATA_SETS:
-            yield f"{domain}.data.name", f"no data set {images.name!r}: {_choices(images.name, data.DATA_SETS)}"
-            return
-        try:
-            data.split(data.load(images.name).labels, images, seed=0)
-        except ValueError as error:
-            yield f"{domain}.data", str(error)
+    data_problems = [*_data_checks(config)]
+    yield from data_problems
     if len(set(config.seed_list)) < len(config.seed_list):
         yield "seeds", "each seed must be there once"
-    if config.network not in networks.NETWORKS:
-        yield "network", f"no network {config.network!r}: {_choices(config.network, networks.NETWORKS)}"
+    try:
+        networks.input_shape(config.network)
+    except (KeyError, TypeError, ValueError) as error:
+        near = difflib.get_close_matches(config.network, networks.NETWORKS, n=1)
+        yield "network", f"{error.args[0]}" + (f"; did you mean {near[0]!r}?" if near else "")
         return
-    yield from _network_checks(config)
+    if data_problems:
+        return
+    problems = [*_network_checks(config), *_weights_checks(config)]
+    # Streams have these in common with their study: once said is enough.
+    yield from problems or _stream_checks(config)
+
+
+def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether the data sets are there, whole, and large enough for their splits."""
+    known = {**data.DATA_SETS, **data.LAYOUTS}
+    for domain, images in (("source", config.source.data), ("target", config.target.data)):
+        if images.name not in known and ":" not in images.name:
+            yield f"{domain}.data.name", f"no data set {images.name!r}: {_choices(images.name, known)}"
+            return
+        try:
+            data.split(data.load(images, config.data), images, seed=0)
+        except (KeyError, ValueError) as error:
+            yield f"{domain}.data", str(error.args[0])
+    if config.target.data.views == "random" and not config.transfer.live:
+        yield (
+            "target.data.views",
+            "random crops have no stored knowledge: set transfer.live=true, which runs the reference on each batch, "
+            "or views=ten",
+        )
+
+
+def _stream_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether each stream of a two-stream study can be used, and their fusion."""
+    for stream in config.streams:
+        try:
+            stream_config(config, stream)
+        except ConfigError as error:
+            yield f"streams.{stream}", str(error)
+    if set(config.fusion) != set(config.streams):
+        yield "fusion", f"must give a weight for each stream: {', '.join(config.streams) or 'there is none'}"
+    if "two-stream" in config.ablations and len(config.streams) < 2:
+        yield "ablations", "two-stream needs at least two streams: see the preset hmdb51"
 
 
 def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """What depends on the layers of the network."""
     name, transfer = config.network, config.transfer
-    classes = len(data.load(config.target.data.name).class_names)
-    dense = networks.connection_counts(name, classes)
+    dense = networks.connection_counts(name, target_classes(config))
+    channels, height, width = networks.input_shape(name)
+    for domain, images in (("source", config.source.data), ("target", config.target.data)):
+        shape = data.load(images, config.data).shape
+        if shape[0] != channels or shape[1] < height or shape[2] < width:
+            yield (
+                "network",
+                f"{name} takes {channels} x {height} x {width} images (channels, height, width), but those of "
+                f"{domain}.data are {' x '.join(map(str, shape))}: larger ones are cropped, nothing else fits",
+            )
     depth = len(dense)
     if transfer.n_m > depth:
         yield "transfer.n_m", f"is {transfer.n_m}, but {name} has N = {depth} layers: give 0 to {depth}"
@@ -479,12 +610,48 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
         )
 
 
+def located_weights(config: StudyConfig) -> WeightsConfig | None:
+    """The pretrained weights of the reference, their file's path made whole."""
+    weights = config.source.weights
+    return weights and weights.model_copy(update={"file": config.data.find(weights.file)})
+
+
+@cache
+def _weights_problem(weights: WeightsConfig, fingerprint: str, network: str, classes: int, output: bool) -> str | None:
+    """Why the weights cannot be the network's; the fingerprint is there so that a changed file is looked at again."""
+    try:
+        pretrained.load_into(networks.build(network, classes), weights, output=output)
+    except pretrained.WeightsError as error:
+        return str(error)
+    return None
+
+
+def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether pretrained weights are there and fit."""
+    if (weights := located_weights(config)) is None:
+        return
+    classes = len(data.load(config.source.data, config.data).class_names)
+    try:
+        fingerprint = pretrained.fingerprint(weights.file)
+    except pretrained.WeightsError as error:
+        yield "source.weights.file", str(error)
+        return
+    problem = _weights_problem(weights, fingerprint, config.network, classes, config.source.train is None)
+    if problem is not None:
+        yield "source.weights", problem
+
+
+def target_classes(config: StudyConfig) -> int:
+    """Number of classes of the target."""
+    return len(data.load(config.target.data, config.data).class_names)
+
+
 def hybrid_share(config: StudyConfig) -> float | None:
     """Share of connections that Hybrid-TransferNet keeps; None where only training tells, with one global threshold."""
     prune, n_m = config.source.prune, max(config.transfer.n_m, 1)
     if prune.scope == "global":
         return None
-    dense = networks.connection_counts(config.network, len(data.load(config.target.data.name).class_names))
+    dense = networks.connection_counts(config.network, target_classes(config))
     table = prune.final_shares
     shares = table if isinstance(table, dict) else dict.fromkeys(dense, table)
     fresh = list(dense)[len(dense) - n_m :]

@@ -13,13 +13,14 @@ import pyarrow as pa
 from rich.console import Console
 
 from study import schema
-from study.config import ResourceConfig, StudyConfig, as_yaml
+from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.scheduling import StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
 from trainables import data
+from trainables.hyperparameters import DataConfig
 
 LOST_PROCESS_RETRIES = 3
 """How often a stage is started again after its process was lost. It goes on from its checkpoint."""
@@ -48,6 +49,7 @@ class Experiment:
     storage: Storage
     study: str
     resources: ResourceConfig
+    places: data.Places
     cluster: Cluster
     ran: list[str] = field(default_factory=list)
     """Stages completed by this run."""
@@ -102,7 +104,7 @@ class Experiment:
         done = [key for key in self.graph.stages if self.storage.has(key)]
         complete = set(done)
         unfinished = [self._unfinished_row(key) for key in self.graph.stages if key not in complete]
-        tables = {name: self.storage.rows(name, done) for name in ("stages", "epochs", "layers", "knowledge")}
+        tables = {name: self.storage.rows(name, done) for name in schema.TABLES if name != "cells"}
         tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
         tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
         return tables
@@ -126,6 +128,8 @@ class Experiment:
             workers=resources.workers,
             gpus=resources.gpus,
             checkpoint_seconds=resources.checkpoint_seconds,
+            images_a_pass=resources.images_a_pass,
+            places=self.places,
         )
         return task.model_dump_json(by_alias=True)
 
@@ -219,18 +223,24 @@ def _own_cpus() -> int:
 def _about(name: str, config: StudyConfig) -> dict[str, object]:
     """What the analysis must know of the study beside its tables."""
 
-    def domain(data_name: str) -> dict[str, object]:
-        content = data.load(data_name)
-        return {"name": data_name, "title": content.title, "classes": len(content.class_names)}
+    def domain(images: DataConfig) -> dict[str, object]:
+        content = data.load(images, config.data)
+        return {"name": images.name, "title": content.title, "classes": len(content.class_names)}
 
+    configs = [stream_config(config, stream) for stream in config.streams] or [config]
+    evaluated = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
+    positions = data.load(config.target.data, config.data).positions
     return {
         "name": name,
         "title": config.title,
-        "source": domain(config.source.data.name),
-        "target": domain(config.target.data.name),
-        "network": config.network,
+        "source": domain(config.source.data),
+        "target": domain(config.target.data),
+        "network": " + ".join(dict.fromkeys(own.network for own in configs)),
         "seeds": config.seed_list,
         "published": config.published,
         "same_data": config.same_data,
         "tau": config.transfer.tau,
+        "streams": list(config.streams),
+        "fusion": config.fusion,
+        "evaluation": evaluated if positions == 1 else f"{positions} positions, {evaluated}",
     }

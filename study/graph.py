@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.ablations import cells_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
-from study.config import StudyConfig
-from trainables import data
+from study.config import StudyConfig, located_weights
+from trainables import data, networks, neurons
+from trainables.data import Places
 from trainables.hyperparameters import (
     KEY_VERSION,
+    WEIGHTS_FILE,
     DataConfig,
+    FusionParams,
     Hyperparameters,
     KnowledgeConfig,
     KnowledgeParams,
@@ -22,7 +25,9 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TrainConfig,
     TransferParams,
+    WeightsConfig,
 )
+from trainables.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,8 @@ class Stage:
     key: str
     spec: StageSpec
     parents: dict[str, str]
-
-    @property
-    def effort(self) -> int:
-        """Training images that the stage is expected to see: what an estimate of its time goes by."""
-        return _effort(self.spec)
+    effort: int
+    """Training images that the stage is expected to see: what an estimate of its time goes by."""
 
 
 @dataclass
@@ -63,6 +65,11 @@ class StageGraph:
         return [stage for stage in self.stages if stage in needed]
 
     @property
+    def networks(self) -> set[str]:
+        """The networks that are trained."""
+        return {stage.spec.network for stage in self.stages.values() if stage.spec.kind != "fusion"}
+
+    @property
     def unshared(self) -> int:
         """Stages that would be trained if each cell trained all it needs."""
         return sum(len(self.path(key)) for _, key in self.cells)
@@ -81,23 +88,26 @@ def plan_cells(cells: Iterable[Cell]) -> StageGraph:
     return graph
 
 
-def stage_key(spec: StageSpec, parents: dict[str, str]) -> str:
+def stage_key(spec: StageSpec, parents: dict[str, str], places: Places) -> str:
     """Content key: kind and a hash of hyperparameters, data, seed and parents' keys.
 
     Fields at their default are left out, so that a new field does not orphan old results. A stage without a seed
-    (knowledge) sees all images, so the split is not part of its key.
+    (knowledge) sees all images, so the split is not part of its key. Of files, their content is, not their paths.
     """
-    split = {"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set()
+    left_out = {"path"} | ({"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set())
+    weights: WeightsConfig | None = getattr(spec.params, "weights", None) if spec.kind == "reference" else None
     content = {
         "version": KEY_VERSION,
         "kind": spec.kind,
         "network": spec.network,
-        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=split),
-        "fingerprint": data.fingerprint(spec.data.name),
+        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=left_out),
+        "fingerprint": data.load(spec.data, places).fingerprint,
         "seed": spec.seed,
-        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=WEIGHTS_FILE),
         "parents": parents,
     }
+    if weights is not None:
+        content["weights"] = fingerprint(weights.file)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{spec.kind}-{digest[:16]}"
 
@@ -111,9 +121,11 @@ class _Path:
     def final(self) -> str:
         """The stage that gives the cell's net."""
         cell = self.cell
-        if cell.keep is None:
-            return self.transfer(cell.sparsity, cell.knowledge)
+        if cell.parts:
+            return self.fusion(cell.parts)
         key = self.transfer(cell.sparsity, cell.knowledge)
+        if cell.keep is None:
+            return self.neuron_steps(key)
         for keep in self.config.target_prune.keep:
             if keep >= cell.keep:
                 key = self.target_prune(key, keep)
@@ -124,7 +136,8 @@ class _Path:
         return self.config.source.seed if self.config.source.seed is not None else self.cell.seed
 
     def reference(self) -> str:
-        return self._source_stage("reference", ReferenceParams(train=self.config.source.train), {})
+        train, weights = self.config.source.train, located_weights(self.config)
+        return self._source_stage("reference", ReferenceParams(train=train, weights=weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
         key = self.reference()
@@ -134,7 +147,8 @@ class _Path:
         return key
 
     def knowledge(self) -> str:
-        return self._add("knowledge", self.config.target.data, None, KnowledgeParams(), {"reference": self.reference()})
+        spec = self._spec("knowledge", self.config.target.data, None, KnowledgeParams())
+        return self._add(spec, {"reference": self.reference()})
 
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
         config = self.config.transfer
@@ -169,6 +183,28 @@ class _Path:
         parents = {"start": start, "standard": self.transfer("none", "none"), **self._knowledge_parents(choice)}
         return self._target_stage("neuron_prune", params, parents)
 
+    def fusion(self, parts: Sequence[Cell]) -> str:
+        nets = {str(part.stream): _Path(self.graph, part) for part in parts}
+        network = " + ".join(net.config.network for net in nets.values())
+        params = FusionParams(weights=self.config.fusion)
+        spec = self._spec("fusion", parts[0].config.target.data, self.cell.seed, params, network)
+        return self._add(spec, {stream: net.final() for stream, net in nets.items()})
+
+    def neuron_steps(self, key: str) -> str:
+        """A chain of single steps: nets with more steps share those of the nets with fewer."""
+        config, choice = self.config.neuron_prune, self.cell.target_knowledge
+        layers = neurons.turns(networks.inner_product_widths(self.config.network), config.neurons_per_step)
+        for layer in layers[: self.cell.neuron_steps]:
+            params = NeuronPruneParams(
+                neurons_per_step=config.neurons_per_step,
+                layer=layer,
+                images_per_class=config.images_per_class,
+                knowledge=self._knowledge_config(choice),
+                retrain=config.retrain,
+            )
+            key = self._target_stage("neuron_prune", params, {"start": key, **self._knowledge_parents(choice)})
+        return key
+
     def _knowledge_config(self, choice: KnowledgeChoice) -> KnowledgeConfig | None:
         if choice == "none":
             return None
@@ -186,17 +222,20 @@ class _Path:
         return {} if self.config.transfer.live else {"knowledge": self.knowledge()}
 
     def _source_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(kind, self.config.source.data, self.source_seed, params, parents)
+        return self._add(self._spec(kind, self.config.source.data, self.source_seed, params), parents)
 
     def _target_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(kind, self.config.target.data, self.cell.seed, params, parents)
+        return self._add(self._spec(kind, self.config.target.data, self.cell.seed, params), parents)
 
-    def _add(
-        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, parents: dict[str, str]
-    ) -> str:
-        spec = StageSpec(kind=kind, network=self.config.network, data=images, seed=seed, params=params)
-        key = stage_key(spec, parents)
-        self.graph.stages.setdefault(key, Stage(key, spec, parents))
+    def _spec(
+        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, network: str | None = None
+    ) -> StageSpec:
+        return StageSpec(kind=kind, network=network or self.config.network, data=images, seed=seed, params=params)
+
+    def _add(self, spec: StageSpec, parents: dict[str, str]) -> str:
+        key = stage_key(spec, parents, self.config.data)
+        if key not in self.graph.stages:
+            self.graph.stages[key] = Stage(key, spec, parents, _effort(spec, self.config.data))
         return key
 
 
@@ -210,6 +249,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "curve": cell.curve,
         "tables": list(cell.tables),
         "seed": cell.seed,
+        "stream": cell.stream,
         "point": cell.point.label if cell.point else None,
         "point_index": cell.point_index,
         "point_value": cell.point.value if cell.point else None,
@@ -227,11 +267,11 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     }
 
 
-def _effort(spec: StageSpec) -> int:
+def _effort(spec: StageSpec, places: Places) -> int:
     train: TrainConfig | None = getattr(spec.params, "train", None) or getattr(spec.params, "retrain", None)
     if train is None:
         return 0
-    content = data.load(spec.data.name)
-    images = len(data.split(content.labels, spec.data, spec.seed or 0).train)
-    rounds = 3 if isinstance(spec.params, NeuronPruneParams) else 1
+    images = len(data.split(data.load(spec.data, places), spec.data, spec.seed or 0).train)
+    # Nobody knows when accuracy falls.
+    rounds = 3 if isinstance(spec.params, NeuronPruneParams) and spec.params.layer is None else 1
     return images * train.epochs * rounds

@@ -17,6 +17,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.cells import Cell
+from search_spaces.space import Against
 from study.graph import StageGraph
 from study.scheduling import StageSearcher
 from trainables.seeds import derive
@@ -27,6 +28,13 @@ Nets = Callable[[Mapping[str, Any]], list[Cell]]
 """From the parameters of a trial to its cells, one a seed."""
 
 ACCURACY, PRUNED = "val_accuracy", "prune_percent"
+LATENCY, LATENCY_MS = "latency_percent", "latency_ms"
+SECOND: dict[Against, tuple[str, str]] = {"share": (PRUNED, "max"), "latency": (LATENCY, "min")}
+"""Metric and direction of the second objective.
+
+Latency is weighed in percent of the unpruned net's: both are measured by turns, so that this is the same on a busy
+machine, when milliseconds are not.
+"""
 IMPORTANCE_DRAWS = 8
 """How often a trial counts in the importance, each time with other values for what does not apply to it."""
 LEAST_TRIALS = 4
@@ -64,7 +72,7 @@ class TrialBook(OptunaSearch):
         *,
         sampler_name: SamplerName,
         seed: int,
-        small: bool,
+        against: Against | None,
     ) -> None:
         """Open or make the Optuna study ``name`` in ``storage``.
 
@@ -74,10 +82,13 @@ class TrialBook(OptunaSearch):
             name: name of the Optuna study.
             sampler_name: the sampler.
             seed: the search's seed.
-            small: two objectives, accuracy and share of connections pruned, instead of accuracy alone.
+            against: the second objective; None: validation accuracy alone.
         """
-        metric: Any = [ACCURACY, PRUNED] if small else ACCURACY
-        mode: Any = ["max", "max"] if small else "max"
+        metric: Any = ACCURACY
+        mode: Any = "max"
+        if against is not None:
+            name_of_second, direction = SECOND[against]
+            metric, mode = [ACCURACY, name_of_second], ["max", direction]
         self._name, self._search_seed = sampler_name, seed
         super().__init__(space, metric, mode, sampler=sampler(sampler_name, seed), study_name=name, storage=storage)
 
@@ -158,7 +169,7 @@ class ConfigurationSearcher(StageSearcher):
             task: gives the JSON of a stage's task.
             book: the Optuna study.
             nets: gives the cells of a configuration.
-            metrics: metrics of a complete stage.
+            metrics: metrics of the net that a complete stage gives.
             trials: trials that the Optuna study shall have in the end.
             abreast: configurations under way side by side.
             expired: whether the time for new trials is over.
@@ -228,11 +239,14 @@ class ConfigurationSearcher(StageSearcher):
         self._waiting = [key for key in self._waiting if key in others]
         result: dict[str, float] | None = None
         if metrics is not None:
-            result = {name: sum(m[name] for m in metrics) / len(metrics) for name in (ACCURACY, PRUNED)}
-            for name in (ACCURACY, PRUNED):
+            names = [name for name in (ACCURACY, PRUNED, LATENCY, LATENCY_MS) if name in metrics[0]]
+            result = {name: sum(m[name] for m in metrics) / len(metrics) for name in names}
+            for name in names:
                 self._book.note(candidate.trial_id, name, [m[name] for m in metrics])
         self._book.on_trial_complete(candidate.trial_id, result, error=state == "failed")
         outcome = f"validation {result[ACCURACY]:.1f} %, {result[PRUNED]:.1f} % pruned" if result else state
+        if result and LATENCY in result:
+            outcome += f", latency {result[LATENCY]:.1f} % of the unpruned net's"
         self._announce(f"trial {self._book.number(candidate.trial_id)}: {outcome}")
 
 

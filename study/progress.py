@@ -13,7 +13,13 @@ from rich.text import Text
 from study.graph import StageGraph
 from study.scheduling import StageSearcher
 from study.trial import ERROR
-from trainables.hyperparameters import KnowledgeConfig, SourcePruneParams, TargetPruneParams, TransferParams
+from trainables.hyperparameters import (
+    KnowledgeConfig,
+    NeuronPruneParams,
+    SourcePruneParams,
+    TargetPruneParams,
+    TransferParams,
+)
 
 
 class Progress(Callback):
@@ -127,6 +133,10 @@ def label(graph: StageGraph, key: str) -> str:
         words.append(_sparsity_sign(graph, key) + _knowledge_sign(params.knowledge))
     if isinstance(params, TargetPruneParams):
         words += [_knowledge_sign(params.knowledge), "to", f"{100 * params.keep:.3g}", "%"]
+    if isinstance(params, NeuronPruneParams) and params.layer is not None:
+        words += [_knowledge_sign(params.knowledge), params.layer]
+    if len(graph.networks) > 1 and spec.kind != "fusion":
+        words.append(spec.network)
     if spec.seed is not None:
         words.append(f"seed {spec.seed}")
     return " ".join(words)

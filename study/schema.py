@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-STAGE_KINDS = ("reference", "source_prune", "knowledge", "transfer", "target_prune", "neuron_prune")
+STAGE_KINDS = ("reference", "source_prune", "knowledge", "transfer", "target_prune", "neuron_prune", "fusion")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ STAGES: tuple[Column, ...] = (
     Column("parents", pa.string(), "JSON object: role -> stage key of each parent"),
     Column("hyperparameters", pa.string(), "JSON object: the stage's hyperparameters, defaults included"),
     _optional(
-        "train_accuracy", pa.float64(), "top-1 accuracy of the final net on the training images, without dropout, %"
+        "train_accuracy",
+        pa.float64(),
+        "top-1 accuracy of the final net on the training images, without dropout, %; null where they are too many",
     ),
     _optional("val_accuracy", pa.float64(), "top-1 accuracy of the final net on the validation images, %"),
     _optional("val_loss", pa.float64(), "cross entropy of the final net on the validation images, nats"),
@@ -118,12 +120,20 @@ KNOWLEDGE: tuple[Column, ...] = (
     Column("probability", pa.float64(), "mean of p_R^tau (Eq. 1) over the images, 0 to 1"),
 )
 
+CONFUSION: tuple[Column, ...] = (
+    Column("stage", pa.string(), "stage key; only stages that give a net or scores for the target"),
+    Column("target_class", pa.string(), "class of the test images"),
+    Column("predicted_class", pa.string(), "class that the net takes them for"),
+    Column("images", pa.int64(), "number of test images (videos); pairs of classes without any have no row"),
+)
+
 CELLS: tuple[Column, ...] = (
     Column("ablation", pa.string(), "the named ablation that asked for the cell, e.g. paper"),
     Column("net", pa.string(), "the paper's name of the net, e.g. Hybrid-TransferNet(S+K-) or Sparse-TargetNet_C95"),
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
+    _optional("stream", pa.string(), "stream of a two-stream study, e.g. spatial; two-stream where scores are fused"),
     _optional("point", pa.string(), "point of the ablation's axis, e.g. tau = 2; null where the ablation has no axis"),
     _optional("point_index", pa.int64(), "place of the point on the axis, from 0, in the order to show"),
     _optional("point_value", pa.float64(), "number at the point, where the axis is a single numeric hyperparameter"),
@@ -152,6 +162,10 @@ TRIALS: tuple[Column, ...] = (
     ),
     Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the search's seeds, %"),
     _optional("prune_percent", pa.float64(), "share of connections pruned, mean over the search's seeds, %"),
+    _volatile(
+        "latency_percent", pa.float64(), "time of a forward pass on the CPU, % of the unpruned net's; against latency"
+    ),
+    _volatile("latency_ms", pa.float64(), "the same in ms, on the machine and at the time of the measurement"),
     Column("best", pa.bool_(), "whether the trial is the best one or, with two objectives, on the Pareto front"),
     Column("stages", pa.list_(pa.string()), "keys of the stages that give the trial's nets, one a seed"),
 )
@@ -172,9 +186,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "epochs": EPOCHS,
     "layers": LAYERS,
     "knowledge": KNOWLEDGE,
+    "confusion": CONFUSION,
     "cells": CELLS,
 }
-
 
 SEARCH_TABLES: dict[str, tuple[Column, ...]] = {"trials": TRIALS, "importance": IMPORTANCE}
 """Tables that only a search has."""

@@ -21,14 +21,17 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import Point
 from search_spaces.cells import Cell
-from search_spaces.space import cell_of, changes_of, outside, own_params, space
+from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
 from study import schema
 from study.command import OK, SOME_FAILED, folder_name, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_share, load_config
+from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_share, load_config, target_classes
+from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan_cells
 from study.optimisation import (
     ACCURACY,
+    LATENCY,
+    LATENCY_MS,
     LEAST_TRIALS,
     PRUNED,
     ConfigurationSearcher,
@@ -39,6 +42,7 @@ from study.optimisation import (
 )
 from study.progress import duration
 from study.storage import Storage
+from trainables import latency
 
 DATABASE = "optuna.db"
 MOST_FINALISTS = 5
@@ -51,11 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
+    if options.against and options.sampler == "cmaes":
+        others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
+        raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
     config = load_config(options.preset, options.set)
-    if problems := outside(config, small=options.small):
+    if problems := outside(config, against=options.against):
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
     storage = Storage(options.storage)
     storage.probe()
+    if options.address is None:
+        decode_all(config)
     return Search(config, storage, options).run()
 
 
@@ -70,18 +79,18 @@ class Search:
         """
         self.config, self.storage, self.options = config, storage, options
         self.name = options.name or f"{Path(options.preset).stem}-search"
-        self.small: bool = options.small
+        self.against: Against | None = options.against
         self.console = Console(highlight=False)
-        self.own = own_params(config, small=self.small)
+        self.own = own_params(config, against=self.against)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.book = TrialBook(
-            space(config, small=self.small),
+            space(config, against=self.against),
             self._open_database(self.name, make=True),
             self.name,
             sampler_name=options.sampler,
             seed=options.seed,
-            small=self.small,
+            against=self.against,
         )
         self._claim()
         self._enqueue(self.own, "own")
@@ -92,12 +101,12 @@ class Search:
         """Search, test the finalists, and report."""
         graph = StageGraph()
         cluster = Cluster(self.options.address, self.options.slots)
-        experiment = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        experiment = Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, cluster)
         seconds = (self.options.minutes or float("inf")) * 60
         end = time.monotonic() + seconds
         self.console.print(f"search {self.name}: {self.book.asked} of {self.options.trials} trials already stored")
         scheduler = None
-        if not self.small and not self.options.no_early_stopping:
+        if self.against is None and not self.options.no_early_stopping:
             train = self.config.transfer.train
             scheduler = EarlyStopping(max(train.validate_every, train.epochs // 3), train.epochs)
 
@@ -108,7 +117,7 @@ class Search:
                 experiment.task,
                 self.book,
                 self._cells,
-                lambda key: self.storage.manifest(key)["metrics"],
+                lambda key: self._metrics(graph, key),
                 trials=self.options.trials,
                 abreast=experiment.slots,
                 expired=lambda: time.monotonic() > end,
@@ -120,11 +129,43 @@ class Search:
 
         open_trials = self.book.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if self.book.asked < self.options.trials or open_trials:
+            self._measure_latencies()
             experiment.run_with(self.console, algorithm, scheduler, foreseen=False)
         return self._conclude(experiment)
 
     def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
         return [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+
+    def _measure_latencies(self) -> None:
+        """Measure every shape of net that the space has, and keep it with the Optuna study.
+
+        Shapes are few, as only steps of neuron pruning change them. So all are measured side by side, once for the
+        whole search and before its stages keep the machine busy: trials of one shape have one latency, in a later run
+        too.
+        """
+        if self.against != "latency" or "latencies" in self.book.study.user_attrs:
+            return
+        config, search = self.config, self.config.search
+        nets = latency.after_each_step(
+            config.network,
+            target_classes(config),
+            config.neuron_prune.neurons_per_step,
+            search.neuron_steps[1],
+        )
+        self.console.print(f"measuring the latency of {len(nets)} nets, from unpruned to the fewest neurons")
+        measured = latency.measure(nets, search.latency_batch, config.resources.threads)
+        self.book.study.set_user_attr(
+            "latencies", [{LATENCY: net.percent, LATENCY_MS: net.milliseconds} for net in measured]
+        )
+
+    def _metrics(self, graph: StageGraph, key: str) -> dict[str, Any]:
+        """Metrics of a stage's net; against latency with that of the net's shape."""
+        metrics: dict[str, Any] = self.storage.manifest(key)["metrics"]
+        if self.against != "latency":
+            return metrics
+        steps = sum(graph.stages[stage].spec.kind == "neuron_prune" for stage in graph.path(key))
+        measured: list[dict[str, float]] = self.book.study.user_attrs["latencies"]
+        return metrics | measured[steps]
 
     def _open_database(self, name: str, *, make: bool = False) -> optuna.storages.BaseStorage:
         path = Path(self.storage.study_path(name, DATABASE))
@@ -138,10 +179,10 @@ class Search:
 
     def _claim(self) -> None:
         """Make sure that the Optuna study is of this very search, or write down what search it is of."""
-        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data"}
+        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data", "data"}
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True, exclude=without),
-            "small": self.small,
+            "against": self.against,
             "sampler": self.options.sampler,
             "seed": self.options.seed,
         }
@@ -170,7 +211,7 @@ class Search:
         best = self._finalists(complete)
         graph = plan_cells(self._final_cells(best))
         cluster = Cluster(self.options.address, self.options.slots)
-        final = Experiment(graph, self.storage, self.name, self.config.resources, cluster)
+        final = Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, cluster)
         try:
             final.run(self.console)
         finally:
@@ -183,9 +224,9 @@ class Search:
 
     def _finalists(self, complete: list[FrozenTrial]) -> list[FrozenTrial]:
         """The best trial by validation accuracy or, with two objectives, the Pareto front, at most five of it."""
-        if not self.small:
+        if self.against is None:
             return _ranked(complete)[:1]
-        front = sorted(self.book.study.best_trials, key=lambda trial: trial.values[1]) if complete else []
+        front = _ranked(self.book.study.best_trials) if complete else []
         if len(front) <= MOST_FINALISTS:
             return front
         spread = {round(i * (len(front) - 1) / (MOST_FINALISTS - 1)) for i in range(MOST_FINALISTS)}
@@ -212,8 +253,10 @@ class Search:
             self.storage.write_study(self.name, "best.yaml", as_yaml(self._preset(best[0])).encode())
 
     def _preset(self, trial: FrozenTrial) -> StudyConfig:
-        """The trial's settings as a preset that study.ablation can run."""
+        """The trial's settings as a preset that study.ablation can run; its title has what no preset can say."""
         title = f"{self.config.title}: trial {trial.number} of the search {self.name}"
+        if steps := trial.params.get("neuron_steps"):
+            title += f", before its {steps} steps of neuron pruning"
         changes = {**changes_of(self.config, trial.params), "title": title}
         found = changed(self.config, changes, "the best trial", prunes_target=False)
         share = hybrid_share(found)
@@ -256,17 +299,21 @@ def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
-    accuracies = trial.user_attrs.get(ACCURACY, [])
-    pruned = trial.user_attrs.get(PRUNED, [])
+    def mean(name: str) -> float | None:
+        values = trial.user_attrs.get(name, [])
+        return sum(values) / len(values) if values else None
+
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     return {
         "trial": trial.number,
         "state": states[trial.state],
         "origin": trial.user_attrs.get("origin", "sampler"),
         "hyperparameters": json.dumps(trial.params),
-        "val_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
-        "val_accuracies": accuracies,
-        "prune_percent": sum(pruned) / len(pruned) if pruned else None,
+        "val_accuracy": mean(ACCURACY),
+        "val_accuracies": trial.user_attrs.get(ACCURACY, []),
+        "prune_percent": mean(PRUNED),
+        "latency_percent": mean(LATENCY),
+        "latency_ms": mean(LATENCY_MS),
         "best": trial.number in chosen,
         "stages": trial.user_attrs.get("stages", []),
     }
@@ -291,7 +338,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trials", type=positive, default=40, metavar="N", help="trials in all (default: %(default)s)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="start no new trial after this time")
-    parser.add_argument("--small", action="store_true", help="search for small nets too: the front of both objectives")
+    parser.add_argument(
+        "--against",
+        choices=get_args(Against),
+        help="weigh accuracy against the share of connections pruned or against latency: the front of both objectives",
+    )
     parser.add_argument(
         "--sampler", choices=get_args(SamplerName), default="tpe", help="Optuna sampler (default: %(default)s)"
     )

@@ -27,7 +27,7 @@ from safetensors.torch import save as save_tensors
 
 from study import schema
 from trainables.artifacts import Artifact
-from trainables.stages import StageResult
+from trainables.results import StageResult
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -84,6 +84,7 @@ class Storage:
             "epochs": result.epochs,
             "layers": result.layers,
             "knowledge": result.knowledge,
+            "confusion": result.confusion,
         }
         files = {TENSORS: save_tensors(dict(result.tensors)), "stages.parquet": _parquet("stages", [row])}
         for name, rows in children.items():

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 
 from study.storage import Storage
-from trainables.hyperparameters import Hyperparameters, StageSpec
+from trainables.data import Places
+from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
+from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, Session, TrainSession, TuneSession
-from trainables.stages import StageResult, run_stage
+from trainables.stages import run_stage
 
 ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
@@ -39,6 +41,8 @@ class Task(Hyperparameters):
     workers: int = 0
     gpus: float = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    images_a_pass: int | None = None
+    places: Places
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -84,7 +88,9 @@ def _train(task: Task) -> None:
     storage = Storage(task.storage)
     if task.workers == 0:
         device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
-        session = TuneSession(storage.checkpoint(task.key), device, task.checkpoint_seconds)
+        session = TuneSession(
+            storage.checkpoint(task.key), device, task.checkpoint_seconds, task.images_a_pass, task.places
+        )
         TorchTrainer(lambda: run_task(task, session), scaling_config=ScalingConfig(num_workers=0)).fit()
         return
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -104,7 +110,8 @@ def _train(task: Task) -> None:
 
 def _run_worker(config: dict[str, Any]) -> None:
     task = Task.model_validate_json(config["task"])
-    run_task(task, TrainSession(Storage(task.storage).checkpoint(task.key), task.checkpoint_seconds))
+    checkpoint = Storage(task.storage).checkpoint(task.key)
+    run_task(task, TrainSession(checkpoint, task.checkpoint_seconds, task.images_a_pass, task.places))
 
 
 def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
@@ -133,14 +140,13 @@ def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
         "data": spec.data.name,
         "seed": spec.seed,
         "parents": json.dumps(parents),
-        "hyperparameters": json.dumps(
-            {"data": _dump(spec.data), **_dump(spec.params)},
-        ),
+        "hyperparameters": json.dumps({"data": _dump(spec.data, {"path"}), **_dump(spec.params, WEIGHTS_FILE)}),
     }
 
 
-def _dump(model: Hyperparameters) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True)
+def _dump(model: Hyperparameters, without: Any) -> dict[str, Any]:
+    """All fields but the paths, which are other ones on another machine."""
+    return model.model_dump(mode="json", by_alias=True, exclude=without)
 
 
 @cache

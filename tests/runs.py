@@ -16,8 +16,9 @@ from trainables.hyperparameters import (
     TrainConfig,
     TransferParams,
 )
+from trainables.results import StageResult
 from trainables.sessions import Session
-from trainables.stages import StageResult, run_stage
+from trainables.stages import run_stage
 
 DATA = DataConfig(name="digits8", test_share=0.8, train_per_class=4, mean=0.13, std=0.31)
 SOURCE = DataConfig(name="digits8", test_share=0.5, train_per_class=40, mean=0.13, std=0.31)

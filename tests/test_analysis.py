@@ -414,7 +414,7 @@ def test_unknown_folder_and_unwritable_report_exit_with_2(
 
 
 def test_unknown_published_column_is_refused(write: Callable[..., Path]) -> None:
-    with pytest.raises(analysis.StudyError, match="Indoor67, Flower102 or null"):
+    with pytest.raises(analysis.StudyError, match="Indoor67, Flower102, HMDB51 or null"):
         analysis.load(write(published="Cars"))
 
 

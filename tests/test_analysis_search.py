@@ -14,7 +14,7 @@ import pytest
 import analysis
 from analysis.figures import Plot
 from analysis.nets import outcomes
-from analysis.search import Trial, best_so_far, conclusion, front, gain, ranked, trials
+from analysis.search import LATENCY, SHARE, Trial, against, best_so_far, conclusion, front, gain, ranked, trials
 from analysis.search_figures import search_figures
 from analysis.statistics import Interval
 from analysis.tables import NOTHING
@@ -50,6 +50,26 @@ SMALL = {
     **small(4, 80.5, 95.0, best=True),
     **small(5, 80.5, 94.0),
 }
+
+
+def fast(number: int, accuracy: float, latency: float, **more: Any) -> dict[int, dict[str, Any]]:
+    row = {"val_accuracies": [accuracy], "prune_percent": 60.0, "latency_percent": latency, "latency_ms": latency / 200}
+    return {number: {**row, "hyperparameters": {"neuron_steps": number}, **more}}
+
+
+# On the front, the slowest first: 0, 3, 1. Trial 2 is slower than 1 and no better; 4 is worse than 3 and as slow.
+FAST = {
+    **fast(0, 84.0, 100.0, origin="own", best=True),
+    **fast(1, 80.0, 86.25, best=True),
+    **fast(2, 80.0, 91.0),
+    **fast(3, 82.0, 93.5, best=True),
+    **fast(4, 81.0, 93.5),
+    5: {"state": "failed", "hyperparameters": {"neuron_steps": 5}},
+}
+
+
+def latency(study: Study) -> None:
+    study.search(FAST, {OWN: 80.0, "trial 0": 80.0, "trial 3": 81.0, "trial 1": 79.0})
 
 
 def plain(study: Study) -> None:
@@ -212,7 +232,8 @@ def test_single_value_is_the_only_tick(write: Callable[..., Path]) -> None:
 
 def test_front_is_joined_from_the_least_pruned_on(write: Callable[..., Path]) -> None:
     made = of(SMALL, write)
-    assert [trial.number for trial in front(made)] == [3, 1, 4]
+    assert against(made) is SHARE
+    assert [trial.number for trial in front(made, SHARE)] == [3, 1, 4]
     plot = plots(write(both))["search_front"]
     assert line(plot, "front of the trials") == ([50.0, 20.0, 5.0], [84.0, 82.0, 80.5])
     assert line(plot, OWN) == ([10.0], [80.0])
@@ -224,7 +245,54 @@ def test_front_is_joined_from_the_least_pruned_on(write: Callable[..., Path]) ->
 
 
 def test_equal_trials_are_both_on_the_front(write: Callable[..., Path]) -> None:
-    assert [trial.number for trial in front(of(small(0, 80.0, 90.0) | small(1, 80.0, 90.0), write))] == [0, 1]
+    made = of(small(0, 80.0, 90.0) | small(1, 80.0, 90.0), write)
+    assert [trial.number for trial in front(made, SHARE)] == [0, 1]
+
+
+def test_front_against_latency_ends_with_the_fastest(write: Callable[..., Path]) -> None:
+    made = of(FAST, write)
+    assert against(made) is LATENCY
+    assert [trial.number for trial in front(made, LATENCY)] == [0, 3, 1]
+    plot = plots(write(latency))["search_front"]
+    assert line(plot, "front of the trials") == ([100.0, 93.5, 86.25], [84.0, 82.0, 80.0])
+    assert line(plot, OWN) == ([100.0], [84.0])
+    assert line(plot, "finalist") == ([100.0, 86.25, 93.5], [84.0, 80.0, 82.0])
+    axes = plot.figure.axes[0]
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("linear", "latency, % of the unpruned net's")
+    data = plot.data.set_index("trial")
+    assert data["latency_percent"].to_dict() == {1: 86.25, 2: 91.0, 3: 93.5, 4: 93.5, 0: 100.0}
+    assert data.index[data["front"]].tolist() == [1, 3, 0]
+    assert "only removed neurons save some" in plot.caption
+
+
+def test_front_is_what_no_trial_beats(write: Callable[..., Path]) -> None:
+    # Few values, so that many trials are equal in one of the two or in both.
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 6, (40, 2)).tolist()
+    rows = {number: fast(number, 80.0 + a, 90.0 + t)[number] for number, (a, t) in enumerate(values)}
+    made = of(rows, write)
+    beaten = {
+        number for number, (a, t) in enumerate(values) for b, s in values if (b >= a and s < t) or (b > a and s <= t)
+    }
+    assert {trial.number for trial in front(made, LATENCY)} == set(range(40)) - beaten
+
+
+def test_latency_is_told_with_its_unit(write: Callable[..., Path]) -> None:
+    folder = write(latency)
+    text = shown(folder, "search_trials")
+    assert text[f"0 ({OWN}, front)"][5:7] == ["100.0", "0.5"]
+    assert text["1 (front)"][4:7] == ["60.0", "86.2", "0.431"]
+    assert text["5"][4:7] == [NOTHING, NOTHING, NOTHING]
+    assert any(note.startswith("Latency: median time") for note in table(folder, "search_trials").notes)
+    lines = sentences(folder)
+    assert lines[1] == (
+        "3 trials are on the front of validation accuracy and latency; 3 went to the final test; "
+        f"{OWN} (trial 0) have 84.0 %, latency 100.0 % of the unpruned net's."
+    )
+    assert "trial 1 (validation 80.0 %, latency 86.2 % of the unpruned net's)" in lines[-1]
+    analysis.report(folder)
+    rows = list(csv.DictReader((folder / "report" / "search_trials.csv").open(encoding="utf-8")))
+    assert (rows[0]["latency_percent"], rows[0]["latency_ms"]) == ("100.0", "0.5")
 
 
 def test_nets_that_are_equally_sparse_have_no_front(folder: Path) -> None:

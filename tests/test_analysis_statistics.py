@@ -84,7 +84,7 @@ def test_published_values_are_the_papers() -> None:
     assert flower.table1["Hybrid-TransferNet(S-K+)"] == 82.7
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["Indoor67", "Flower102"])
 def test_published_table2_adds_up(name: str) -> None:
     # Printed weights are rounded to thousands and the percentages were taken before rounding: hence the tolerances.
     *layers, total = PUBLISHED[name].table2

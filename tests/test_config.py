@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.config import ConfigError, StudyConfig, list_presets, load_config
+from study.config import ConfigError, StudyConfig, list_presets, load_config, read_config
 from tests.conftest import TINY
 
 
@@ -40,6 +40,20 @@ from tests.conftest import TINY
         ("target.data.name=digit8", ["target.data.name", "did you mean 'digits8'"]),
         ("target.data.train_per_class=2000", ["target.data", "digits8", "2000"]),
         ("target.data.train_per_class=null", ["target.data", "train_per_class or val_per_class"]),
+        ("target.data.name=indoor67", ["target.data", "set data.root", "STUDY_DATA_ROOT", "Where to get it"]),
+        ("target.data={name: indoor67, path: /nowhere}", ["target.data", "no folder /nowhere", "Where to get it"]),
+        ("target.data={name: 'tests.nets:cifar'}", ["target.data", "tests.nets has no function cifar"]),
+        ("target.data.views=random", ["target.data.views", "transfer.live=true", "views=ten"]),
+        ("target.data.views=tne", ["target.data.views", "'centre', 'ten' or 'random'"]),
+        ("network=vgg16", ["network", "takes 3 x 224 x 224", "1 x 24 x 24"]),
+        ("network='tests.nets:rbg'", ["network", "did you mean rgb?"]),
+        ("source.train=null", ["source", "give train, or weights to load"]),
+        ("source.weights.file=nowhere.pth", ["source.weights.file", "there is no file", "nowhere.pth"]),
+        ("source.weights={fil: a.pth}", ["source.weights.fil", "did you mean `source.weights.file`"]),
+        ("source.weights.file='torchvision:AlexNet_Weights.IMAGENET'", ["source.weights", "did you mean"]),
+        ("published=Flower", ["published", "Flower102"]),
+        ("ablations=[two-stream]", ["ablations", "at least two streams"]),
+        ("data.rot=/data", ["data.rot", "did you mean `data.root`"]),
         ("ablations=[papers]", ["ablations", "did you mean 'paper'"]),
         ("seeds=0", ["seeds", "greater than or equal to 1"]),
         ("seeds=[1,1]", ["seeds", "once"]),
@@ -76,6 +90,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
 def test_an_override_does_not_reach_other_users_of_an_anchor(tiny_preset: Path) -> None:
     assert "*id" in tiny_preset.read_text()
     config = load_config(str(tiny_preset), ["transfer.train.epochs=7"])
+    assert config.source.train is not None
     assert (config.transfer.train.epochs, config.source.train.epochs) == (7, 2)
 
 
@@ -94,10 +109,10 @@ def test_unknown_presets() -> None:
 
 def test_every_preset_loads_and_round_trips(tmp_path: Path) -> None:
     for name in list_presets():
-        config = load_config(name)
+        config = read_config(name)
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True)))
-        assert load_config(str(path)) == config
+        assert read_config(str(path)) == config
 
 
 @given(tau=st.floats(0.01, 100), n_m=st.integers(0, 8), n_e=st.integers(1, 7), weight=st.floats(0, 10))

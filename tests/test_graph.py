@@ -1,14 +1,20 @@
 """Cells become stages once, and keys are about content."""
 
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search_spaces.cells import Cell
 from study.config import StudyConfig, load_config
 from study.graph import StageGraph, plan, stage_key
+from trainables.data import Places
 from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+
+PLACES = Places()
+KEYS = {"Hybrid-TransferNet": "transfer-5d71df9e56fbf1f1", "Sparse-TargetNet_N": "neuron_prune-a3d5b60829d7fba0"}
 
 
 def counts(graph: StageGraph) -> dict[str, int]:
@@ -35,6 +41,27 @@ def test_the_default_study_shares_what_it_can() -> None:
         }
         assert len(graph.cells) == seeds * (4 + 2 * points + 1)
         assert graph.unshared > len(graph.stages)
+
+
+def test_keys_stay_as_they_are(tiny_config: StudyConfig) -> None:
+    # A stored net is found by its key: one that changes without need orphans every net of its kind.
+    cells = {cell.net: key for cell, key in plan(tiny_config).cells}
+    assert {net: cells[net] for net in ("Hybrid-TransferNet", "Sparse-TargetNet_N")} == KEYS
+
+
+def test_neuron_steps_are_a_chain_that_nets_share(tiny_config: StudyConfig) -> None:
+    def net(steps: int) -> Cell:
+        return Cell("a test", "net", 0, tiny_config, "magnitude", "reference", None, "reference", neuron_steps=steps)
+
+    graph = StageGraph()
+    keys = [graph.add(net(steps)) for steps in (4, 2, 0, 3, 1)]
+    chain = sorted(keys, key=lambda key: len(graph.path(key)))
+    assert [graph.stages[key].spec.kind for key in chain] == ["transfer"] + ["neuron_prune"] * 4
+    assert counts(graph)["neuron_prune"] == 4 and counts(graph)["transfer"] == 1
+    for before, after in itertools.pairwise(chain):
+        assert graph.stages[after].parents["start"] == before
+    layers = [getattr(graph.stages[key].spec.params, "layer", None) for key in chain]
+    assert layers == [None, "fc6", "fc7", "fc6", "fc7"]
 
 
 def test_parents_stand_before_children(tiny_config: StudyConfig) -> None:
@@ -100,16 +127,16 @@ def spec(seed: int = 0, **train: Any) -> StageSpec:
 
 
 def test_a_field_at_its_default_is_not_in_the_key() -> None:
-    assert stage_key(spec(momentum=0.9), {}) == stage_key(spec(), {})
+    assert stage_key(spec(momentum=0.9), {}, PLACES) == stage_key(spec(), {}, PLACES)
 
 
 @given(st.integers(0, 99), st.floats(0, 0.5), st.dictionaries(st.sampled_from(["source", "reference"]), st.text("ab")))
 def test_keys_differ_with_content_alone(seed: int, dropout: float, parents: dict[str, str]) -> None:
-    key = stage_key(spec(seed, dropout=dropout), parents)
-    assert key == stage_key(spec(seed, dropout=dropout), dict(reversed(parents.items())))
-    assert key != stage_key(spec(seed + 1, dropout=dropout), parents)
-    assert key != stage_key(spec(seed, dropout=dropout + 0.25), parents)
-    assert key != stage_key(spec(seed, dropout=dropout), {**parents, "source": "c"})
+    key = stage_key(spec(seed, dropout=dropout), parents, PLACES)
+    assert key == stage_key(spec(seed, dropout=dropout), dict(reversed(parents.items())), PLACES)
+    assert key != stage_key(spec(seed + 1, dropout=dropout), parents, PLACES)
+    assert key != stage_key(spec(seed, dropout=dropout + 0.25), parents, PLACES)
+    assert key != stage_key(spec(seed, dropout=dropout), {**parents, "source": "c"}, PLACES)
     assert key.startswith("transfer-")
 
 
@@ -126,7 +153,7 @@ def test_a_spec_survives_json() -> None:
     )
     again = StageSpec.model_validate_json(original.model_dump_json(by_alias=True))
     assert again == original
-    assert stage_key(again, {}) == stage_key(original, {})
+    assert stage_key(again, {}, PLACES) == stage_key(original, {}, PLACES)
 
 
 @pytest.mark.parametrize("spacing", ["geometric", "linear"])

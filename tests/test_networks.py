@@ -1,5 +1,7 @@
 """The digest's arithmetic on the real architectures, and torchvision as an oracle for two of them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -60,6 +62,73 @@ def test_caffenet_takes_the_papers_input() -> None:
     with torch.device("meta"):
         net = networks.NETWORKS["caffenet"](67)
         assert net(torch.empty(2, *net.input_shape)).shape == (2, 67)
+
+
+def pair_net(classes: int) -> LayeredNet:
+    conv = WeightedLayer(torch.nn.Conv2d(2, 3, 3), after=[torch.nn.ReLU()])
+    return LayeredNet(
+        [("conv1", conv), ("fc2", WeightedLayer(torch.nn.Linear(48, classes), before=[torch.nn.Flatten()]))], (2, 6, 6)
+    )
+
+
+def wrong_width(classes: int) -> LayeredNet:
+    return pair_net(classes + 1)
+
+
+def with_normalisation(classes: int) -> LayeredNet:
+    net = pair_net(classes)
+    net.layer("conv1").after.append(torch.nn.BatchNorm2d(3))
+    return net
+
+
+def plain_module(classes: int) -> torch.nn.Module:
+    return torch.nn.Linear(4, classes)
+
+
+def test_a_network_of_ones_own_is_named_by_module_and_function() -> None:
+    name = "tests.test_networks:pair_net"
+    assert networks.find(name)(3).names == ["conv1", "fc2"]
+    assert networks.connection_counts(name, 7) == {"conv1": 54, "fc2": 48 * 7}
+    assert networks.inner_product_widths(name) == {}
+    assert networks.input_shape(name) == (2, 6, 6)
+    assert networks.build(name, 7)(torch.zeros(1, 2, 6, 6)).shape == (1, 7)
+    assert networks.input_shape("caffenet") == (3, 227, 227)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lenet", "no network 'lenet': give small_alexnet, caffenet"),
+        ("no_such_package.nets:net", "no_such_package.nets could not be imported"),
+        ("tests.test_networks:pair_nett", "has no function pair_nett: did you mean pair_net"),
+        ("tests.test_networks:", "names no function"),
+    ],
+)
+def test_a_network_that_is_not_there_is_explained(name: str, said: str) -> None:
+    with pytest.raises(KeyError) as caught:
+        networks.build(name, 2)
+    assert said in caught.value.args[0]
+
+
+def test_a_module_that_fails_on_import_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_nets.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyError) as caught:
+        networks.find("broken_nets:net")
+    assert "broken_nets could not be imported (ZeroDivisionError: division by zero)" in caught.value.args[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "said"),
+    [
+        ("plain_module", TypeError, "gives a Linear: it must give a trainables.networks.LayeredNet"),
+        ("wrong_width", ValueError, "must end in an nn.Linear with 4 outputs: its fc2 does not"),
+        ("with_normalisation", ValueError, "layers.conv1.after.1.weight"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_here_is_refused(function: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        networks.build(f"tests.test_networks:{function}", 4)
 
 
 def test_depths() -> None:

@@ -52,6 +52,17 @@ def test_the_least_activated_go_and_ties_go_to_the_lower_index() -> None:
     assert neurons.least_activated(torch.tensor([3.0, 1.0, 0.0, 1.0, 2.0]), 2).tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("widths", [(4096, 4096), (256, 200), (200, 256), (64,), (256, 256, 40)])
+def test_layers_take_turns_until_the_next_has_too_few(widths: tuple[int, ...]) -> None:
+    named = {f"fc{place}": width for place, width in enumerate(widths)}
+    order = neurons.turns(named, 32)
+    names = list(named)
+    assert order == [names[step % len(names)] for step in range(len(order))]
+    left = {name: width - 32 * order.count(name) for name, width in named.items()}
+    assert min(left.values()) > 0
+    assert left[names[len(order) % len(names)]] <= 32
+
+
 def test_only_hidden_inner_products_lose_neurons() -> None:
     net, masks = hybrid()
     for layer in ("fc8", "conv5"):

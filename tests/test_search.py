@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pandas as pd
@@ -17,10 +17,10 @@ import yaml
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search_spaces.space import cell_of, changes_of, outside, own_params, space
+from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
 from study.config import ConfigError, StudyConfig, load_config
 from study.graph import StageGraph, plan, plan_cells
-from study.optimisation import ACCURACY, PRUNED, ConfigurationSearcher, SamplerName, TrialBook, importance
+from study.optimisation import ACCURACY, LATENCY, PRUNED, ConfigurationSearcher, SamplerName, TrialBook, importance
 from study.search import main
 from study.trial import ERROR
 from tests.commands import SECONDS
@@ -38,10 +38,11 @@ def book(
     storage: optuna.storages.BaseStorage | None = None,
     sampler: SamplerName = "tpe",
     seed: int = 0,
-    small: bool = False,
+    against: Against | None = None,
 ) -> TrialBook:
     storage = storage or optuna.storages.InMemoryStorage()
-    return TrialBook(space(config, small=small), storage, "test", sampler_name=sampler, seed=seed, small=small)
+    asked = space(config, against=against)
+    return TrialBook(asked, storage, "test", sampler_name=sampler, seed=seed, against=against)
 
 
 def run(book: TrialBook, objective: Callable[[Mapping[str, Any]], float], trials: int) -> list[dict[str, Any]]:
@@ -52,7 +53,10 @@ def run(book: TrialBook, objective: Callable[[Mapping[str, Any]], float], trials
         params = book.suggest(trial_id)
         asked.append(params)
         book.note(trial_id, ACCURACY, [objective(params)])
-        book.on_trial_complete(trial_id, {ACCURACY: objective(params), PRUNED: 10.0})
+        book.on_trial_complete(
+            trial_id,
+            {ACCURACY: objective(params), PRUNED: 10.0, LATENCY: 100.0 - params.get("neuron_steps", 0)},
+        )
     return asked
 
 
@@ -97,7 +101,7 @@ def test_a_continued_search_is_the_same_search(config: StudyConfig, tmp_path: Pa
 
 
 def test_hyperparameters_are_asked_for_where_they_apply(config: StudyConfig) -> None:
-    for params in run(book(config, sampler="random", small=True), lambda _: 0.0, 60):
+    for params in run(book(config, sampler="random", against="share"), lambda _: 0.0, 60):
         for switch, dependents in CONDITIONAL.items():
             assert (params[switch] != "none") == bool(dependents & set(params))
         assert 0.0125 <= params["target_keep"] <= 0.3
@@ -106,12 +110,41 @@ def test_hyperparameters_are_asked_for_where_they_apply(config: StudyConfig) -> 
 
 
 def test_the_studys_own_point_is_the_papers_net(config: StudyConfig) -> None:
-    own = cell_of(config, own_params(config, small=False), 0, "a test")
-    graph = plan(config)
-    assert plan_cells([own]).cells[0][1] in [
-        key for cell, key in graph.cells if cell.net == "Hybrid-TransferNet" and cell.seed == 0
-    ]
-    assert outside(config, small=True) == []
+    papers = [key for cell, key in plan(config).cells if cell.net == "Hybrid-TransferNet" and cell.seed == 0]
+    without: tuple[Against | None, ...] = (None, "latency")
+    for against in without:
+        own = cell_of(config, own_params(config, against=against), 0, "a test")
+        assert plan_cells([own]).cells[0][1] in papers
+    choices: tuple[Against, ...] = get_args(Against)
+    assert [outside(config, against=against) for against in choices] == [[], []]
+
+
+def test_against_latency_a_trial_is_a_transfer_net_less_some_neurons(config: StudyConfig) -> None:
+    asked = run(book(config, sampler="random", against="latency"), lambda _: 0.0, 60)
+    assert {params["neuron_steps"] for params in asked} == set(range(13))
+    for params in asked:
+        graph = plan_cells([cell_of(config, params, 0, "a test")])
+        kinds = [stage.spec.kind for stage in graph.stages.values()]
+        assert kinds.count("neuron_prune") == params["neuron_steps"]
+        # Neither Standard-TransferNet, whose level would end the steps, nor connections pruned in the target.
+        assert kinds.count("transfer") == 1 and "target_prune" not in kinds
+
+
+def test_latency_is_the_less_the_better(config: StudyConfig) -> None:
+    searched = book(config, sampler="random", against="latency")
+    run(searched, lambda _: 50.0, 30)
+    fastest = max(trial.params["neuron_steps"] for trial in searched.study.trials)
+    assert {trial.params["neuron_steps"] for trial in searched.study.best_trials} == {fastest}
+
+
+def test_more_steps_than_the_layers_have_neurons_for_are_refused(config: StudyConfig) -> None:
+    # Each of the two layers of 256 neurons can lose 32 seven times.
+    assert outside(load_config("digits", ["search.neuron_steps=[2,14]"]), against="latency") == []
+    too_far = load_config("digits", ["search.neuron_steps=[0,15]"])
+    assert outside(too_far, against=None) == outside(too_far, against="share") == []
+    ((key, text),) = outside(too_far, against="latency")
+    assert key == "search.neuron_steps"
+    assert text.startswith("goes up to 15, but") and text.endswith("ends after 14")
 
 
 def test_what_an_interrupted_run_left_open_is_taken_over(config: StudyConfig) -> None:
@@ -172,6 +205,9 @@ def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyCo
         ("search.taus=[1,2]", "did you mean `search.tau`"),
         ("search.seeds=[100]", "other seeds|needs others"),
         ("search.source_steps=[]", "at least 1 item"),
+        ("search.neuron_steps=[-1,3]", "greater than or equal to 0"),
+        ("search.neuron_steps=[3,3]", "3 is not below 3"),
+        ("search.latency_batch=0", "greater than or equal to 1"),
     ],
 )
 def test_bad_spaces(override: str, words: str) -> None:
@@ -192,7 +228,7 @@ def trials(storage: Path) -> pd.DataFrame:
 @pytest.mark.slow
 def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(preset: Path, tmp_path: Path) -> None:
     whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
-    small = ("--small", "--set", "search.final_seeds=[9]")
+    small = ("--against", "share", "--set", "search.final_seeds=[9]")
     done = subprocess.run(command(whole, preset, *small), capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     process = subprocess.Popen(command(disturbed, preset, *small), stdout=subprocess.PIPE, text=True)
@@ -228,13 +264,53 @@ def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(preset: Path
     assert "made with other settings" in third.stderr and "transfer.tau" in third.stderr
 
 
+@pytest.mark.slow
+def test_a_search_against_latency(preset: Path, tmp_path: Path) -> None:
+    """Real trials: those of one shape have one latency, also in a later run, and each step is trained once."""
+    fast = ("--against", "latency", "--set", "search.final_seeds=[9]", "--set", "search.neuron_steps=[0,3]")
+    for number in ("4", "6"):
+        done = subprocess.run(
+            command(tmp_path, preset, *fast, "--trials", number), capture_output=True, text=True, timeout=SECONDS
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        # Measured by the first run alone.
+        assert ("measuring the latency of 4 nets" in done.stdout) == (number == "4")
+    made = trials(tmp_path)
+    assert made["state"].tolist() == ["complete"] * 6
+    steps = pd.Series([json.loads(text)["neuron_steps"] for text in made["hyperparameters"]])
+    assert steps[0] == 0 and made["latency_percent"][0] == 100
+    assert (made.groupby(steps)["latency_ms"].nunique() == 1).all() and made["latency_ms"].min() > 0
+    stages = pd.concat(
+        pd.read_parquet(path / "stages.parquet") for path in (tmp_path / "stages").glob("*") if path.is_dir()
+    ).set_index("stage")
+    for (nets, taken), pruned in zip(zip(made["stages"], steps, strict=True), made["prune_percent"], strict=True):
+        for net in nets:
+            # Two layers of 256 neurons and ten classes, less 100 a step.
+            assert stages.loc[net, "neurons"] == 522 - 100 * taken
+        assert stages.loc[nets, "prune_percent"].mean() == pytest.approx(pruned)
+    folder = tmp_path / "studies" / "tiny-search"
+    assert "Latency %" in (folder / "report" / "search_trials.md").read_text()
+    best = load_config(str(folder / "best.yaml"))
+    chosen = made.loc[int(best.title.split("trial ")[1].split(" ")[0].rstrip(","))]
+    assert chosen["best"] and chosen["val_accuracy"] == made["val_accuracy"].max()
+    other = subprocess.run(command(tmp_path, preset, "--against", "share"), capture_output=True, text=True, timeout=60)
+    assert other.returncode == 2
+    assert "made with other settings" in other.stderr and "against" in other.stderr
+
+
 def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["--preset", str(preset), "--storage", str(tmp_path / "none")]
     for more, words in (
         (["--set", "search.tau=[8,16]"], "leaves out the study's own 4"),
         (["--set", "search.n_m=[1,9]"], "small_alexnet has 8 layers"),
         (["--warm-start", "nothing"], "no such search|no search"),
+        (["--against", "latency"], "search.neuron_steps: goes up to 12"),
+        (["--against", "share", "--sampler", "cmaes"], "one objective alone"),
     ):
         assert main([*base, *more]) == 2
         error = capsys.readouterr().err
         assert any(word in error for word in words.split("|")), error
+    with pytest.raises(SystemExit) as ended:
+        main([*base, "--against", "speed"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'speed'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 
 from study import schema
 from study.storage import Storage, StorageError
-from trainables.stages import StageResult
+from trainables.results import StageResult
 
 KEY = "transfer-0123"
 ROW = {

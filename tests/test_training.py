@@ -1,6 +1,7 @@
 """The training loop on real images: masks hold, lambda 0 adds nothing, and a resumed run is the same run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.runs import DATA, MemoryStore, Stopped, StoppingSession, parents, run, transfer
-from trainables import data, networks, pruning
+from trainables import data, networks, neurons, pruning
 from trainables.artifacts import Artifact
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss
 from trainables.hyperparameters import (
@@ -18,8 +19,10 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TrainConfig,
 )
+from trainables.images import Images
+from trainables.results import StageResult
 from trainables.sessions import Session
-from trainables.training import DivergedError, Images, Knowledge, Training
+from trainables.training import DivergedError, Knowledge, Training
 
 
 def main_branch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,9 +36,8 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
 
 
 def target_images(seed: int = 0) -> Images:
-    content = data.load(DATA.name)
-    split = data.split(content.labels, DATA, seed)
-    return Images(content.images, content.labels, split.train, split.val, split.test, DATA)
+    content = data.load(DATA, data.Places())
+    return Images.open(content, data.split(content, DATA, seed), DATA, (24, 24), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("n_e", [1, 2, 5])
@@ -88,9 +90,10 @@ def test_the_measured_ratios() -> None:
     reference.initialise(reference.names, 1)
     net = HybridTransferNet(main, extra_branch(reference, 2))
     logits = torch.randn(len(images.labels), 10, generator=torch.Generator().manual_seed(0))
-    knowledge = Knowledge(KnowledgeConfig(tau=2, lambda_=0.5), torch.arange(len(logits)), logits)
+    knowledge = Knowledge(KnowledgeConfig(tau=2, lambda_=0.5), torch.arange(len(logits)), logits[:, None])
     # One batch that holds all images and no dropout: the first batch's gradients can be computed beforehand.
-    output = net(images.batch(images.train))
+    (seen,) = images.centred(images.train)
+    output = net(seen)
     output.shared.retain_grad()
     norms, means = [], []
     for loss in (
@@ -219,6 +222,40 @@ def test_neuron_pruning_takes_turns_until_no_neurons_are_left_to_take() -> None:
     assert [row["round"] for row in result.epochs] == [r for r in range(8) for _ in range(2)]
 
 
+@pytest.mark.parametrize("start", ["guided", "sparse"])
+def test_single_steps_of_neuron_pruning_make_the_nets_of_the_whole(start: str) -> None:
+    everything = parents()
+    knowledge = KnowledgeConfig(tau=4, lambda_=1) if start == "guided" else None
+    params = {"neurons_per_step": 90, "images_per_class": 2, "retrain": RETRAIN, "knowledge": knowledge}
+    roles = {"knowledge": everything["knowledge"]}
+    standard = Artifact({}, {"val_accuracy": 0.0})
+    whole = run(
+        "neuron_prune", NeuronPruneParams(**params), None, roles=roles, start=everything[start], standard=standard
+    )
+    net, history = everything[start], []
+    turns = neurons.turns({"fc6": 256, "fc7": 256}, 90)
+    for step, layer in enumerate(turns, start=1):
+        result = run("neuron_prune", NeuronPruneParams(**params, layer=layer), None, roles=roles, start=net)
+        left = {row["layer"]: row["neurons"] for row in result.layers}
+        assert (left["fc6"], left["fc7"]) == (256 - 90 * -(-step // 2), 256 - 90 * (step // 2))
+        history += [row | {"round": step - 1} for row in result.epochs]
+        net = Artifact(result.tensors, result.metrics)
+    assert whole.metrics["rounds"] == len(turns) == 4
+    assert_same(net.tensors, whole.tensors)
+    assert history == whole.epochs
+
+
+def test_a_resumed_step_of_neuron_pruning_is_the_same() -> None:
+    def step(session: Session | None = None) -> StageResult:
+        params = NeuronPruneParams(neurons_per_step=60, images_per_class=2, layer="fc7", retrain=RETRAIN)
+        return run("neuron_prune", params, session, start=parents()["sparse"])
+
+    store = MemoryStore()
+    with pytest.raises(Stopped):
+        step(StoppingSession(store, 1))
+    assert_same(step(Session(store, checkpoint_seconds=0)).tensors, step().tensors)
+
+
 def test_neuron_pruning_gives_the_last_net_at_the_level() -> None:
     free = neuron_prune(level=0.0)
     by_round = [row["val_accuracy"] for row in free.epochs if row["epoch"] == 2]
@@ -250,16 +287,16 @@ def test_resumed_neuron_pruning_is_the_same(stop_after: int) -> None:
 
 def test_the_test_set_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = neuron_prune(level=20.0)
-    content = data.load(DATA.name)
-    test = data.split(content.labels, DATA, 0).test
+    content = data.load(DATA, data.Places())
+    test = data.split(content, DATA, 0).test
     labels = content.labels.clone()
     labels[test] = (labels[test] + 1) % 10
-    other = data.ImageSet(content.title, content.images, labels, content.class_names)
+    other = replace(content, labels=labels)
     original = data.split
     # The split goes by the true labels, so that only what the test images are called differs.
-    monkeypatch.setattr(data, "split", lambda _, config, seed: original(content.labels, config, seed))
-    monkeypatch.setattr(data, "load", lambda name: other)
+    monkeypatch.setattr(data, "split", lambda _, config, seed: original(content, config, seed))
+    monkeypatch.setattr(data, "load", lambda config, places: other)
     cheated = neuron_prune(level=20.0)
-    assert_same(honest.tensors, cheated.tensors)
+    assert_same(main_branch(honest.tensors), main_branch(cheated.tensors))
     assert honest.epochs == cheated.epochs
     assert honest.metrics["test_accuracy"] != cheated.metrics["test_accuracy"]

@@ -4,22 +4,31 @@ A field at its default is left out of the key, so that a new field does not orph
 does, and so is a change of meaning that must bump :data:`KEY_VERSION`.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from trainables.pruning import Criterion, Scope
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 KnowledgeSource = Literal["reference", "shuffled"]
+Views = Literal["centre", "ten", "random"]
+Modality = Literal["rgb", "flow"]
+FlowMethod = Literal["tvl1", "dis"]
+
+
+def absolute(path: str) -> str:
+    """The path as it is from everywhere: workers have another working directory."""
+    return str(Path(path).expanduser().resolve())
 
 
 class Hyperparameters(BaseModel):
@@ -28,25 +37,46 @@ class Hyperparameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+FilePath = Annotated[str, AfterValidator(absolute)]
+PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
 class DataConfig(Hyperparameters):
-    """Which images a stage sees, and how they are split and normalised."""
+    """Which images a stage sees, how they are read, split, cropped and normalised."""
 
     name: str
+    """A data set that the project knows, ``folder`` for a folder of one's own, or ``module:function``."""
+    path: FilePath | None = None
+    """Folder of the data set; null: the folder of its name in the data root. Not part of any key."""
     test_share: Share = 0.2
-    """Share of each class in the test set, the same images for every seed."""
+    """Share of each class in the test set, the same images for every seed; unused where there is an official one."""
     train_per_class: Annotated[int, Field(ge=1)] | None = None
     """Training images a class, drawn by the seed; null: all that validation leaves."""
     val_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Validation images a class, drawn by the seed; null: all that training leaves."""
-    mean: Annotated[float, Field(ge=0, le=1)] = 0.0
-    std: Annotated[float, Field(gt=0)] = 1.0
-    """Pixels in 0..1 are normalised to ``(pixel - mean) / std``."""
+    """Validation images a class, drawn by the seed; null: all that training leaves. Unused where they are official."""
+    mean: Annotated[float, Field(ge=0, le=1)] | PerChannel = 0.0
+    std: Annotated[float, Field(gt=0)] | PerChannel = 1.0
+    """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""
+    size: Annotated[int, Field(ge=8)] = 256
+    """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
+    views: Views = "centre"
+    """Training views of the network's input size: the centre crop, one of the classic ten crops (corners and centre,
+    mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""
+    evaluation: Literal["centre", "ten"] = "centre"
+    """Accuracies are of the centre crop, or of the mean of the ten crops' class scores."""
+    modality: Modality = "rgb"
+    """What is seen of a video: its frames, or stacks of optical flow."""
+    positions: Annotated[int, Field(ge=1)] = 25
+    """Uniform positions in a video: one, drawn by the seed, is seen in each epoch, all are averaged in evaluation."""
+    stack: Annotated[int, Field(ge=1)] = 10
+    """Flow fields in a stack, each with two channels (x and y)."""
+    flow: FlowMethod = "tvl1"
+    """How optical flow is computed: TV-L1 (Zach et al. 2007), or DIS (Kroeger et al. 2016), which is much faster."""
 
-    @model_validator(mode="after")
-    def _one_side_is_given(self) -> "DataConfig":
-        if self.train_per_class is None and self.val_per_class is None:
-            raise ValueError("give train_per_class or val_per_class: the other part takes what is left")
-        return self
+    def content(self) -> "DataConfig":
+        """Only what decides which pixels there are: the fields of split, view and normalisation at their defaults."""
+        reading = ("name", "path", "size", "modality", "positions", "stack", "flow")
+        return DataConfig(**{name: getattr(self, name) for name in reading})
 
 
 class TrainConfig(Hyperparameters):
@@ -62,8 +92,24 @@ class TrainConfig(Hyperparameters):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass while training: ``bfloat16`` by automatic mixed precision. Evaluation is exact."""
     validate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between validations; the last epoch is always validated."""
+
+
+class WeightsConfig(Hyperparameters):
+    """Pretrained weights for a net, instead of training it (see :mod:`trainables.weights`)."""
+
+    file: str
+    """A ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, or ``torchvision:AlexNet_Weights.IMAGENET1K_V1`` and
+    its like. Not part of any key: the content is, by :func:`trainables.weights.fingerprint`."""
+    bgr: bool = False
+    """The file's first layer takes blue, green, red, as Caffe's nets do: turned round on loading, so that the net takes
+    red, green, blue. Such nets mostly want pixels of 0..255 less a mean: give ``std`` as 1/255 = 0.00392157."""
+    cross_modality: bool = False
+    """Average the first layer's weights over its input channels and repeat the mean for each channel of the net, as
+    flow nets start from RGB nets (Wang et al. 2015, Towards good practices for very deep two-stream ConvNets)."""
 
 
 class KnowledgeConfig(Hyperparameters):
@@ -80,9 +126,10 @@ class KnowledgeConfig(Hyperparameters):
 
 
 class ReferenceParams(Hyperparameters):
-    """Train the Reference-SourceNet on the source."""
+    """The Reference-SourceNet: trained on the source, loaded, or loaded but for its output layer and then trained."""
 
-    train: TrainConfig
+    train: TrainConfig | None = None
+    weights: WeightsConfig | None = None
 
 
 class SourcePruneParams(Hyperparameters):
@@ -123,6 +170,8 @@ class NeuronPruneParams(Hyperparameters):
     """Remove least-activated neurons of the inner-product layers and retrain, until validation accuracy falls."""
 
     neurons_per_step: Annotated[int, Field(ge=1)]
+    layer: str | None = None
+    """Take one step, from this layer, whatever becomes of the accuracy; None: steps until it falls, layers in turns."""
     images_per_class: Annotated[int, Field(ge=1)]
     """Training images a class over which activations are averaged."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
@@ -131,7 +180,22 @@ class NeuronPruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
-Params = ReferenceParams | SourcePruneParams | KnowledgeParams | TransferParams | TargetPruneParams | NeuronPruneParams
+class FusionParams(Hyperparameters):
+    """Fuse the class scores of several nets."""
+
+    weights: dict[str, Annotated[float, Field(gt=0)]]
+    """Weight of each stream's scores, by the role of the parent that gives them."""
+
+
+Params = (
+    ReferenceParams
+    | SourcePruneParams
+    | KnowledgeParams
+    | TransferParams
+    | TargetPruneParams
+    | NeuronPruneParams
+    | FusionParams
+)
 PARAMS: dict[str, type[Params]] = {
     "reference": ReferenceParams,
     "source_prune": SourcePruneParams,
@@ -139,6 +203,7 @@ PARAMS: dict[str, type[Params]] = {
     "transfer": TransferParams,
     "target_prune": TargetPruneParams,
     "neuron_prune": NeuronPruneParams,
+    "fusion": FusionParams,
 }
 
 
@@ -157,5 +222,8 @@ class StageSpec(Hyperparameters):
         return PARAMS[info.data["kind"]].model_validate(value) if isinstance(value, dict) else value
 
 
-KEY_VERSION = 1
+WEIGHTS_FILE = {"weights": {"file": True}}
+"""Where a stage's hyperparameters hold the path of a file (in the form that pydantic excludes fields by)."""
+
+KEY_VERSION = 2
 """Part of every content key: to be raised when a stage's result changes although its hyperparameters do not."""

@@ -2,7 +2,8 @@
 
 A weighted layer is a convolution or inner product with what comes before it (flatten, dropout) and after it (ReLU,
 pooling, normalisation). Layer k of the paper is the k-th weighted layer; N is the output layer. To add a network,
-write one function that lists its layers and register it with :func:`network`.
+write one function that lists its layers and register it with :func:`network`; or leave it in a module of one's own,
+importable on every worker, and name it ``module:function`` (see :func:`find`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.importing import imported
 from trainables.seeds import derive, generator
 
 NETWORKS: dict[str, Callable[[int], "LayeredNet"]] = {}
@@ -21,22 +23,38 @@ class Dropout(nn.Module):
     """Inverted dropout with a generator of its own.
 
     The noise of one layer depends on its seed alone. So nets that differ elsewhere (an extra branch, say) see the
-    same noise, which pairs their comparison, and no global generator is touched.
+    same noise, which pairs their comparison, and no global generator is touched. Where a batch is seen in parts, by one
+    worker or several, noise is drawn for the whole of it and each part takes its rows: so the parts change nothing.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rate = 0.0
         self.generator: torch.Generator | None = None
+        self.images: int | None = None
+        self.rows: Tensor | None = None
+        self._noise: Tensor | None = None
+
+    def start_batch(self, images: int) -> None:
+        """A batch of so many images begins, of which ``select`` will name parts."""
+        self.images, self.rows, self._noise = images, None, None
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape, zeroed with probability ``rate`` and scaled by ``1 / (1 - rate)`` while training."""
         if not self.training or self.rate == 0.0:
             return x
+        if self.rows is None:
+            return x * self._draw(x, len(x))
+        if self._noise is None:
+            assert self.images is not None
+            self._noise = self._draw(x, self.images)
+        return x * self._noise[self.rows.to(x.device)]
+
+    def _draw(self, x: Tensor, images: int) -> Tensor:
         if self.generator is None:
             raise RuntimeError("dropout was not seeded: call LayeredNet.seed_dropout first")
         keep = 1.0 - self.rate
-        return x * torch.empty_like(x).bernoulli_(keep, generator=self.generator).div_(keep)
+        return x.new_empty((images, *x.shape[1:])).bernoulli_(keep, generator=self.generator).div_(keep)
 
 
 class WeightedLayer(nn.Module):
@@ -152,29 +170,65 @@ def network(name: str) -> Callable[[Callable[[int], LayeredNet]], Callable[[int]
     return register
 
 
+def find(name: str) -> Callable[[int], LayeredNet]:
+    """The function ``classes -> LayeredNet`` of a registered name or of ``module:function``.
+
+    Raises:
+        KeyError: no such network; the first argument says what is wrong, for people.
+    """
+    if ":" in name:
+        return imported(name)
+    if name not in NETWORKS:
+        raise KeyError(f"no network {name!r}: give {', '.join(NETWORKS)}, or module:function for one of your own")
+    return NETWORKS[name]
+
+
 def build(name: str, classes: int) -> LayeredNet:
     """The named network with ``classes`` outputs, its weights undefined until initialised or loaded.
 
     Raises:
         KeyError: no such network.
+        TypeError, ValueError: a network of the user's own is not what the project can train; the message says why.
     """
-    with torch.device("meta"):
-        net = NETWORKS[name](classes)
-    return net.to_empty(device="cpu")
+    return _outline(name, classes).to_empty(device="cpu")
 
 
 def connection_counts(name: str, classes: int) -> dict[str, int]:
     """Connections (weights, no biases) of each layer of the unpruned network; allocates nothing."""
-    with torch.device("meta"):
-        net = NETWORKS[name](classes)
-    return {layer: weight.numel() for layer, weight in net.weights().items()}
+    return {layer: weight.numel() for layer, weight in _outline(name, classes).weights().items()}
 
 
 def inner_product_widths(name: str) -> dict[str, int]:
     """Neurons of each inner-product layer but the output layer; allocates nothing."""
-    with torch.device("meta"):
-        net = NETWORKS[name](1)
+    net = _outline(name, 1)
     return {layer: int(net.op(layer).weight.shape[0]) for layer in net.inner_products()[:-1]}
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the network takes; allocates nothing."""
+    return _outline(name, 1).input_shape
+
+
+def _outline(name: str, classes: int) -> LayeredNet:
+    """The named network on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        net = find(name)(classes)
+    _check(name, net, classes)
+    return net
+
+
+def _check(name: str, net: object, classes: int) -> None:
+    """Refuse a network that would be trained, stored or pruned wrongly."""
+    if not isinstance(net, LayeredNet):
+        raise TypeError(f"{name} gives a {type(net).__name__}: it must give a trainables.networks.LayeredNet")
+    last = net.names[-1]
+    if not isinstance(net.op(last), nn.Linear) or net.classes != classes:
+        raise ValueError(f"{name}({classes}) must end in an nn.Linear with {classes} outputs: its {last} does not")
+    known = {id(parameter) for layer in net.names for parameter in net.op(layer).parameters()}
+    strange = [key for key, tensor in net.state_dict(keep_vars=True).items() if id(tensor) not in known]
+    if strange:
+        where = "outside its layers' convolutions and inner products, where nothing initialises or stores them"
+        raise ValueError(f"{name} holds {', '.join(strange)} {where}")
 
 
 def _relu(*more: nn.Module) -> list[nn.Module]:
@@ -246,8 +300,18 @@ def alexnet(classes: int) -> LayeredNet:
 @network("vgg16")
 def vgg16(classes: int) -> LayeredNet:
     """VGG-16 as in torchvision (configuration D of Simonyan and Zisserman 2014)."""
+    return _vgg16(classes, channels=3)
+
+
+@network("vgg16_flow")
+def vgg16_flow(classes: int) -> LayeredNet:
+    """VGG-16 for stacks of ten flow fields, 20 channels: the temporal stream of Simonyan and Zisserman 2014."""
+    return _vgg16(classes, channels=20)
+
+
+def _vgg16(classes: int, channels: int) -> LayeredNet:
     layers: list[tuple[str, WeightedLayer]] = []
-    channels = 3
+    input_shape = (channels, 224, 224)
     for block, (width, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1):
         for position in range(1, depth + 1):
             after = _relu(nn.MaxPool2d(2)) if position == depth else _relu()
@@ -262,5 +326,5 @@ def vgg16(classes: int) -> LayeredNet:
             ("fc7", WeightedLayer(nn.Linear(4096, 4096), after=_relu(Dropout()))),
             ("fc8", WeightedLayer(nn.Linear(4096, classes))),
         ],
-        input_shape=(3, 224, 224),
+        input_shape=input_shape,
     )

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainables.data import Places
+
 CHECKPOINT_SECONDS = 5.0
 """Least time between two checkpoints, unless a study says otherwise."""
 
@@ -37,8 +39,13 @@ class Session:
         store: CheckpointStore | None = None,
         device: torch.device | str = "cpu",
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        images_a_pass: int | None = None,
+        places: Places | None = None,
     ) -> None:
         self.device = torch.device(device)
+        self.places = places or Places()
+        self.images_a_pass = images_a_pass
+        """Most images that go through the net at once; None: a worker's whole share of the batch."""
         self.resumed_epochs = 0
         """Epochs taken over from a checkpoint instead of trained here."""
         self._store = store
@@ -87,11 +94,17 @@ class TuneSession(Session):
 class TrainSession(Session):
     """A training in one worker of a Ray Train worker group, data-parallel over the group."""
 
-    def __init__(self, store: CheckpointStore | None = None, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        images_a_pass: int | None = None,
+        places: Places | None = None,
+    ) -> None:
         import ray.train
         import ray.train.torch
 
-        super().__init__(store, ray.train.torch.get_device(), checkpoint_seconds)
+        super().__init__(store, ray.train.torch.get_device(), checkpoint_seconds, images_a_pass, places)
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
 

@@ -1,17 +1,19 @@
 """One runner a stage kind: from the parents' artifacts to the stage's own artifact and rows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from trainables import artifacts, data, networks, neurons, pruning
 from trainables.artifacts import Artifact
+from trainables.data import ImageSet
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
+    FusionParams,
     KnowledgeConfig,
     NeuronPruneParams,
     ReferenceParams,
@@ -21,27 +23,26 @@ from trainables.hyperparameters import (
     TrainConfig,
     TransferParams,
 )
+from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
+from trainables.results import (
+    Extent,
+    Scores,
+    StageResult,
+    accuracies,
+    confusion_rows,
+    knowledge_rows,
+    layer_rows,
+    net_metrics,
+    score_tensors,
+)
 from trainables.seeds import generator
 from trainables.sessions import Session
-from trainables.training import Images, Knowledge, Round, Row, Training, evaluate
+from trainables.training import Knowledge, Round, Row, Training, evaluate
 
-KNOWLEDGE_RANKS = 10
-"""Source classes that the knowledge table holds for each target class: the most probable ones."""
-
-
-@dataclass
-class StageResult:
-    """What a stage gives: tensors and facts for its children, and its rows for the result tables."""
-
-    tensors: dict[str, Tensor]
-    metrics: Row
-    class_names: tuple[str, ...]
-    epochs: list[Row] = field(default_factory=list)
-    layers: list[Row] = field(default_factory=list)
-    knowledge: list[Row] = field(default_factory=list)
-
+TARGET_KINDS = ("transfer", "target_prune", "neuron_prune")
+"""Stages whose net is for the target: their class scores can be fused with another net's."""
 
 Parents = Mapping[str, Artifact]
 
@@ -68,18 +69,24 @@ class _Stage:
         assert self.spec.seed is not None
         return self.spec.seed
 
+    @cached_property
+    def content(self) -> ImageSet:
+        return data.load(self.spec.data, self.session.places)
+
     def images(self) -> Images:
-        content = data.load(self.spec.data.name)
-        split = data.split(content.labels, self.spec.data, self.seed)
-        device = self.session.device
-        return Images(
-            content.images.to(device),
-            content.labels.to(device),
-            split.train.to(device),
-            split.val.to(device),
-            split.test.to(device),
-            self.spec.data,
-        )
+        return self._open(data.split(self.content, self.spec.data, self.seed))
+
+    def known_images(self) -> Images:
+        """All images that knowledge can guide: those outside the official test part. They stand as training images."""
+        known = torch.ones(len(self.content.labels), dtype=torch.bool)
+        if "test" in self.content.official:
+            known[self.content.official["test"]] = False
+        none = torch.empty(0, dtype=torch.int64)
+        return self._open(data.Split(known.nonzero().flatten(), none, none))
+
+    def _open(self, split: data.Split) -> Images:
+        _, *size = networks.input_shape(self.spec.network)
+        return Images.open(self.content, split, self.spec.data, (size[0], size[1]), self.session.device)
 
     def net(self, role: str) -> tuple[LayeredNet, Masks]:
         """A parent's main branch and masks, on the session's device."""
@@ -106,8 +113,9 @@ class _Stage:
         if config.source == "shuffled":
             train = images.train.cpu()
             partner[train] = train[torch.randperm(len(train), generator=generator(self.seed, "shuffle"))]
-        logits = None if config.live else self.parents["knowledge"].tensors["logits"].to(self.session.device)
-        return Knowledge(config, partner.to(self.session.device), logits)
+        home = images.labels.device
+        logits = None if config.live else self.parents["knowledge"].tensors["logits"].to(home)
+        return Knowledge(config, partner.to(home), logits)
 
     def set_dropout(self, net: HybridTransferNet, masks: Masks, train: TrainConfig) -> None:
         """Dropout of the stage's training: the main branch's scaled by what its layers keep, the extra branch's not."""
@@ -121,19 +129,24 @@ class _Stage:
 def _reference(stage: _Stage) -> StageResult:
     params = cast(ReferenceParams, stage.spec.params)
     images = stage.images()
-    main = networks.build(stage.spec.network, len(data.load(stage.spec.data.name).class_names))
+    main = networks.build(stage.spec.network, len(stage.content.class_names))
     main.initialise(main.names, stage.seed)
-    net = HybridTransferNet(main.to(stage.session.device))
-    stage.set_dropout(net, {}, params.train)
-    epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
-    return _result(stage, net, {}, images, epochs, before=_Extent.of(main, {}))
+    if params.weights is not None:
+        from trainables import weights
+
+        weights.load_into(main, params.weights, output=params.train is None)
+    net, epochs = HybridTransferNet(main.to(stage.session.device)), []
+    if params.train is not None:
+        stage.set_dropout(net, {}, params.train)
+        epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
+    return _result(stage, net, {}, images, epochs, before=Extent.of(main, {}))
 
 
 def _source_prune(stage: _Stage) -> StageResult:
     params = cast(SourcePruneParams, stage.spec.params)
     images = stage.images()
     net, masks = stage.hybrid("source", None)
-    before = _Extent.of(net.main, masks)
+    before = Extent.of(net.main, masks)
     dense = networks.connection_counts(stage.spec.network, net.main.classes)
     if isinstance(params.keep, dict):
         keep = {name: round(share * dense[name]) for name, share in params.keep.items()}
@@ -145,25 +158,29 @@ def _source_prune(stage: _Stage) -> StageResult:
     return _result(stage, net, masks, images, epochs, before)
 
 
+@torch.no_grad()
 def _knowledge(stage: _Stage) -> StageResult:
+    """Logits ``float32 (images, views, source classes)`` of all training views; zeros for test images."""
     reference, _ = stage.net("reference")
-    content = data.load(stage.spec.data.name)
-    everything = torch.arange(len(content.labels), device=stage.session.device)
-    pixels = content.images.to(stage.session.device)
-    images = Images(pixels, content.labels, everything, everything, everything, stage.spec.data)
+    images = stage.known_images()
     reference.eval()
-    with torch.no_grad():
-        logits = torch.cat([reference(batch).cpu() for batch in images.batches(everything)])
-    metrics = {"rounds": 0, "epochs": 0, "images": len(everything)}
-    return StageResult({"logits": logits}, metrics, content.class_names)
+    views = images.placements(images.config.views)
+    logits = torch.zeros(len(images.labels), len(views), reference.classes)
+    parts = list(images.evaluation_batches(images.train))
+    stream = images.stream((part, view) for part in parts for view in views)
+    for part in parts:
+        for view in range(len(views)):
+            logits[part.cpu(), view] = reference(next(stream)).cpu()
+    metrics = {"rounds": 0, "epochs": 0, "images": len(images.train)}
+    return StageResult({"logits": logits}, metrics, stage.content.class_names)
 
 
 def _transfer(stage: _Stage) -> StageResult:
     params = cast(TransferParams, stage.spec.params)
     images = stage.images()
     source, source_masks = stage.net("source")
-    before = _Extent.of(source, source_masks)
-    classes = len(data.load(stage.spec.data.name).class_names)
+    before = Extent.of(source, source_masks)
+    classes = len(stage.content.class_names)
     main, masks = transfer_main_branch(source, source_masks, n_m=params.n_m, classes=classes, seed=stage.seed)
     extra = None
     if params.knowledge is not None:
@@ -175,7 +192,7 @@ def _transfer(stage: _Stage) -> StageResult:
     epochs = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge).run()
     result = _result(stage, net, masks, images, epochs, before)
     if knowledge is not None:
-        result.knowledge = _knowledge_rows(stage, net, knowledge, images)
+        result.knowledge = knowledge_rows(net, knowledge, images, stage.parents["reference"].class_names)
     return result
 
 
@@ -183,7 +200,7 @@ def _target_prune(stage: _Stage) -> StageResult:
     params = cast(TargetPruneParams, stage.spec.params)
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
-    before = _Extent.of(net.main, masks)
+    before = Extent.of(net.main, masks)
     dense = networks.connection_counts(stage.spec.network, net.main.classes)
     masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
@@ -194,12 +211,13 @@ def _target_prune(stage: _Stage) -> StageResult:
 
 def _neuron_prune(stage: _Stage) -> StageResult:
     params = cast(NeuronPruneParams, stage.spec.params)
+    if params.layer is not None:
+        return _neuron_step(stage, params, params.layer)
     images = stage.images()
     level = stage.parents["standard"].metrics["val_accuracy"] - params.tolerance
     accepted, start_masks = stage.hybrid("start", params.knowledge)
-    before = _Extent.of(accepted.main, start_masks)
+    before = Extent.of(accepted.main, start_masks)
     knowledge = stage.knowledge(params.knowledge, images)
-    subset = _subset(images, params.images_per_class, stage.seed)
     best, epochs, first = artifacts.pack(accepted, start_masks), [], 0
     if (state := stage.session.resume()) is not None:
         best, epochs, first = state["before"]["net"], state["before"]["epochs"], state["round"]
@@ -213,8 +231,7 @@ def _neuron_prune(stage: _Stage) -> StageResult:
         net, masks = _restore(stage, best, params.knowledge)
         if net.main.op(layer).weight.shape[0] <= params.neurons_per_step:
             break
-        activations = neurons.mean_activations(net.main, layer, images.batches(subset))
-        masks = neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
+        masks = _remove_neurons(stage, params, net, masks, layer, images)
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
         history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
@@ -227,6 +244,27 @@ def _neuron_prune(stage: _Stage) -> StageResult:
     result = _result(stage, net, masks, images, epochs, before)
     result.metrics["rounds"] = rounds
     return result
+
+
+def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> StageResult:
+    """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
+    images = stage.images()
+    net, masks = stage.hybrid("start", params.knowledge)
+    before = Extent.of(net.main, masks)
+    masks = _remove_neurons(stage, params, net, masks, layer, images)
+    stage.set_dropout(net, masks, params.retrain)
+    knowledge = stage.knowledge(params.knowledge, images)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
+    return _result(stage, net, masks, images, epochs, before)
+
+
+def _remove_neurons(
+    stage: _Stage, params: NeuronPruneParams, net: HybridTransferNet, masks: Masks, layer: str, images: Images
+) -> Masks:
+    """Remove one step's least-activated neurons of the layer; gives the masks of the smaller matrices."""
+    subset = _subset(images, params.images_per_class, stage.seed)
+    activations = neurons.mean_activations(net.main, layer, images.centred(subset))
+    return neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
 
 
 def _restore(
@@ -262,82 +300,47 @@ def _shrink_net(
     return pruning.shrink(main, masks, counts, criterion, seed)
 
 
-@dataclass(frozen=True)
-class _Extent:
-    """Connections and neurons of each layer at a moment of a stage."""
-
-    connections: dict[str, int]
-    neurons: dict[str, int]
-
-    @classmethod
-    def of(cls, net: LayeredNet, masks: Masks) -> "_Extent":
-        kept = pruning.kept_connections(net, masks)
-        return cls(kept, {name: int(weight.shape[0]) for name, weight in net.weights().items()})
-
-
 def _result(
-    stage: _Stage, net: HybridTransferNet, masks: Masks, images: Images, epochs: list[Row], before: _Extent
+    stage: _Stage, net: HybridTransferNet, masks: Masks, images: Images, epochs: list[Row], before: Extent
 ) -> StageResult:
-    """Evaluate the final net and count what is left of it. The test set is touched here and nowhere else."""
-    main = net.main
-    after = _Extent.of(main, masks)
-    dense = networks.connection_counts(stage.spec.network, main.classes)
-    train, val, test = (evaluate(main, images, part) for part in (images.train, images.val, images.test))
-    total, kept = sum(dense.values()), sum(after.connections.values())
-    layers = [
-        {
-            "index": index,
-            "layer": name,
-            "type": "inner_product" if isinstance(main.op(name), nn.Linear) else "convolution",
-            "connections_dense": dense[name],
-            "connections_before": before.connections[name],
-            "connections": after.connections[name],
-            "neurons_before": before.neurons[name],
-            "neurons": after.neurons[name],
-        }
-        for index, name in enumerate(main.names, start=1)
-    ]
-    metrics = {
-        "train_accuracy": train.accuracy,
-        "val_accuracy": val.accuracy,
-        "val_loss": val.loss,
-        "test_accuracy": test.accuracy,
-        "test_top5_accuracy": test.top5_accuracy,
-        "connections_dense": total,
-        "connections": kept,
-        "prune_percent": 100 * (1 - kept / total),
-        "neurons": sum(after.neurons[name] for name in main.inner_products()),
-        "loss_ratio": epochs[-1]["loss_ratio"] if epochs else None,
-        "gradient_ratio": epochs[-1]["gradient_ratio"] if epochs else None,
-        "rounds": 1,
-        "epochs": len(epochs),
-        "images": len(images.train),
-    }
-    class_names = data.load(stage.spec.data.name).class_names
-    return StageResult(artifacts.pack(net, masks), metrics, class_names, epochs, layers)
+    """What the stage gives and says of its final net."""
+    val, test = (Scores.of(net.main, images, part) for part in (images.val, images.test))
+    result = StageResult(
+        artifacts.pack(net, masks),
+        {**net_metrics(net, masks, stage.spec.network, images, epochs), **accuracies(val, test)},
+        stage.content.class_names,
+        epochs,
+        layer_rows(net.main, masks, stage.spec.network, before),
+    )
+    if stage.spec.kind in TARGET_KINDS:
+        result.tensors |= score_tensors(val, test)
+        result.confusion = confusion_rows(test, stage.content.class_names)
+    return result
 
 
-def _knowledge_rows(stage: _Stage, net: HybridTransferNet, knowledge: Knowledge, images: Images) -> list[Row]:
-    """Mean softened output of the reference over each target class's training images (Figure 2)."""
-    target = data.load(stage.spec.data.name).class_names
-    source = stage.parents["reference"].class_names
-    rows = []
-    for label, name in enumerate(target):
-        members = images.train[images.labels[images.train] == label]
-        softened = functional.softmax(knowledge.of(net, images, members) / knowledge.config.tau, dim=1)
-        mean = softened.double().mean(0)
-        for rank, index in enumerate(mean.argsort(descending=True, stable=True)[:KNOWLEDGE_RANKS].tolist(), start=1):
-            rows.append(
-                {
-                    "tau": knowledge.config.tau,
-                    "target_class": name,
-                    "images": len(members),
-                    "rank": rank,
-                    "source_class": source[index],
-                    "probability": float(mean[index]),
-                }
-            )
-    return rows
+def _fusion(stage: _Stage) -> StageResult:
+    """Weighted mean of the class scores of several nets on the same videos."""
+    params = cast(FusionParams, stage.spec.params)
+    val, test = (_fused(stage.parents, params.weights, part) for part in ("val", "test"))
+    nets = [stage.parents[stream].metrics for stream in params.weights]
+    totals: Row = {name: sum(net[name] for net in nets) for name in ("connections_dense", "connections", "neurons")}
+    totals["prune_percent"] = 100 * (1 - totals["connections"] / totals["connections_dense"])
+    counts = {"rounds": 0, "epochs": 0, "images": nets[0]["images"]}
+    class_names = stage.parents[next(iter(params.weights))].class_names
+    return StageResult(
+        score_tensors(val, test),
+        {**totals, **counts, **accuracies(val, test)},
+        class_names,
+        confusion=confusion_rows(test, class_names),
+    )
+
+
+def _fused(parents: Parents, shares: Mapping[str, float], part: str) -> Scores:
+    labels = [parents[stream].tensors[f"labels.{part}"] for stream in shares]
+    if any(not torch.equal(labels[0], others) for others in labels[1:]):
+        raise ValueError(f"the streams {', '.join(shares)} have other {part} videos: their data must be split alike")
+    scores = [share * parents[stream].tensors[f"log_scores.{part}"].exp() for stream, share in shares.items()]
+    return Scores((torch.stack(scores).sum(0) / sum(shares.values())).log(), labels[0])
 
 
 RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {
@@ -347,4 +350,5 @@ RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {
     "transfer": _transfer,
     "target_prune": _target_prune,
     "neuron_prune": _neuron_prune,
+    "fusion": _fusion,
 }

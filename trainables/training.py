@@ -3,50 +3,31 @@
 Where it runs (a test, a Tune trial's process, a Ray Train worker group) is the session's business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from math import cos, isfinite, pi
+from math import cos, isfinite, log, pi, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, main_loss
-from trainables.hyperparameters import DataConfig, KnowledgeConfig, TrainConfig
+from trainables.hyperparameters import KnowledgeConfig, TrainConfig
+from trainables.images import Images, Views
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
 
-EVALUATION_BATCH = 500
 Row = dict[str, Any]
 
 
 class DivergedError(RuntimeError):
     """The loss became infinite or not a number."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of a stage on its device, with their split."""
-
-    pixels: Tensor
-    labels: Tensor
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    config: DataConfig
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """Normalised float32 images ``(len(indices), channels, height, width)``."""
-        return (self.pixels[indices].float() / 255 - self.config.mean) / self.config.std
-
-    def batches(self, indices: Tensor) -> Iterator[Tensor]:
-        """Normalised images in evaluation batches."""
-        for part in indices.split(EVALUATION_BATCH):
-            yield self.batch(part)
 
 
 @dataclass(frozen=True)
@@ -57,12 +38,17 @@ class Knowledge:
     partner: Tensor
     """Image whose logits guide each image, ``int64 (n,)``: the image itself, or another one as a control."""
     logits: Tensor | None
-    """Cached logits a_R of all images, ``float32 (n, source classes)``; None: the net's reference computes them."""
+    """Cached logits a_R of all views of all images, ``float32 (n, views, source classes)``; None: the net's reference
+    computes them."""
 
-    def of(self, net: HybridTransferNet, images: Images, indices: Tensor) -> Tensor:
-        """Logits a_R for the images at ``indices``."""
-        partners = self.partner[indices]
-        return net.knowledge(images.batch(partners)) if self.logits is None else self.logits[partners]
+    def of(self, net: HybridTransferNet, images: Images, items: Tensor, views: Views) -> Tensor:
+        """Logits a_R that guide the items, ``(len(items), source classes)`` on the images' device."""
+        partners = self.partner[items]
+        if self.logits is not None:
+            assert views.index is not None
+            return self.logits[partners, views.index[partners]].to(images.device)
+        (seen,) = images.stream([(partners, views.placement[partners])])
+        return net.knowledge(seen)
 
     @property
     def weight(self) -> float:
@@ -88,19 +74,36 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(net: LayeredNet, images: Images, indices: Tensor) -> Evaluation:
-    """Evaluate a main branch on the images at ``indices``, without dropout."""
+def log_scores(net: LayeredNet, images: Images, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logarithm of the class scores of a main branch, without dropout, and the labels, in evaluation batches.
+
+    Scores ``float32 (k, classes)`` are the mean of the softmax outputs over positions and crops; labels are ``(k,)``.
+    """
     net.eval()
-    top1 = top5 = 0
+    views = images.placements(images.config.evaluation)
+    parts = list(images.evaluation_batches(items))
+    stream = images.stream((part, view) for part in parts for view in views)
+    for part in parts:
+        seen = torch.stack([functional.log_softmax(net(next(stream)), dim=1) for _ in views])
+        yield seen.logsumexp(0) - log(len(views)) if len(views) > 1 else seen[0], images.targets(part)
+
+
+def judge(batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+    """Accuracy and loss of logarithmic class scores ``(k, classes)`` against labels ``(k,)``."""
+    top1 = top5 = count = 0
     loss = 0.0
-    for part in indices.split(EVALUATION_BATCH):
-        logits, labels = net(images.batch(part)), images.labels[part]
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    for scores, labels in batches:
+        ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
         top1 += int(ranked[:, 0].sum())
         top5 += int(ranked.any(1).sum())
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    count = len(indices)
+        loss += float(functional.nll_loss(scores, labels, reduction="sum"))
+        count += len(labels)
     return Evaluation(100 * top1 / count, 100 * top5 / count, loss / count)
+
+
+def evaluate(net: LayeredNet, images: Images, items: Tensor) -> Evaluation:
+    """Evaluate a main branch on the items, without dropout."""
+    return judge(log_scores(net, images, items))
 
 
 class Training:
@@ -127,6 +130,8 @@ class Training:
         pruning.apply(net.main, masks)
         self.masked = [net.main.op(name).weight for name in masks]
         self.masks = [mask.to(weight) for mask, weight in zip(masks.values(), self.masked, strict=True)]
+        if images.device.type == "cuda":
+            net.to(memory_format=torch.channels_last)
         self.parallel = session.prepare(net)
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in net.parameters() if parameter.requires_grad],
@@ -134,6 +139,8 @@ class Training:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
+        by_layer = [layer for _, branch in self._branches() for layer in branch.dropouts().values()]
+        self.dropouts = [dropout for layer in by_layer for dropout in layer]
         self.history: list[Row] = []
 
     def run(self) -> list[Row]:
@@ -171,55 +178,93 @@ class Training:
     def train(self, epoch: int) -> None:
         """Train one epoch, counted from 1, and append its row to the history."""
         self._seed_dropout(epoch)
-        train = self.images.train
+        train, views = self.images.train, self.images.views(self.seed, epoch)
         order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch)).to(train.device)
         batches = train[order].split(self.config.batch_size)
-        sums = torch.zeros(3, dtype=torch.float64, device=train.device)
-        gradients = None
+        stream = self.images.stream(
+            (batch[rows], views.placement[batch[rows]]) for batch in batches for rows in self._passes(len(batch))
+        )
+        sums = torch.zeros(3, dtype=torch.float64, device=self.images.device)
+        squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
         for step, batch in enumerate(batches):
             rate = self._learning_rate(epoch - 1 + step / len(batches))
-            local = batch[self.session.rank :: self.session.world_size]
-            output: Output = self.parallel(self.images.batch(local))
-            main = main_loss(output.main, self.images.labels[local])
-            extra = self._extra_loss(output, local)
-            if step == 0:
-                gradients = self._gradient_ratio(main, extra, output.shared)
-            self._step((main if extra is None else main + extra).sum() / len(batch), rate)
-            correct = (output.main.argmax(1) == self.images.labels[local]).sum()
-            sums += torch.stack([main.sum(), main.new_zeros(()) if extra is None else extra.sum(), correct]).detach()
-        self._record(epoch, rate, (self.session.sum(sums) / len(train)).tolist(), gradients)
+            self.optimizer.zero_grad(set_to_none=True)
+            self._start_batch(len(batch))
+            passes = self._passes(len(batch))
+            for number, rows in enumerate(passes, start=1):
+                self._select(rows if len(rows) < len(batch) else None)
+                with self._synchronised(number == len(passes)):
+                    main, extra, shared, correct = self._forward(next(stream), batch[rows], views)
+                    if step == 0 and extra is not None and shared is not None:
+                        squares += _gradient_squares(extra, main, shared)
+                    loss = (main if extra is None else main + extra).sum() / len(batch)
+                    # Data-parallel workers average their gradients; the loss is already divided by the whole batch.
+                    (loss * self.session.world_size).backward()
+                none = main.new_zeros(())
+                sums += torch.stack([main.sum(), none if extra is None else extra.sum(), correct]).detach()
+            self._step(rate)
+        means = (self.session.sum(sums) / len(train)).tolist()
+        extra_square, main_square = self.session.sum(squares).tolist()
+        self._record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
+
+    def _passes(self, batch: int) -> list[Tensor]:
+        """Rows of a batch that this worker takes, in parts that fit its device: gradients of the parts add up."""
+        own = torch.arange(batch)[self.session.rank :: self.session.world_size]
+        return list(own.split(self.session.images_a_pass or max(1, len(own))))
+
+    def _forward(
+        self, seen: Tensor, items: Tensor, views: Views
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Losses of each image, the shared layer's output and the number of right answers."""
+        bfloat16 = self.config.precision == "bfloat16"
+        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=bfloat16):
+            output: Output = self.parallel(seen)
+        labels = self.images.targets(items)
+        main = main_loss(output.main.float(), labels)
+        correct = (output.main.argmax(1) == labels).sum()
+        return main, self._extra_loss(output, items, views), output.shared, correct
+
+    def _synchronised(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over the workers with the last part of a batch only."""
+        parallel = self.parallel
+        if last or not isinstance(parallel, DistributedDataParallel):
+            return nullcontext()
+        waiting: AbstractContextManager[None] = parallel.no_sync()
+        return waiting
+
+    def _branches(self) -> list[tuple[str, LayeredNet]]:
+        branches = [("main", self.net.main)]
+        return branches if self.net.extra is None else [*branches, ("extra", self.net.extra)]
 
     def _seed_dropout(self, epoch: int) -> None:
-        self.net.main.seed_dropout(self.seed, "main", epoch, self.session.rank)
-        if self.net.extra is not None:
-            self.net.extra.seed_dropout(self.seed, "extra", epoch, self.session.rank)
+        for name, branch in self._branches():
+            # The 0 was once a worker's rank; it stays, for without it every net would be another one.
+            branch.seed_dropout(self.seed, name, epoch, 0)
+
+    def _start_batch(self, images: int) -> None:
+        for dropout in self.dropouts:
+            dropout.start_batch(images)
+
+    def _select(self, rows: Tensor | None) -> None:
+        for dropout in self.dropouts:
+            dropout.rows = rows
 
     def _learning_rate(self, epochs: float) -> float:
         if self.config.decay == "constant":
             return self.config.learning_rate
         return self.config.learning_rate * 0.5 * (1 + cos(pi * epochs / self.config.epochs))
 
-    def _extra_loss(self, output: Output, batch: Tensor) -> Tensor | None:
+    def _extra_loss(self, output: Output, items: Tensor, views: Views) -> Tensor | None:
         """The weighted extra loss, lambda * L_extra, one value an image."""
         if output.extra is None or self.knowledge is None:
             return None
-        logits = self.knowledge.of(self.net, self.images, batch)
-        return self.knowledge.weight * extra_loss(output.extra, logits, self.knowledge.config.tau)
+        logits = self.knowledge.of(self.net, self.images, items, views)
+        return self.knowledge.weight * extra_loss(output.extra.float(), logits, self.knowledge.config.tau)
 
-    def _gradient_ratio(self, main: Tensor, extra: Tensor | None, shared: Tensor | None) -> float | None:
-        if extra is None or shared is None:
-            return None
-        pair = [torch.autograd.grad(loss.sum(), shared, retain_graph=True)[0] for loss in (extra, main)]
-        squares = self.session.sum(torch.stack([gradient.double().square().sum() for gradient in pair]))
-        return float((squares[0] / squares[1]).sqrt()) if squares[1] > 0 else None
-
-    def _step(self, loss: Tensor, rate: float) -> None:
+    def _step(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        # Data-parallel workers average their gradients; the loss is already divided by the whole batch.
-        (loss * self.session.world_size).backward()
         self.optimizer.step()
         with torch.no_grad():
             # After the step, so that neither momentum nor weight decay revives a pruned connection.
@@ -249,3 +294,9 @@ class Training:
                 "val_accuracy": evaluate(self.net.main, self.images, self.images.val).accuracy if validate else None,
             }
         )
+
+
+def _gradient_squares(extra: Tensor, main: Tensor, shared: Tensor) -> Tensor:
+    """Squared norms of the gradients of both losses at the shared layer, ``float64 (2,)``."""
+    gradients = [torch.autograd.grad(loss.sum(), shared, retain_graph=True)[0] for loss in (extra, main)]
+    return torch.stack([gradient.double().square().sum() for gradient in gradients])

@@ -1,0 +1,206 @@
+"""``python -m study.data``: check the data sets of a preset, and decode them before a study does.
+
+``check`` says for each data set where it was looked for, what is there, missing or broken, and where to get it;
+``prepare`` decodes images and videos now, on this node, so that no trial has to.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from study import config as study_config
+from study.command import OK, SOME_FAILED, run
+from trainables.data import DATA_SETS, LAYOUTS, DataError, Layout, Places, load
+from trainables.data.decoding import Progress as OnProgress
+from trainables.data.decoding import gigabytes
+from trainables.data.files import decoding, find_folder, open_layout
+from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
+from trainables.hyperparameters import DataConfig, absolute
+
+SHOWN_CLASSES = 10
+"""Classes with a wrong number of items that are shown without ``--classes``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit status: 0 when all is there, 1 when not, 2 for bad input."""
+    options = _parser().parse_args(argv)
+    return run("study.data", lambda: _data(options))
+
+
+def _data(options: argparse.Namespace) -> int:
+    config = study_config.read_config(options.preset, options.set)
+    places = config.data
+    if options.data_root is not None:
+        places = places.model_copy(update={"root": absolute(options.data_root)})
+    action = _check if options.command == "check" else _prepare
+    # Every one of them, even where one lacks something; what two domains share is looked at once.
+    data_sets = _distinct(study_config.data_configs(config))
+    done = [action(", ".join(names), own, places, options) for names, own in data_sets]
+    return OK if all(done) else SOME_FAILED
+
+
+def decode_all(config: study_config.StudyConfig) -> None:
+    """Decode on this machine what a study needs and is not decoded yet, with progress.
+
+    Raises:
+        DataError: a file cannot be read, or the disk is too small.
+    """
+    for _, own in _distinct(study_config.data_configs(config)):
+        layout = LAYOUTS.get(own.name)
+        if layout is not None and layout.medium != "stream":
+            _decode(layout, own, config.data)
+
+
+def _distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:
+    """The data sets, each with the domains that use it."""
+    names: dict[DataConfig, list[str]] = {}
+    for domain, config in configs.items():
+        names.setdefault(config.content(), []).append(domain)
+    return [(domains, config) for config, domains in names.items()]
+
+
+def _check(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
+    layout = LAYOUTS.get(config.name)
+    if layout is None:
+        return _package(domain, config, places)
+    opens = options.decode and not (options.quick and layout.medium == "stream")
+    with _bar(f"opening {layout.title}") as progress:
+        found = inspect(layout, config, places, decode=opens, progress=progress)
+    _say(describe(domain, found, classes=options.classes))
+    return found.is_complete
+
+
+def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
+    layout = LAYOUTS.get(config.name)
+    if layout is None:
+        return _package(domain, config, places)
+    try:
+        _say(f"{domain}: {_decode(layout, config, places)}")
+    except DataError as error:
+        print(f"{domain}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _decode(layout: Layout, config: DataConfig, places: Places) -> str:
+    content = open_layout(layout, config, places)
+    if layout.medium == "stream":
+        return f"{content.title} is read anew in each epoch: there is nothing to decode"
+    folder = find_folder(layout, config, places)
+    decode = decoding(layout, folder, layout.read(folder, config), config, places, content.fingerprint)
+    if decode.is_done():
+        return f"{content.title} is decoded already: {decode.array}"
+    with _bar(f"decoding {layout.title}") as progress:
+        decode.open(progress)
+    return f"{content.title} is decoded: {decode.array}, {gigabytes(decode.bytes)}"
+
+
+def _package(domain: str, config: DataConfig, places: Places) -> bool:
+    """A data set that does not lie in files of a known layout."""
+    if config.name not in DATA_SETS:
+        known = ", ".join(sorted([*DATA_SETS, *LAYOUTS]))
+        raise study_config.ConfigError(f"{domain}: no data set {config.name!r}. There is {known}")
+    content = load(config, places)
+    count = f"{len(content.labels):,} images in {len(content.class_names)} classes"
+    _say(f"{domain}: {content.title}: {count}; it comes with a package, so there is nothing to look for or to decode")
+    return True
+
+
+def describe(domain: str, found: Inspection, *, classes: bool = False) -> str:
+    """An inspection in words.
+
+    Args:
+        domain: whose data it is.
+        found: the inspection.
+        classes: list every class with its numbers, instead of those with a wrong one.
+    """
+    lines = [f"{domain}: {found.layout.title}", *_contents(found, classes)]
+    if found.problems:
+        lines.append(f"  problems: {len(found.problems):,}")
+        lines += [f"    {problem.path}: {problem.message}" for problem in found.problems]
+    lines.append(f"  {'complete' if found.is_complete else 'NOT complete'}")
+    if not found.is_complete and found.folder is not None:
+        lines.append(f"  where to get it: {found.layout.source}")
+    return "\n".join(lines)
+
+
+def _contents(found: Inspection, classes: bool) -> Iterator[str]:
+    if found.folder is None:
+        return
+    yield f"  folder: {found.folder}"
+    for count in found.totals:
+        yield f"  {_words(count)}{_spread(found, count.what)}"
+    wrong = [name for name, counts in found.by_class.items() if not all(count.is_right for count in counts)]
+    shown = list(found.by_class) if classes else wrong[:SHOWN_CLASSES]
+    for name in shown:
+        yield f"    {name}: {'; '.join(_words(count) for count in found.by_class[name])}"
+    if len(shown) < len(wrong):
+        yield f"    and {len(wrong) - len(shown):,} more classes with other numbers; --classes lists every class"
+    yield f"  opened: {found.opened:,} files" if found.opened else "  opened: none, so broken files were not looked for"
+    if found.decoded:
+        yield f"  decoded: {_decoded(found.decoded)}"
+
+
+def _words(count: Count) -> str:
+    what = "items" if count.what == ALL else count.what
+    if count.official is None:
+        return f"{what} {count.found:,}"
+    if count.is_right:
+        return f"{what} {count.found:,}, as officially"
+    many = "too few" if count.found < count.official else "too many"
+    return f"{what} {count.found:,}, officially {count.official:,}: {abs(count.official - count.found):,} {many}"
+
+
+def _spread(found: Inspection, part: str) -> str:
+    """How many a class has."""
+    numbers = [count.found for counts in found.by_class.values() for count in counts if count.what == part]
+    if not numbers:
+        return ""
+    least, most = min(numbers), max(numbers)
+    return f"; {least:,} a class" if least == most else f"; {least:,} to {most:,} a class"
+
+
+def _decoded(decoded: Decoded) -> str:
+    if decoded.is_done:
+        return f"{gigabytes(decoded.bytes)} in {decoded.array}"
+    room = f"{gigabytes(decoded.free)} free"
+    if not decoded.fits:
+        room += ": TOO LITTLE, make room or set data.cache to a folder on a larger disk"
+    return f"not yet; takes {gigabytes(decoded.bytes)} in {decoded.array} ({room})"
+
+
+def _say(text: str) -> None:
+    Console(highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[OnProgress]:
+    """A progress bar on the terminal, gone when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m study.data", description="Check or prepare a preset's data sets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="say what is there, missing or broken, and where to get it")
+    check.add_argument("--decode", action=argparse.BooleanOptionalAction, default=True, help="open every file")
+    check.add_argument("--quick", action="store_true", help="do not open the files of data sets as large as ImageNet")
+    check.add_argument("--classes", action="store_true", help="list every class with its numbers")
+    prepare = commands.add_parser("prepare", help="decode images and videos on this node now")
+    for command in (check, prepare):
+        command.add_argument("preset", help="a preset's name or a YAML file")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of the preset")
+        command.add_argument("--data-root", metavar="FOLDER", help="folder that holds a folder for each data set")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Networks of a user's own, named ``tests.nets:rgb`` and so on in presets: small ones for 24 x 24 frames and flow."""
+
+from torch import nn
+
+from trainables.networks import Dropout, LayeredNet, WeightedLayer
+
+STACK = 5
+
+
+def rgb(classes: int) -> LayeredNet:
+    """For frames."""
+    return _small(3, classes)
+
+
+def flow(classes: int) -> LayeredNet:
+    """For stacks of five flow fields."""
+    return _small(2 * STACK, classes)
+
+
+def _small(channels: int, classes: int) -> LayeredNet:
+    def pooled() -> list[nn.Module]:
+        return [nn.ReLU(), nn.MaxPool2d(2)]
+
+    return LayeredNet(
+        [
+            ("conv1", WeightedLayer(nn.Conv2d(channels, 16, 5, padding=2), after=pooled())),
+            ("conv2", WeightedLayer(nn.Conv2d(16, 32, 3, padding=1), after=pooled())),
+            ("fc3", WeightedLayer(nn.Linear(32 * 36, 64), before=[nn.Flatten()], after=[nn.ReLU(), Dropout()])),
+            ("fc4", WeightedLayer(nn.Linear(64, 64), after=[nn.ReLU(), Dropout()])),
+            ("fc5", WeightedLayer(nn.Linear(64, classes))),
+        ],
+        input_shape=(channels, 24, 24),
+    )

@@ -1,0 +1,32 @@
+"""Data sets: what they hold, where their pixels come from, and how they are split.
+
+To add a data set, write one function that gives an :class:`ImageSet` and register it with :func:`data_set`; for images
+or videos in files, one function that gives a :class:`Catalogue`, registered with :func:`layout`.
+"""
+
+from trainables.data import class_folders as _class_folders  # noqa: F401  (these modules register their data sets)
+from trainables.data import digits as _digits  # noqa: F401
+from trainables.data import layouts as _layouts  # noqa: F401
+from trainables.data import videos as _videos  # noqa: F401
+from trainables.data.catalogue import LAYOUTS, Catalogue, Layout, Problem, layout
+from trainables.data.imageset import DATA_SETS, ArrayPixels, DataError, ImageSet, Pixels, data_set, load
+from trainables.data.places import Places
+from trainables.data.splits import Split, split
+
+__all__ = [
+    "DATA_SETS",
+    "LAYOUTS",
+    "ArrayPixels",
+    "Catalogue",
+    "DataError",
+    "ImageSet",
+    "Layout",
+    "Pixels",
+    "Places",
+    "Problem",
+    "Split",
+    "data_set",
+    "layout",
+    "load",
+    "split",
+]

@@ -1,0 +1,80 @@
+"""What lies in a data set's folder: its files with their labels and official parts, and what is wrong with it.
+
+A catalogue is read from folder and list files alone; no image is opened.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from trainables.hyperparameters import DataConfig
+
+Medium = Literal["images", "stream", "videos"]
+"""``images`` are decoded once into a memory-mapped array, ``stream`` reads images anew in each epoch (too many to
+keep), ``videos`` are decoded once into frames or flow fields at uniform positions."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is missing or broken."""
+
+    path: str
+    """The file or folder, as it was looked for."""
+    message: str
+    """What is wrong with it, and what would be right."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items (images or videos) of a data set."""
+
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+    """Path of each item's file, relative to the data set's folder, with forward slashes."""
+    labels: Tensor
+    """``int64 (n,)``"""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+    problems: tuple[Problem, ...] = ()
+    """What is missing; the items are then those that are there."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An official layout of files."""
+
+    name: str
+    title: str
+    medium: Medium
+    source: str
+    """Where to get it: a web address, or a sentence."""
+    totals: Mapping[str, int]
+    """Official numbers of items by part, and of ``classes``; empty for a user's own folder."""
+    per_class: Mapping[str, int]
+    """Official numbers of items by part that every class has; only the parts where it is the same for all."""
+    read: Callable[[Path, DataConfig], Catalogue]
+
+
+LAYOUTS: dict[str, Layout] = {}
+Read = Callable[[Path, DataConfig], Catalogue]
+
+
+def layout(
+    name: str,
+    *,
+    title: str,
+    medium: Medium,
+    source: str,
+    totals: Mapping[str, int] | None = None,
+    per_class: Mapping[str, int] | None = None,
+) -> Callable[[Read], Read]:
+    """Register a function that reads the catalogue of a folder in an official layout."""
+
+    def register(read: Read) -> Read:
+        LAYOUTS[name] = Layout(name, title, medium, source, totals or {}, per_class or {}, read)
+        return read
+
+    return register

@@ -1,0 +1,263 @@
+"""Data sets in files: from an official layout to an :class:`ImageSet`."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainables.data.catalogue import Catalogue, Layout, Problem
+from trainables.data.decoding import (
+    Decoding,
+    OnItem,
+    attempt,
+    cores,
+    decode_image,
+    end_with_parent,
+    for_each,
+    listing,
+    worker_context,
+)
+from trainables.data.imageset import ArrayPixels, DataError, ImageSet
+from trainables.data.places import ROOT_VARIABLE, Places
+from trainables.hyperparameters import DataConfig
+
+DECODER_VERSION = 1
+"""Part of the name of each decoded array: to be raised when the decoding of a file changes."""
+OWN_FOLDER = "folder"
+"""The layout of a user's own folder, which no data root can hold."""
+MOST_WORKERS = 8
+"""Processes that read ahead for a stage, where there are so many cores."""
+FEW_ROWS = 256
+"""So few images are read by the process itself: starting others takes longer."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an item's file becomes pixels."""
+
+    decode_item: OnItem[NDArray[np.uint8]]
+    """Gives ``uint8 (positions, *shape)``."""
+    verify: OnItem[object]
+    """Fails where the file is broken; as cheap as that can be."""
+    shape: tuple[int, int, int]
+    positions: int
+    settings: Mapping[str, Any]
+    """What decides the pixels, beside the files."""
+    processes: bool
+
+
+def reading(layout: Layout, config: DataConfig) -> Reading:
+    """How the files of a layout are read."""
+    if layout.medium == "videos":
+        from trainables.data import flow, videos
+
+        flow.opencv()  # said once, and not for each video
+        fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
+        settings = config.model_dump(mode="json", include=fields)
+        return Reading(videos.decode_item, _verify_video, videos.shape(config), config.positions, settings, True)
+    return Reading(decode_image, decode_image, (3, config.size, config.size), 1, {"size": config.size}, False)
+
+
+def _verify_video(path: Path, config: DataConfig) -> object:
+    from trainables.data import videos
+
+    return videos.verify(path)
+
+
+def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
+    """The folder of a data set: the one that its configuration gives, or the one of its name in the data root.
+
+    Raises:
+        DataError: none is given, or it is not there.
+    """
+    if config.path is None and layout.name == OWN_FOLDER:
+        raise DataError(
+            f"no folder is given: set source.data.path and target.data.path to your folders, each {layout.source}"
+        )
+    if config.path is None and places.root is None:
+        raise DataError(
+            f"{layout.title} lies in files, but no folder is given: set data.root or the environment variable "
+            f"{ROOT_VARIABLE} to the folder that holds {layout.name}/, or source.data.path or target.data.path to its "
+            f"own folder. Where to get it: {layout.source}"
+        )
+    folder = Path(config.path) if config.path is not None else Path(places.root or "") / layout.name
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        given = "source.data.path or target.data.path" if config.path is not None else f"data.root or {ROOT_VARIABLE}"
+        raise DataError(
+            f"{layout.title}: there is no folder {folder} (given by {given}). Where to get it: {layout.source}"
+        )
+    return folder
+
+
+def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
+    """Open a data set: its catalogue at once, its pixels when they are asked for.
+
+    Raises:
+        DataError: its folder is not there, or something in it is missing.
+    """
+    folder = find_folder(layout, config, places)
+    catalogue = layout.read(folder, config)
+    if catalogue.problems:
+        raise DataError(listing(_heading(layout, folder, len(catalogue.problems)), list(catalogue.problems)))
+    if not catalogue.files:
+        raise DataError(f"{layout.title}: there is nothing in {folder}; it should hold {layout.source}")
+    how = reading(layout, config)
+    content = ImageSet(
+        title=_title(layout, catalogue),
+        labels=catalogue.labels,
+        class_names=catalogue.class_names,
+        shape=how.shape,
+        fingerprint=fingerprint(layout, folder, catalogue),
+        pixels=partial(FilePixels, folder, catalogue.files, config, how.decode_item),
+        positions=how.positions,
+        official=catalogue.parts,
+    )
+    if layout.medium == "stream":
+        return content
+    decode = decoding(layout, folder, catalogue, config, places, content.fingerprint)
+    return replace(content, pixels=lambda: ArrayPixels(decode.open()))
+
+
+def _heading(layout: Layout, folder: Path, count: int) -> str:
+    things = "1 thing is" if count == 1 else f"{count} things are"
+    return f"{layout.title} in {folder} cannot be used (see `python -m study.data check PRESET`); {things} wrong"
+
+
+def _title(layout: Layout, catalogue: Catalogue) -> str:
+    """The title; where there is more or less than officially, it says so, and with it each report."""
+    items, official = len(catalogue.files), sum(count for part, count in layout.totals.items() if part != "classes")
+    classes = len(catalogue.class_names)
+    if not layout.totals or (items, classes) == (official, layout.totals["classes"]):
+        return layout.title
+    return f"{layout.title} ({items:,} of {official:,} items, {classes} of {layout.totals['classes']} classes)"
+
+
+def decoding(
+    layout: Layout, folder: Path, catalogue: Catalogue, config: DataConfig, places: Places, content: str | None = None
+) -> Decoding:
+    """How the files of a data set are decoded, and into which file of the cache.
+
+    Args:
+        layout: of ``images`` or ``videos``.
+        folder: the data set's.
+        catalogue: what is in it.
+        config: how it is to be read.
+        places: has the cache.
+        content: the fingerprint, where it is known.
+    """
+    how = reading(layout, config)
+    decides = {
+        "files": content or fingerprint(layout, folder, catalogue),
+        "settings": how.settings,
+        "decoder": DECODER_VERSION,
+    }
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return Decoding(
+        folder=folder,
+        files=catalogue.files,
+        config=config,
+        decode_item=how.decode_item,
+        item_shape=(how.positions, *how.shape),
+        array=Path(places.cache).expanduser() / f"{layout.name}-{config.size}px-{digest}.npy",
+        processes=how.processes,
+    )
+
+
+def fingerprint(layout: Layout, folder: Path, catalogue: Catalogue) -> str:
+    """SHA-256 over the layout, the files' names and sizes, labels, classes and parts: the same on every node.
+
+    File contents are not read (ImageNet has 150 GB), nor are times of change, which differ from node to node. So a file
+    that is replaced by another of the same name and size goes unnoticed: its results have to be made anew by hand.
+
+    Raises:
+        DataError: a file went away in the meantime.
+    """
+    digest = hashlib.sha256(repr((layout.name, catalogue.class_names)).encode())
+    for file in catalogue.files:
+        try:
+            size = (folder / file).stat().st_size
+        except OSError as error:
+            raise DataError(f"{folder / file}: {error.strerror}") from None
+        digest.update(f"{file}\0{size}\n".encode(errors="surrogateescape"))
+    for name, items in (("labels", catalogue.labels), *sorted(catalogue.parts.items())):
+        digest.update(f"{name} {len(items)} ".encode())
+        digest.update(items.numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FilePixels:
+    """Pixels that are decoded from the files whenever they are asked for: for more images than a disk would keep."""
+
+    folder: Path
+    files: tuple[str, ...]
+    config: DataConfig
+    decode_item: OnItem[NDArray[np.uint8]] = decode_image
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """The images at ``rows`` (``int64``), on the CPU.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        images = _joined([*for_each(self.folder, self._files_at(rows), self.config, self.decode_item)])
+        if isinstance(images, str):
+            raise DataError(images)
+        return images
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images of each batch of rows, in order, read ahead by other processes.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        if sum(map(len, batches)) <= FEW_ROWS:
+            yield from map(self.fetch, batches)
+            return
+        loader: DataLoader[Tensor | str] = DataLoader(
+            _Reader(self.folder, self.config, self.decode_item),
+            sampler=[self._files_at(rows) for rows in batches],
+            batch_size=None,  # what the sampler gives is a batch already
+            num_workers=min(MOST_WORKERS, cores(), len(batches)),
+            multiprocessing_context=worker_context(),
+            worker_init_fn=end_with_parent,
+            generator=torch.Generator(),  # its own, so that it leaves the stage's random numbers alone
+        )
+        for images in loader:
+            if isinstance(images, str):
+                raise DataError(images)
+            yield images
+
+    def _files_at(self, rows: Tensor) -> list[str]:
+        return [self.files[row] for row in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class _Reader(Dataset[Tensor | str]):
+    """Reads batches in a process of the loader's. It gets their files' names, not those of all the data set."""
+
+    folder: Path
+    config: DataConfig
+    decode_item: OnItem[NDArray[np.uint8]]
+
+    def __getitem__(self, files: list[str]) -> Tensor | str:
+        return _joined([attempt(self.decode_item, self.folder / file, self.config) for file in files])
+
+
+def _joined(images: Sequence[NDArray[np.uint8] | Problem]) -> Tensor | str:
+    """One batch, or what is wrong in words: an error raised in a loader's process would come with its traceback."""
+    arrays = [image for image in images if not isinstance(image, Problem)]
+    problems = [image for image in images if isinstance(image, Problem)]
+    if problems:
+        return listing(f"{len(problems)} of {len(images)} images cannot be read", problems)
+    return torch.from_numpy(np.concatenate(arrays))

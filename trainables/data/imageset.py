@@ -1,0 +1,106 @@
+"""A data set as the stages see it: labels, classes and official parts at once, pixels when they are asked for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trainables.data.catalogue import LAYOUTS
+from trainables.data.places import Places
+from trainables.hyperparameters import DataConfig
+from trainables.importing import imported
+
+
+class DataError(ValueError):
+    """A data set cannot be used; the message says which file is missing or broken and what would be right."""
+
+
+class Pixels(Protocol):
+    """The images of a data set, ``uint8 (n * positions, channels, height, width)``, wherever they lie."""
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """The images at ``rows`` (``int64``), on the CPU or where the pixels lie."""
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images of each batch of rows, in order, read ahead where that helps."""
+
+
+@dataclass(frozen=True)
+class ArrayPixels:
+    """Pixels in memory, or in a memory-mapped file."""
+
+    array: Tensor
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """The images at ``rows``."""
+        return self.array[rows.to(self.array.device)]
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images of each batch of rows."""
+        return (self.fetch(rows) for rows in batches)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images, or videos of which each is seen at several positions (frames or stacks of flow fields)."""
+
+    title: str
+    labels: Tensor
+    """``int64 (n,)``, one for each image or video"""
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    """Channels, height and width of an image."""
+    fingerprint: str
+    """The same content, the same fingerprint; part of every content key."""
+    pixels: Callable[[], Pixels]
+    """Opens the pixels, and decodes them first where that is not done yet."""
+    positions: int = 1
+    """Images of an item: row ``item * positions + position`` of the pixels. 1, but for videos."""
+    official: Mapping[str, Tensor] = field(default_factory=dict)
+    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+
+
+Reader = Callable[[DataConfig, Places], ImageSet]
+DATA_SETS: dict[str, Reader] = {}
+
+
+def data_set(name: str) -> Callable[[Reader], Reader]:
+    """Register a function that opens a data set under a name."""
+
+    def register(read: Reader) -> Reader:
+        DATA_SETS[name] = read
+        return read
+
+    return register
+
+
+def load(config: DataConfig, places: Places) -> ImageSet:
+    """The data set that a configuration names, opened once a process; its pixels are not read yet.
+
+    Raises:
+        KeyError: no such data set.
+        DataError: it is not there, or not whole.
+    """
+    return _load(config.content(), places)
+
+
+@cache
+def _load(config: DataConfig, places: Places) -> ImageSet:
+    if config.name in LAYOUTS:
+        from trainables.data.files import open_layout
+
+        return open_layout(LAYOUTS[config.name], config, places)
+    read: Reader = imported(config.name) if ":" in config.name else DATA_SETS[config.name]
+    return read(config, places)
+
+
+def in_memory(title: str, images: Tensor, labels: Tensor, class_names: tuple[str, ...], fingerprint: str) -> ImageSet:
+    """A data set whose images ``uint8 (n, channels, height, width)`` are in memory already."""
+    _, channels, height, width = images.shape
+    assert images.dtype == torch.uint8
+    return ImageSet(
+        title, labels, class_names, (channels, height, width), fingerprint, pixels=lambda: ArrayPixels(images)
+    )

@@ -1,0 +1,40 @@
+"""Where data sets lie and where their decoded pixels are kept. Nothing of it can change a result."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainables.hyperparameters import FilePath, absolute
+
+ROOT_VARIABLE = "STUDY_DATA_ROOT"
+"""Environment variable with the folder of all data sets, where no preset and no option gives it."""
+
+
+def _root() -> str | None:
+    return os.environ.get(ROOT_VARIABLE)
+
+
+def _cache() -> str:
+    return str(Path.home() / ".cache" / "sparse-transfer-study")
+
+
+class Places(BaseModel):
+    """Folders on a node. Immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: FilePath | None = Field(default_factory=_root, validate_default=True)
+    """Folder in which each data set has a folder of its name; null: the environment variable STUDY_DATA_ROOT."""
+    cache: FilePath = Field(default_factory=_cache, validate_default=True)
+    """Folder on the node's own disk for decoded pixels, which all trials of the node share."""
+
+    def find(self, file: str) -> str:
+        """The file of pretrained weights that a preset names: relative to the data root, or else to the current folder.
+
+        Names that are no paths (``torchvision:...``) stay as they are.
+        """
+        if ":" in file:
+            return file
+        beside = Path(self.root or ".") / file
+        return absolute(str(beside if beside.is_file() else file))

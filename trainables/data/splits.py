@@ -1,0 +1,67 @@
+"""Training, validation and test images: the official parts where a data set has them, drawn by the seed where not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.data.imageset import ImageSet
+from trainables.hyperparameters import DataConfig
+from trainables.seeds import derive
+
+
+@dataclass(frozen=True)
+class Split:
+    """Items of training, validation and test, ``int64``, each ascending."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+
+def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
+    """Split each class: a test part that is the same for every seed, then training and validation by the seed.
+
+    Where the data set has an official test part, that is the test part; an official validation part is taken whole, and
+    where there is none, validation is drawn from the official training part.
+
+    Raises:
+        ValueError: a class has too few images for the split.
+    """
+    parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
+    labels = content.labels.numpy()
+    official = {name: items.numpy() for name, items in content.official.items()}
+    for label in range(len(content.class_names)):
+        members = np.flatnonzero(labels == label)
+        own = {name: items[labels[items] == label] for name, items in official.items()}
+        if "test" not in own:
+            fixed = np.random.Generator(np.random.PCG64(derive(0, "test split", label))).permutation(members)
+            test = round(len(members) * config.test_share)
+            own = {"test": fixed[:test], "train": fixed[test:]}
+        drawn = np.random.Generator(np.random.PCG64(derive(seed, "split", label))).permutation(own["train"])
+        train, val = _sizes(len(drawn), config, content.class_names[label], has_val="val" in own)
+        parts["test"].append(own["test"])
+        parts["train"].append(drawn[:train])
+        parts["val"].append(own["val"] if "val" in own else drawn[train : train + val])
+    joined = {name: torch.from_numpy(np.sort(np.concatenate(arrays))) for name, arrays in parts.items()}
+    return Split(**joined)
+
+
+def _sizes(available: int, config: DataConfig, label: str, *, has_val: bool) -> tuple[int, int]:
+    if has_val:
+        val = 0
+        train = available if config.train_per_class is None else config.train_per_class
+        enough = 1 <= train <= available
+    else:
+        if config.train_per_class is None and config.val_per_class is None:
+            raise ValueError("give train_per_class or val_per_class: the other part takes what is left")
+        val = config.val_per_class if config.val_per_class is not None else available - (config.train_per_class or 0)
+        train = config.train_per_class if config.train_per_class is not None else available - val
+        enough = train >= 1 and val >= 1 and train + val <= available
+    if not enough:
+        raise ValueError(
+            f"class {label} of {config.name} has {available} images beside the test set: "
+            f"too few for {config.train_per_class or 'some'} training and {config.val_per_class or 'some'} validation"
+        )
+    return train, val

@@ -1,0 +1,144 @@
+"""The images of a stage: which view of each is seen when, cropped, mirrored and normalised on the stage's device.
+
+A *view* of an item is one of its positions (a video's frames or stacks; still images have one) and a crop of the
+network's input size. The centre crop and the classic ten crops can be enumerated, so the reference's knowledge of them
+can be computed once; free random crops can't.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.data import ArrayPixels, ImageSet, Pixels, Split
+from trainables.data.flow import mirror
+from trainables.hyperparameters import DataConfig
+from trainables.seeds import generator
+
+CROPS = {"centre": 1, "ten": 10}
+RESIDENT_BYTES = 2 * 2**30
+"""Pixels up to this size are kept on the accelerator, larger ones travel batch by batch."""
+EVALUATION_BATCH = 500
+EVALUATION_PIXELS = 4_000_000
+"""Most pixels of an evaluation batch, a channel: bounds the memory that activations take."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The view in which each item is seen during an epoch."""
+
+    placement: Tensor
+    """``int64 (n, 4)``: position, top, left, mirrored (0 or 1)."""
+    index: Tensor | None
+    """Number of the view among those that can be enumerated, ``int64 (n,)``; None for free crops."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set split and ready for a network."""
+
+    content: ImageSet
+    pixels: Pixels
+    labels: Tensor
+    """``int64 (n,)``; like all items, at home where the pixels are: on the accelerator if they fit, or on the CPU."""
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    config: DataConfig
+    input_size: tuple[int, int]
+    """Height and width of the network's input."""
+    device: torch.device
+
+    @classmethod
+    def open(
+        cls, content: ImageSet, split: Split, config: DataConfig, input_size: tuple[int, int], device: torch.device
+    ) -> "Images":
+        """Open the pixels, and bring them to the device if they are small."""
+        pixels, home = content.pixels(), torch.device("cpu")
+        if device.type != "cpu" and isinstance(pixels, ArrayPixels) and pixels.array.nbytes <= RESIDENT_BYTES:
+            pixels, home = ArrayPixels(pixels.array.to(device)), device
+        train, val, test = (part.to(home) for part in (split.train, split.val, split.test))
+        return cls(content, pixels, content.labels.to(home), train, val, test, config, input_size, device)
+
+    def targets(self, items: Tensor) -> Tensor:
+        """Labels of the items, on the device."""
+        return self.labels[items].to(self.device)
+
+    def placements(self, crops: str) -> Tensor:
+        """All views that can be enumerated, ``int64 (positions * crops, 4)``; view = position * crops + crop.
+
+        ``ten``: the four corners and the centre, then the same mirrored (Krizhevsky et al. 2012).
+        """
+        (height, width), (_, rows, columns) = self.input_size, self.content.shape
+        bottom, right = rows - height, columns - width
+        centre = (bottom // 2, right // 2)
+        places = [centre]
+        if crops == "ten":
+            places = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre]
+        mirrorings = (0, 1) if crops == "ten" else (0,)
+        views = [
+            (position, top, left, mirrored)
+            for position in range(self.content.positions)
+            for mirrored in mirrorings
+            for top, left in places
+        ]
+        return torch.tensor(views, device=self.labels.device)
+
+    def views(self, seed: int, epoch: int) -> Views:
+        """The training views of an epoch, a function of seed and epoch; the same item, the same view in every net."""
+        draw = generator(seed, "views", epoch)
+        items, home = len(self.labels), self.labels.device
+        if self.config.views != "random":
+            table = self.placements(self.config.views)
+            index = torch.randint(len(table), (items,), generator=draw).to(home)
+            return Views(table[index], index)
+        (height, width), (_, rows, columns) = self.input_size, self.content.shape
+        limits = (self.content.positions, rows - height + 1, columns - width + 1, 2)
+        drawn = [torch.randint(limit, (items,), generator=draw) for limit in limits]
+        return Views(torch.stack(drawn, dim=1).to(home), None)
+
+    def stream(self, pieces: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Normalised images, ``float32 (len(items), channels, height, width)`` on the device, for each piece in order.
+
+        Args:
+            pieces: items ``(k,)`` and the placements ``(k, 4)`` in which they are seen, or one placement ``(4,)``.
+        """
+        wanted = [(items, placement.expand(len(items), 4)) for items, placement in pieces]
+        rows = [items * self.content.positions + placement[:, 0] for items, placement in wanted]
+        for images, (_, placement) in zip(self.pixels.stream(rows), wanted, strict=True):
+            yield self._normalised(self._cropped(images.to(self.device, non_blocking=True), placement))
+
+    def evaluation_batches(self, items: Tensor) -> Iterator[Tensor]:
+        """The items in parts that an evaluation takes at once."""
+        height, width = self.input_size
+        yield from items.split(max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width))))
+
+    def centred(self, items: Tensor) -> Iterator[Tensor]:
+        """Normalised centre crops of the items, at all their positions, in evaluation batches."""
+        views = self.placements("centre")
+        yield from self.stream((part, view) for part in self.evaluation_batches(items) for view in views)
+
+    def _cropped(self, images: Tensor, placement: Tensor) -> Tensor:
+        height, width = self.input_size
+        first = placement[0] if len(placement) else placement.new_zeros(4)
+        if bool((placement == first).all()):
+            _, top, left, mirrored = first.tolist()
+            cropped = images[:, :, top : top + height, left : left + width]
+            return mirror(cropped, self.config.modality) if mirrored else cropped
+        places = placement.to(images.device)
+        rows = places[:, 1, None] + torch.arange(height, device=images.device)
+        columns = places[:, 2, None] + torch.arange(width, device=images.device)
+        batch = torch.arange(len(images), device=images.device)[:, None, None, None]
+        channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+        cropped = images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+        mirrored = places[:, 3].bool()
+        cropped[mirrored] = mirror(cropped[mirrored], self.config.modality)
+        return cropped
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        mean, std = self._channels(self.config.mean), self._channels(self.config.std)
+        return (images.float() / 255 - mean) / std
+
+    def _channels(self, value: float | tuple[float, ...]) -> Tensor | float:
+        return torch.tensor(value, device=self.device)[:, None, None] if isinstance(value, tuple) else value

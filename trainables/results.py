@@ -1,0 +1,161 @@
+"""What a stage reports of its net: accuracies, what is left of each layer, confusion, and the knowledge used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables import networks, pruning
+from trainables.data import ArrayPixels
+from trainables.hybrid import HybridTransferNet
+from trainables.images import Images
+from trainables.networks import LayeredNet
+from trainables.pruning import Masks
+from trainables.training import Knowledge, Row, evaluate, judge, log_scores
+
+KNOWLEDGE_RANKS = 10
+"""Source classes that the knowledge table holds for each target class: the most probable ones."""
+
+
+@dataclass
+class StageResult:
+    """What a stage gives: tensors and facts for its children, and its rows for the result tables."""
+
+    tensors: dict[str, Tensor]
+    metrics: Row
+    class_names: tuple[str, ...]
+    epochs: list[Row] = field(default_factory=list)
+    layers: list[Row] = field(default_factory=list)
+    knowledge: list[Row] = field(default_factory=list)
+    confusion: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Connections and neurons of each layer at a moment of a stage."""
+
+    connections: dict[str, int]
+    neurons: dict[str, int]
+
+    @classmethod
+    def of(cls, net: LayeredNet, masks: Masks) -> "Extent":
+        """What there is now."""
+        kept = pruning.kept_connections(net, masks)
+        return cls(kept, {name: int(weight.shape[0]) for name, weight in net.weights().items()})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logarithmic class scores ``float32 (k, classes)`` of a part's items and their labels ``int64 (k,)``."""
+
+    log_scores: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, net: LayeredNet, images: Images, items: Tensor) -> "Scores":
+        """The scores of a main branch, on the CPU."""
+        batches = [(scores.cpu(), labels.cpu()) for scores, labels in log_scores(net, images, items)]
+        return cls(torch.cat([scores for scores, _ in batches]), torch.cat([labels for _, labels in batches]))
+
+
+def accuracies(val: Scores, test: Scores) -> Row:
+    """The metrics of final scores. The test set is looked at here and nowhere else."""
+    on_val, on_test = judge([(val.log_scores, val.labels)]), judge([(test.log_scores, test.labels)])
+    return {
+        "val_accuracy": on_val.accuracy,
+        "val_loss": on_val.loss,
+        "test_accuracy": on_test.accuracy,
+        "test_top5_accuracy": on_test.top5_accuracy,
+    }
+
+
+def score_tensors(val: Scores, test: Scores) -> dict[str, Tensor]:
+    """Scores and labels as an artifact keeps them: what a fusion with another net needs."""
+    return {
+        f"{kind}.{part}": tensor
+        for part, scores in (("val", val), ("test", test))
+        for kind, tensor in (("log_scores", scores.log_scores), ("labels", scores.labels))
+    }
+
+
+def net_metrics(net: HybridTransferNet, masks: Masks, network: str, images: Images, epochs: list[Row]) -> Row:
+    """What there is to say of a final net beside its accuracies on validation and test images."""
+    after, dense = Extent.of(net.main, masks), networks.connection_counts(network, net.main.classes)
+    total, kept = sum(dense.values()), sum(after.connections.values())
+    # Images that are read anew each time are too many to be run over once more.
+    in_reach = isinstance(images.pixels, ArrayPixels)
+    return {
+        "train_accuracy": evaluate(net.main, images, images.train).accuracy if in_reach else None,
+        "connections_dense": total,
+        "connections": kept,
+        "prune_percent": 100 * (1 - kept / total),
+        "neurons": sum(after.neurons[name] for name in net.main.inner_products()),
+        "loss_ratio": epochs[-1]["loss_ratio"] if epochs else None,
+        "gradient_ratio": epochs[-1]["gradient_ratio"] if epochs else None,
+        "rounds": 1,
+        "epochs": len(epochs),
+        "images": len(images.train),
+    }
+
+
+def layer_rows(main: LayeredNet, masks: Masks, network: str, before: Extent) -> list[Row]:
+    """Connections and neurons of each layer before and after."""
+    after, dense = Extent.of(main, masks), networks.connection_counts(network, main.classes)
+    return [
+        {
+            "index": index,
+            "layer": name,
+            "type": "inner_product" if isinstance(main.op(name), nn.Linear) else "convolution",
+            "connections_dense": dense[name],
+            "connections_before": before.connections[name],
+            "connections": after.connections[name],
+            "neurons_before": before.neurons[name],
+            "neurons": after.neurons[name],
+        }
+        for index, name in enumerate(main.names, start=1)
+    ]
+
+
+def confusion_rows(test: Scores, class_names: Sequence[str]) -> list[Row]:
+    """How many test images of each class are taken for which."""
+    classes = len(class_names)
+    pairs = test.labels * classes + test.log_scores.argmax(1)
+    counts = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return [
+        {"target_class": class_names[label], "predicted_class": class_names[predicted], "images": int(count)}
+        for label, predicted in counts.nonzero().tolist()
+        if (count := counts[label, predicted])
+    ]
+
+
+def knowledge_rows(
+    net: HybridTransferNet, knowledge: Knowledge, images: Images, source_classes: Sequence[str]
+) -> list[Row]:
+    """Mean softened output of the reference over each target class's training images (Figure 2)."""
+    rows = []
+    for label, name in enumerate(images.content.class_names):
+        members = images.train[images.labels[images.train] == label]
+        mean = functional.softmax(_logits(net, knowledge, images, members) / knowledge.config.tau, dim=1)
+        mean = mean.double().mean(0)
+        for rank, index in enumerate(mean.argsort(descending=True, stable=True)[:KNOWLEDGE_RANKS].tolist(), start=1):
+            rows.append(
+                {
+                    "tau": knowledge.config.tau,
+                    "target_class": name,
+                    "images": len(members),
+                    "rank": rank,
+                    "source_class": source_classes[index],
+                    "probability": float(mean[index]),
+                }
+            )
+    return rows
+
+
+def _logits(net: HybridTransferNet, knowledge: Knowledge, images: Images, items: Tensor) -> Tensor:
+    """Logits that guide the items, of all views where they are cached and of the centre crops where they are not."""
+    partners = knowledge.partner[items]
+    if knowledge.logits is not None:
+        return knowledge.logits[partners].flatten(0, 1)
+    return torch.cat([net.knowledge(seen) for seen in images.centred(partners)])
