@@ -1,6 +1,7 @@
 """Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
 
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -97,13 +98,14 @@ class Experiment:
                 self._fit(searcher, progress, scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
-            self.ran = [key for key in self.graph.stages if key in searcher.done - done]
+            new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
+            self.ran = [key for key in self.graph.stages if key in new]
             self.failed, self.skipped = searcher.failed, searcher.skipped
-            for key, traceback in searcher.tracebacks.items():
-                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
             import ray
 
             ray.shutdown()
+            for key, traceback in searcher.tracebacks.items():
+                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
     def collect(self) -> dict[str, pa.Table]:
         """The study's result tables: every stage of the graph has its row, whatever became of it."""
@@ -155,6 +157,8 @@ class Experiment:
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
         # Not every report has every metric: validation may be every tenth epoch.
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+        # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         import ray
 
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}

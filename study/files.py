@@ -154,7 +154,8 @@ class Folder:
         try:
             return patiently(action, patience)
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"cannot {what} {self.at(name)}: {reason(error)}") from error
+            remedy = "; make room, then run the same command again" if _is_full(error) else ""
+            raise StorageError(f"cannot {what} {self.at(name)}: {reason(error)}{remedy}") from error
 
 
 def patiently(action: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
@@ -175,12 +176,16 @@ def patiently(action: Callable[[], Result], patience: float = PATIENCE_SECONDS) 
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An error of a file system in one line."""
     if isinstance(error, OSError) and error.strerror:
         # Arrow says the path, which the caller says anyway, and the number and its meaning at the end.
         return error.strerror.rpartition("] ")[2] if "Detail: [errno" in error.strerror else error.strerror
-    return str(error).splitlines()[0]
+    return re.sub(r" \(Request ID: \w+\)", "", str(error).splitlines()[0])
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _open(location: str) -> tuple[fs.FileSystem, str]:

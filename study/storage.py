@@ -29,7 +29,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from study import schema
-from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError
+from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError, reason
 from trainables.artifacts import Artifact
 from trainables.results import StageResult
 
@@ -79,7 +79,9 @@ class Storage:
                     "check its name and your credentials (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
                     "~/.aws; for a server of your own AWS_ENDPOINT_URL), or give another with --storage"
                 )
-            raise StorageError(f"cannot write to the storage {self.root}: {error}\n  {remedy}") from None
+            raise StorageError(
+                f"cannot write to the storage {self.root}: {reason(error.__cause__ or error)}\n  {remedy}"
+            ) from None
         if self.folder.is_local and (free := shutil.disk_usage(self.root).free) < LEAST_FREE_BYTES:
             raise StorageError(
                 f"the storage {self.root} has {free / 2**20:.0f} MiB free; "
