@@ -108,8 +108,9 @@ class Storage:
 
         def check(key: str) -> str | None:
             try:
+                manifest = self.manifest(key)
                 for table in STAGE_TABLES:
-                    self._file(key, f"{table}.parquet")
+                    self._file(key, f"{table}.parquet", manifest)
             except LostStageError as error:
                 return str(error)
             return None

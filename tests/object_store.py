@@ -61,6 +61,7 @@ def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     try:
         yield faulty
     finally:
+        faulty.every = 0
         # The next server must find no bucket: moto keeps them for the process.
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
             for content in page.get("Contents", []):

@@ -48,6 +48,7 @@ def test_one_request_in_twenty_fails_and_nothing_changes(server: Faulty, on_disk
     assert shown.replace(LOCATION, str(on_disk)) == local.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_said_in_seconds(server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match=r"(?s)s3://other/results: .*check its name and your credentials") as said:
         Storage("s3://other/results").probe()
