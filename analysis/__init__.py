@@ -1,6 +1,6 @@
 """What is concluded: a study's tables, figures and report, from its Parquet files alone (neither torch nor ray)."""
 
 from analysis.loading import Results, StudyError, load
-from analysis.reporting import markdown_summary, report
+from analysis.reporting import markdown_summary, report, write_report
 
-__all__ = ["Results", "StudyError", "load", "markdown_summary", "report"]
+__all__ = ["Results", "StudyError", "load", "markdown_summary", "report", "write_report"]

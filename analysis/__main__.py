@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis import StudyError, load, markdown_summary, report
+from analysis import StudyError, load, markdown_summary, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,12 +13,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
     )
-    parser.add_argument("study", metavar="STUDY", help="folder of the study, e.g. results/studies/digits")
+    parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
     options = parser.parse_args(arguments)
     try:
         results = load(options.study)
-        summary, index = markdown_summary(results), report(results, options.out)
+        summary, index = markdown_summary(results), write_report(results, options.out)
     except StudyError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2

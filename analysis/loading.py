@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from analysis.published import FUSED, PUBLISHED, Column
+from study.files import Folder, StorageError
 from study.schema import SEARCH_TABLES, TABLES
 
 STUDY_KEYS = (
@@ -29,7 +31,7 @@ class Results:
     Only a hyperparameter search has ``trials`` and ``importance``.
     """
 
-    folder: Path
+    folder: Folder
     study: dict[str, Any]
     cells: pd.DataFrame
     stages: pd.DataFrame
@@ -64,31 +66,37 @@ class Results:
 
 
 def load(path: str | Path) -> Results:
-    """Read a study folder.
+    """Read a study's folder, by its path or URI.
 
     Raises:
         StudyError: the folder or a file is not there, is not readable, or nothing in it has been run.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise StudyError(f"{folder} {what}: {REMEDY}")
-    study = _study(folder / "study.json")
-    names = [*TABLES, *(name for name in SEARCH_TABLES if (folder / f"{name}.parquet").is_file())]
+    try:
+        return _load(Folder(str(path)))
+    except StorageError as error:
+        raise StudyError(f"{error}: {REMEDY}") from error
+
+
+def _load(folder: Folder) -> Results:
+    if not folder.exists():
+        raise StudyError(f"{folder.at()} is not there, or is no folder: {REMEDY}")
+    study = _study(folder)
+    names = [*TABLES, *(name for name in SEARCH_TABLES if folder.has(f"{name}.parquet"))]
     results = Results(folder, study, **{name: _table(folder, name) for name in names})
     if not results.stages["stage"].is_unique:
-        raise StudyError(f"{folder / 'stages.parquet'} has two rows for one stage: write the study's results again")
+        raise StudyError(f"{folder.at('stages.parquet')} has two rows for one stage: write the study's results again")
     if not results.stages["status"].isin(["done", "failed"]).any():
-        raise StudyError(f"{folder} has nothing done yet: run the study first, with the same command that made it")
+        raise StudyError(f"{folder.at()} has nothing done yet: run the study first, with the same command that made it")
     return results
 
 
-def _study(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise StudyError(f"{path.parent} is no study, it has no study.json: {REMEDY}")
+def _study(folder: Folder) -> dict[str, Any]:
+    path, content = folder.at("study.json"), folder.read("study.json")
+    if content is None:
+        raise StudyError(f"{folder.at()} is no study, it has no study.json: {REMEDY}")
     try:
-        study = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        study = json.loads(content)
+    except ValueError as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
     if not isinstance(study, dict) or (lacking := [key for key in STUDY_KEYS if key not in study]):
         detail = f"lacks {', '.join(lacking)}" if isinstance(study, dict) else "is no JSON object"
@@ -99,12 +107,12 @@ def _study(path: Path) -> dict[str, Any]:
     return study
 
 
-def _table(folder: Path, name: str) -> pd.DataFrame:
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
+def _table(folder: Folder, name: str) -> pd.DataFrame:
+    path, content = folder.at(f"{name}.parquet"), folder.read(f"{name}.parquet")
+    if content is None:
         raise StudyError(f"{path} is not there: run the study's command again, it writes the tables at its end")
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(BytesIO(content))
     except (OSError, ValueError, ArrowException) as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
     if lacking := [column.name for column in {**TABLES, **SEARCH_TABLES}[name] if column.name not in frame]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from analysis.search import conclusion, final_test
 from analysis.search_tables import search_trials, shortened
 from analysis.stream_tables import fusion_notes, table4, table4_differences
 from analysis.tables import Table
+from study.files import Folder, StorageError
 
 TABLES = {
     "table1": table1,
@@ -60,27 +63,31 @@ def markdown_summary(study: str | Path | Results) -> str:
 
 
 def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
+    """Write the report into a folder on a disk, as :func:`write_report` does; gives the path of ``index.html``."""
+    return Path(write_report(study, out))
+
+
+def write_report(study: str | Path | Results, out: str | Path | None = None) -> str:
     """Write all tables and figures and ``index.html`` into ``out`` (default: the study's ``report``).
 
     Returns:
-        The path of ``index.html``.
+        The path or URI of ``index.html``.
 
     Raises:
         StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
     """
     results = study if isinstance(study, Results) else load(study)
-    folder = Path(out) if out is not None else results.folder / "report"
     files = _files(results)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Folder(str(out) if out is not None else results.folder.at("report"))
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            folder.write(name, content)
         # What an earlier report left behind would pass for a result of this study.
-        for name in _possible_files(folder) - files.keys():
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise StudyError(f"{folder} can't be written ({error}): choose another folder with --out") from error
-    return folder / "index.html"
+        for name in _possible_files(folder.files()) - files.keys():
+            folder.delete(name)
+    except StorageError as error:
+        raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
+    return folder.at("index.html")
 
 
 def _files(results: Results) -> dict[str, bytes]:
@@ -110,13 +117,13 @@ def _files(results: Results) -> dict[str, bytes]:
     return files
 
 
-def _possible_files(folder: Path) -> set[str]:
-    """What a report of any study may have written into the folder; axes are named by their study."""
+def _possible_files(there: Iterable[str]) -> set[str]:
+    """What a report of any study may have written, of what is there; axes are named by their study."""
     names = {f"{name}.{ending}" for name in TABLES for ending in TABLE_ENDINGS}
     names |= {f"{name}.{ending}" for name in FIGURES for ending in FIGURE_ENDINGS}
     endings = {*TABLE_ENDINGS, *FIGURE_ENDINGS}
     patterns = [f"{kind}_*.{ending}" for kind in ("axis", "search") for ending in endings]
-    return names | {path.name for pattern in patterns for path in folder.glob(pattern)}
+    return {name for name in there if name in names or any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dict[str, dict[str, str]]) -> str:

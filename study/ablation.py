@@ -21,6 +21,7 @@ from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_c
 from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
+from study.lease import only_driver
 from study.progress import duration, label
 from study.storage import Storage
 
@@ -55,13 +56,14 @@ def _ablation(options: argparse.Namespace) -> int:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
     _confirm_size(graph, storage, options.yes)
     storage.probe()
-    return _run(config, graph, storage, options)
-
-
-def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argparse.Namespace) -> int:
-    console = Console(highlight=False)
     name = options.name or Path(options.preset).stem
-    stored = sum(storage.has(key) for key in graph.stages)
+    with only_driver(storage.folder, name):
+        return _run(config, graph, storage, name, options)
+
+
+def _run(config: StudyConfig, graph: StageGraph, storage: Storage, name: str, options: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    stored = len(storage.stored(graph.stages))
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
     if options.address is None and stored < len(graph.stages):
@@ -73,7 +75,7 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
     finally:
         experiment.write_tables(config)
     results = analysis.load(storage.study_path(name))
-    report = analysis.report(results)
+    report = analysis.write_report(results)
     for text in (analysis.markdown_summary(results), _summary(experiment), f"report: {report}"):
         console.print(text, markup=False, soft_wrap=True)
     return SOME_FAILED if experiment.failed else OK
@@ -81,7 +83,7 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, options: argp
 
 def describe_plan(graph: StageGraph, storage: Storage) -> str:
     """The plan in words: cells, unique stages by kind, and what is stored already."""
-    done = {key for key in graph.stages if storage.has(key)}
+    done = set(storage.stored(graph.stages))
     lines = [f"{len(graph.cells)} cells"]
     by_net: dict[str, list[str]] = {}
     for cell, key in graph.cells:
@@ -106,7 +108,8 @@ def describe_axes(config: StudyConfig) -> str:
 
 
 def _confirm_size(graph: StageGraph, storage: Storage, yes: bool) -> None:
-    missing = [stage for key, stage in graph.stages.items() if not storage.has(key)]
+    stored = set(storage.stored(graph.stages))
+    missing = [stage for key, stage in graph.stages.items() if key not in stored]
     if yes or len(missing) <= MANY_STAGES:
         return
     images = sum(stage.effort for stage in missing)
@@ -155,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-axes", action="store_true", help="print the axes with their points and stop")
     parser.add_argument("--yes", action="store_true", help="run even a very large study without asking")
     parser.add_argument("--seeds", type=positive, metavar="N", help="number of seeds (0 to N-1)")
-    parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
+    parser.add_argument("--storage", default="results", help="folder or URI of all results (default: %(default)s)")
     parser.add_argument("--name", type=folder_name, help="name of the study's folder (default: the preset's name)")
     parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")

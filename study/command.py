@@ -9,7 +9,8 @@ from pathlib import Path
 import analysis
 from study.config import ConfigError
 from study.experiment import ClusterError
-from study.storage import StorageError
+from study.files import StorageError
+from study.lease import StudyIsRunningError
 from trainables.data import DataError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -20,7 +21,7 @@ def run(name: str, action: Callable[[], int]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return action()
-    except (ConfigError, DataError, StorageError, ClusterError) as error:
+    except (ConfigError, DataError, StorageError, ClusterError, StudyIsRunningError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
     except analysis.StudyError as error:

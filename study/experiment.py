@@ -1,8 +1,10 @@
 """Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
 
 import json
+import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +69,11 @@ class Experiment:
         Raises:
             KeyboardInterrupt: the user has had enough. What is complete stays, the rest goes on from its checkpoint.
         """
-        done = {key for key in self.graph.stages if self.storage.has(key)}
+        stored = self.storage.stored(self.graph.stages)
+        damaged = self.storage.damaged(stored)
+        for key, damage in damaged.items():
+            console.print(f"{label(self.graph, key)}: {damage}", markup=False, soft_wrap=True)
+        done = set(stored) - damaged.keys()
         if len(done) < len(self.graph.stages):
             self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
 
@@ -83,25 +89,27 @@ class Experiment:
             foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
         """
         self._start_ray(console)
+        folder = self._ray_folder(console)
         searcher = algorithm()
         done = set(searcher.done)
         started = time.monotonic()
         try:
             with Progress(self.graph, searcher, self.slots, console, foreseen) as progress:
-                self._fit(searcher, progress, scheduler)
+                self._fit(searcher, progress, scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
-            self.ran = [key for key in self.graph.stages if key in searcher.done - done]
+            new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
+            self.ran = [key for key in self.graph.stages if key in new]
             self.failed, self.skipped = searcher.failed, searcher.skipped
-            for key, traceback in searcher.tracebacks.items():
-                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
             import ray
 
             ray.shutdown()
+            for key, traceback in searcher.tracebacks.items():
+                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
     def collect(self) -> dict[str, pa.Table]:
         """The study's result tables: every stage of the graph has its row, whatever became of it."""
-        done = [key for key in self.graph.stages if self.storage.has(key)]
+        done = self.storage.stored(self.graph.stages)
         complete = set(done)
         unfinished = [self._unfinished_row(key) for key in self.graph.stages if key not in complete]
         tables = {name: self.storage.rows(name, done) for name in schema.TABLES if name != "cells"}
@@ -149,6 +157,8 @@ class Experiment:
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
         # Not every report has every metric: validation may be every tenth epoch.
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+        # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         import ray
 
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -177,7 +187,15 @@ class Experiment:
     def _fitting(self, cpus: float) -> int:
         return max(1, int(cpus / self._cpus_a_stage))
 
-    def _fit(self, searcher: StageSearcher, progress: Progress, scheduler: Any) -> None:
+    def _ray_folder(self, console: Console) -> str:
+        """Where Ray Tune keeps its logs; nothing is read from there again, so it need not be in an object store."""
+        if self.storage.folder.is_local:
+            return self.storage.study_path(self.study, "ray")
+        folder = tempfile.mkdtemp(prefix=f"{self.study}-ray-")
+        console.print(f"Ray's logs, for TensorBoard: {folder}", markup=False, soft_wrap=True)
+        return folder
+
+    def _fit(self, searcher: StageSearcher, progress: Progress, scheduler: Any, folder: str) -> None:
         from ray import tune
 
         in_group = self.resources.workers > 0
@@ -201,7 +219,7 @@ class Experiment:
             ),
             run_config=tune.RunConfig(
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
-                storage_path=self.storage.study_path(self.study, "ray"),
+                storage_path=folder,
                 verbose=0,
                 callbacks=[progress],
                 failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),

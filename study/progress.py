@@ -12,7 +12,7 @@ from rich.text import Text
 
 from study.graph import StageGraph
 from study.scheduling import StageSearcher
-from study.trial import ERROR
+from study.trial import ERROR, LOST
 from trainables.hyperparameters import (
     KnowledgeConfig,
     NeuronPruneParams,
@@ -64,7 +64,13 @@ class Progress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stage is published, or has failed with an error of its own."""
         key = trial.config["stage"]
-        self._finish(key, (trial.last_result or {}).get(ERROR))
+        result = trial.last_result or {}
+        if LOST in result and key not in self._searcher.failed:
+            self._started.pop(key, None)
+            line = f"{label(self._graph, key)} cannot start: {result[ERROR]}"
+            self._console.print(Text(line, style="yellow"), soft_wrap=True)
+            return
+        self._finish(key, result.get(ERROR))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stage's process was lost for good."""

@@ -1,12 +1,16 @@
 """The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are published."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from study.graph import StageGraph
-from study.trial import ERROR, PUBLISHED, TRACEBACK
+from study.trial import ERROR, LOST, PUBLISHED, TRACEBACK
+
+MOST_LOSSES = 2
+"""How often a stage is trained again within a run because it was damaged; a disk that goes on so is broken."""
 
 
 class StageSearcher(Searcher):
@@ -29,6 +33,8 @@ class StageSearcher(Searcher):
         """Python traceback of each stage that failed with an error of its own."""
         self.skipped: dict[str, str] = {}
         """For each stage that will not run: the failed stage that it needs."""
+        self.losses: Counter[str] = Counter()
+        """How often each stage was found damaged or missing by one that needs it."""
         self.running: dict[str, str] = {}
         """Stage of each live trial, by trial id."""
         self.stopped: set[str] = set()
@@ -73,6 +79,9 @@ class StageSearcher(Searcher):
         if key is None:
             return
         message = (result or {}).get(ERROR)
+        lost = (result or {}).get(LOST)
+        if lost and self._train_again(lost, key):
+            return
         if error or message:
             if message:
                 self.tracebacks[key] = str((result or {}).get(TRACEBACK))
@@ -81,6 +90,19 @@ class StageSearcher(Searcher):
             self.done.add(key)
         else:
             self.stopped.add(key)
+
+    def _train_again(self, lost: str, key: str) -> bool:
+        """Queue a stage that was found damaged, and the one that found it so; no, where that was done too often."""
+        if lost in self.done:
+            if self.losses[lost] == MOST_LOSSES:
+                return False
+            self.losses[lost] += 1
+            self.done.remove(lost)
+            self._enqueue([lost])
+        if lost in self.failed or lost in self.skipped:
+            return False
+        self._enqueue([key])
+        return True
 
     def _fail(self, key: str, message: str) -> None:
         self.failed[key] = message

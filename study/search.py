@@ -28,6 +28,7 @@ from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_shar
 from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan_cells
+from study.lease import only_driver
 from study.optimisation import (
     ACCURACY,
     LATENCY,
@@ -62,10 +63,21 @@ def _search(options: argparse.Namespace) -> int:
     if problems := outside(config, against=options.against):
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
     storage = Storage(options.storage)
+    if not storage.folder.is_local:
+        raise ConfigError(
+            f"a search cannot be kept in {storage.root}: Optuna's database wants a local or shared disk\n"
+            "  give a folder with --storage; study.ablation runs the best settings on any storage"
+        )
     storage.probe()
     if options.address is None:
         decode_all(config)
-    return Search(config, storage, options).run()
+    with only_driver(storage.folder, search_name(options)):
+        return Search(config, storage, options).run()
+
+
+def search_name(options: argparse.Namespace) -> str:
+    """Name of the search's folder."""
+    return options.name or f"{Path(options.preset).stem}-search"
 
 
 class Search:
@@ -78,7 +90,7 @@ class Search:
             ConfigError: the Optuna storage in its folder is that of a search with other settings.
         """
         self.config, self.storage, self.options = config, storage, options
-        self.name = options.name or f"{Path(options.preset).stem}-search"
+        self.name = search_name(options)
         self.against: Against | None = options.against
         self.console = Console(highlight=False)
         self.own = own_params(config, against=self.against)
@@ -113,7 +125,7 @@ class Search:
         def algorithm() -> ConfigurationSearcher:
             searcher = ConfigurationSearcher(
                 graph,
-                self.storage.has,
+                self._is_stored,
                 experiment.task,
                 self.book,
                 self._cells,
@@ -135,6 +147,15 @@ class Search:
 
     def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
         return [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+
+    def _is_stored(self, key: str) -> bool:
+        """Whether a stage is complete; damaged rows are said, and the stage is trained again."""
+        if not self.storage.has(key):
+            return False
+        damaged = self.storage.damaged([key])
+        for damage in damaged.values():
+            self.console.print(damage, markup=False, soft_wrap=True)
+        return not damaged
 
     def _measure_latencies(self) -> None:
         """Measure every shape of net that the space has, and keep it with the Optuna study.
@@ -217,7 +238,7 @@ class Search:
         finally:
             self._write(final, best)
         results = analysis.load(self.storage.study_path(self.name))
-        report = analysis.report(results)
+        report = analysis.write_report(results)
         for text in (analysis.markdown_summary(results), self._summary(search, best), f"report: {report}"):
             self.console.print(text, markup=False, soft_wrap=True)
         return SOME_FAILED if final.failed else OK

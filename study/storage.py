@@ -1,57 +1,66 @@
-"""Where artifacts and rows live: one storage path, shared by all studies on it, through ``pyarrow.fs``.
+"""Where artifacts and rows live: one storage, shared by all studies on it, on a disk or in an object store.
 
 ::
 
-    stages/<key>/           a complete stage: tensors.safetensors, one Parquet file a table, manifest.json
-    checkpoints/<key>.pt    the running checkpoint of a stage that is not complete
-    studies/<name>/         a study: its configuration, its tables and its report
+    stages/<key>/manifest.json     a complete stage: its metrics, and names and checksums of its files
+    stages/<key>/<attempt>/        those files: tensors.safetensors, one Parquet file a table
+    checkpoints/<key>.pt           the running checkpoint of a stage that is not complete
+    studies/<name>/                a study: its configuration, its tables and its report
 
-A stage is complete when its manifest is there. The manifest is written last, each file whole, and it holds the
-checksums of the others; nobody looks at a stage without one.
+A stage is complete when its manifest is there, which is written last, each file whole; nobody looks at a stage without
+one. Each attempt to publish a stage has a folder of its own: two drivers that trained the same stage at once never
+write into each other's files, and whichever manifest stays, its files are there.
+
+Who finds a file that is not what was published withdraws the stage by renaming its manifest: the stage is then not
+complete, and the next that needs it has it trained again.
 """
 
 import hashlib
 import json
-import posixpath
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from study import schema
+from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError, reason
 from trainables.artifacts import Artifact
 from trainables.results import StageResult
 
+__all__ = ["LostStageError", "StageCheckpoint", "Storage", "StorageError"]
+
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+STAGE_TABLES = ("stages", "epochs", "layers", "knowledge", "confusion")
 LEAST_FREE_BYTES = 200 * 2**20
+REQUESTS_ABREAST = 16
+"""An object store answers each request after tens of milliseconds, but many at once."""
+
+Result = TypeVar("Result")
 
 
-class StorageError(Exception):
-    """The storage cannot be used, or a stored stage is damaged; the message says where and what to do."""
+class LostStageError(StorageError):
+    """A stage is not complete, or was damaged and is not complete any more."""
 
 
 class Storage:
-    """Stages, checkpoints and studies under one folder."""
+    """Stages, checkpoints and studies in one folder."""
 
     def __init__(self, location: str) -> None:
-        """Open a storage; nothing is written yet.
+        """Open a storage by its path or URI; nothing is written yet.
 
         Raises:
-            StorageError: the location is a URI.
+            StorageError: the URI cannot be used.
         """
-        if "://" in location:
-            raise StorageError(f"the storage {location} is a URI: give a folder, on a local or shared disk")
-        # Absolute, for workers have another working directory.
-        self.root = str(Path(location).expanduser().resolve())
-        self.fs: fs.FileSystem = fs.LocalFileSystem()
+        self.folder = Folder(location)
+        self.root = self.folder.location
+        """Opens the same storage in another process."""
 
     def probe(self) -> None:
         """Make sure that the storage can be written, and has room, before anything is trained.
@@ -59,16 +68,21 @@ class Storage:
         Raises:
             StorageError: it cannot, or has not.
         """
-        path = self._path(f".probe-{uuid.uuid4().hex}")
+        name = f".probe-{uuid.uuid4().hex}"
         try:
-            self._write(path, b"probe")
-            self.fs.delete_file(path)
-        except (OSError, pa.ArrowException) as error:
+            self.folder.write(name, b"probe", SHORT_PATIENCE_SECONDS)
+            self.folder.delete(name)
+        except StorageError as error:
+            remedy = "give a folder that you may write to with --storage"
+            if not self.folder.is_local:
+                remedy = (
+                    "check its name and your credentials (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
+                    "~/.aws; for a server of your own AWS_ENDPOINT_URL), or give another with --storage"
+                )
             raise StorageError(
-                f"cannot write to the storage {self.root}: {error}\n"
-                "  give a folder that you may write to with --storage"
+                f"cannot write to the storage {self.root}: {reason(error.__cause__ or error)}\n  {remedy}"
             ) from None
-        if (free := shutil.disk_usage(self.root).free) < LEAST_FREE_BYTES:
+        if self.folder.is_local and (free := shutil.disk_usage(self.root).free) < LEAST_FREE_BYTES:
             raise StorageError(
                 f"the storage {self.root} has {free / 2**20:.0f} MiB free; "
                 f"a study wants at least {LEAST_FREE_BYTES / 2**20:.0f}: free some, or give another with --storage"
@@ -76,114 +90,179 @@ class Storage:
 
     def has(self, key: str) -> bool:
         """Whether the stage is complete."""
-        return bool(self.fs.get_file_info(self._stage(key, MANIFEST)).type == fs.FileType.File)
+        return self.folder.has(f"stages/{key}/{MANIFEST}")
+
+    def stored(self, keys: Iterable[str]) -> list[str]:
+        """Those of the stages that are complete."""
+        keys = list(keys)
+        return [key for key, complete in zip(keys, _abreast(self.has, keys), strict=True) if complete]
+
+    def damaged(self, keys: Iterable[str]) -> dict[str, str]:
+        """Read the rows of complete stages; those whose rows are damaged are withdrawn.
+
+        Tensors, which are far larger, are checked when a stage reads them.
+
+        Returns:
+            What was found, by stage.
+        """
+
+        def check(key: str) -> str | None:
+            try:
+                manifest = self.manifest(key)
+                for table in STAGE_TABLES:
+                    self._file(key, f"{table}.parquet", manifest)
+            except LostStageError as error:
+                return str(error)
+            return None
+
+        keys = list(keys)
+        found = zip(keys, _abreast(check, keys), strict=True)
+        return {key: damage for key, damage in found if damage is not None}
 
     def publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
-        """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes."""
-        children: dict[str, Iterable[Mapping[str, Any]]] = {
+        """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes.
+
+        Where another driver has published the stage meanwhile, its files stay and these are dropped.
+        """
+        if not self.has(key):
+            self._publish(key, result, row)
+        self.checkpoint(key).delete()
+
+    def _publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
+        rows: dict[str, Iterable[Mapping[str, Any]]] = {
+            "stages": [row],
             "epochs": result.epochs,
             "layers": result.layers,
             "knowledge": result.knowledge,
             "confusion": result.confusion,
         }
-        files = {TENSORS: save_tensors(dict(result.tensors)), "stages.parquet": _parquet("stages", [row])}
-        for name, rows in children.items():
-            files[f"{name}.parquet"] = _parquet(name, [{"stage": key, **child} for child in rows])
+        files = {TENSORS: save_tensors(dict(result.tensors))}
+        for name in STAGE_TABLES:
+            files[f"{name}.parquet"] = _parquet(name, [{"stage": key, **own} for own in rows[name]])
+        attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
-            self._write(self._stage(key, name), content)
+            self.folder.write(f"stages/{key}/{attempt}/{name}", content)
         manifest = {
             "stage": key,
+            "folder": attempt,
             "metrics": result.metrics,
             "class_names": result.class_names,
             "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
-        self._write(self._stage(key, MANIFEST), json.dumps(manifest, indent=1).encode())
-        self.checkpoint(key).delete()
+        manifest["manifest_sha256"] = _digest(manifest)
+        self.folder.write(f"stages/{key}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
 
     def artifact(self, key: str) -> Artifact:
         """Tensors and metrics of a complete stage.
 
         Raises:
-            StorageError: the stage is incomplete, or its tensors are not those that were published.
+            LostStageError: the stage is not complete, or it was damaged.
         """
         manifest = self.manifest(key)
-        tensors = self._read(self._stage(key, TENSORS))
-        if tensors is None or hashlib.sha256(tensors).hexdigest() != manifest["sha256"][TENSORS]:
-            folder = self._stage(key)
-            raise StorageError(f"{folder}/{TENSORS} is damaged: delete {folder} and run the study again")
+        tensors = self._file(key, TENSORS, manifest)
         return Artifact(load_tensors(tensors), manifest["metrics"], tuple(manifest["class_names"]))
 
     def manifest(self, key: str) -> dict[str, Any]:
         """Metrics, class names and checksums of a complete stage.
 
         Raises:
-            StorageError: the stage is not complete.
+            LostStageError: the stage is not complete, or its manifest was damaged.
         """
-        content = self._read(self._stage(key, MANIFEST))
+        content = self.folder.read(f"stages/{key}/{MANIFEST}")
         if content is None:
-            raise StorageError(f"stage {key} is not in {self.root}")
-        manifest: dict[str, Any] = json.loads(content)
+            raise LostStageError(f"stage {key} is not in {self.root}")
+        manifest = _manifest(content)
+        if manifest is None:
+            raise self._withdraw(key, MANIFEST, content)
         return manifest
 
     def rows(self, table: str, keys: Iterable[str]) -> pa.Table:
-        """The rows of complete stages in one table, in the order of the keys."""
-        parts = [pq.read_table(self._stage(key, f"{table}.parquet"), filesystem=self.fs) for key in keys]
+        """The rows of complete stages in one table, in the order of the keys.
+
+        Raises:
+            LostStageError: a stage is not complete, or it was damaged.
+        """
+        contents = _abreast(lambda key: self._file(key, f"{table}.parquet"), list(keys))
+        parts = [pq.read_table(pa.BufferReader(content)) for content in contents]
         return pa.concat_tables(parts) if parts else schema.table(table, [])
 
     def checkpoint(self, key: str) -> "StageCheckpoint":
         """The running checkpoint of a stage."""
-        return StageCheckpoint(self, key)
+        return StageCheckpoint(self.folder, key)
 
     def write_study(self, study: str, name: str, content: bytes | pa.Table) -> None:
         """Write a file of a study: a table as Parquet, or bytes."""
         if isinstance(content, pa.Table):
             content = _parquet_bytes(content)
-        self._write(self.study_path(study, name), content)
+        self.folder.write(f"studies/{study}/{name}", content)
 
     def study_path(self, study: str, *parts: str) -> str:
-        """Path of a study's folder or of something in it."""
-        return self._path("studies", study, *parts)
+        """Path or URI of a study's folder or of something in it."""
+        return self.folder.at("/".join(("studies", study, *parts)))
 
-    def _path(self, *parts: str) -> str:
-        return posixpath.join(self.root, *parts)
+    def _file(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> bytes:
+        """A file of a complete stage, as it was published."""
+        manifest = manifest or self.manifest(key)
+        # Stages of earlier versions have their files beside the manifest.
+        file = "/".join(part for part in (manifest.get("folder", ""), name) if part)
+        content = self.folder.read(f"stages/{key}/{file}")
+        if content is None or hashlib.sha256(content).hexdigest() != manifest["sha256"].get(name):
+            raise self._withdraw(key, file, manifest)
+        return content
 
-    def _stage(self, key: str, *parts: str) -> str:
-        return self._path("stages", key, *parts)
-
-    def _read(self, path: str) -> bytes | None:
-        try:
-            with self.fs.open_input_stream(path) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
-
-    def _write(self, path: str, content: bytes) -> None:
-        """Write a file whole: aside, then renamed."""
-        aside = f"{path}.{uuid.uuid4().hex}.tmp"
-        self.fs.create_dir(posixpath.dirname(path), recursive=True)
-        with self.fs.open_output_stream(aside) as stream:
-            stream.write(content)
-        self.fs.move(aside, path)
+    def _withdraw(self, key: str, file: str, found: bytes | Mapping[str, Any]) -> LostStageError:
+        """Make a damaged stage an incomplete one, unless it has been published anew since it was ``found``."""
+        content = self.folder.read(f"stages/{key}/{MANIFEST}")
+        if content is not None and found in (content, _manifest(content)):
+            # Kept, for who wants to know what became of it; the damaged files stay where they are.
+            self.folder.move(f"stages/{key}/{MANIFEST}", f"stages/{key}/damaged-{uuid.uuid4().hex[:12]}.json")
+        return LostStageError(
+            f"{self.folder.at(f'stages/{key}/{file}')} was damaged: the stage is withdrawn, "
+            "and the study's command trains it again"
+        )
 
 
 class StageCheckpoint:
-    """The one running checkpoint of a stage: each write replaces it whole."""
+    """The one running checkpoint of a stage: each write replaces it whole, behind its own checksum."""
 
-    def __init__(self, storage: Storage, key: str) -> None:
-        self._storage, self._file = storage, storage._path("checkpoints", f"{key}.pt")
+    def __init__(self, folder: Folder, key: str) -> None:
+        self._folder, self._name = folder, f"checkpoints/{key}.pt"
 
     def read(self) -> bytes | None:
-        """The last checkpoint, or None."""
-        return self._storage._read(self._file)
+        """The last checkpoint; None where there is none, or a damaged one: the stage then starts anew."""
+        stored = self._folder.read(self._name) or b""
+        size = hashlib.sha256().digest_size
+        digest, content = stored[:size], stored[size:]
+        return content if hashlib.sha256(content).digest() == digest else None
 
     def write(self, content: bytes) -> None:
         """Replace the checkpoint."""
-        self._storage._write(self._file, content)
+        self._folder.write(self._name, hashlib.sha256(content).digest() + content)
 
     def delete(self) -> None:
         """Forget the checkpoint."""
-        if self._storage.fs.get_file_info(self._file).type == fs.FileType.File:
-            self._storage.fs.delete_file(self._file)
+        self._folder.delete(self._name)
+
+
+def _manifest(content: bytes) -> dict[str, Any] | None:
+    """A manifest as it was written, or None where it is damaged."""
+    try:
+        manifest = json.loads(content)
+        # Manifests of earlier versions have no checksum of their own.
+        claimed = manifest.pop("manifest_sha256", None)
+        sound = {"metrics", "class_names", "sha256"} <= manifest.keys() and claimed in (None, _digest(manifest))
+    except (ValueError, AttributeError, TypeError):
+        return None
+    return manifest if sound else None
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _abreast(action: Callable[[str], Result], keys: list[str]) -> list[Result]:
+    with ThreadPoolExecutor(REQUESTS_ABREAST) as pool:
+        return list(pool.map(action, keys))
 
 
 def _parquet(name: str, rows: Iterable[Mapping[str, Any]]) -> bytes:

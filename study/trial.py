@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from study.storage import Storage
+from study.storage import Storage, StorageError
 from trainables.data import Places
 from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
 from trainables.results import StageResult
@@ -24,6 +24,8 @@ from trainables.stages import run_stage
 
 ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
+LOST = "stage_lost"
+"""Key of the same report where a stage that it needs is not complete any more, as when it was damaged: that stage."""
 PUBLISHED = "published"
 """Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
@@ -51,14 +53,28 @@ def run_trial(config: dict[str, Any]) -> None:
 
     task = Task.model_validate_json(config["task"])
     try:
-        _train(task)
+        storage = Storage(task.storage)
+        # Another study on this storage may have been faster.
+        if not storage.has(task.key):
+            _train(task)
+        metrics = storage.manifest(task.key)["metrics"]
     except Exception as error:
-        tune.report({ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()})
+        report = {ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()}
+        tune.report(report | _lost_parent(task))
         return
-    metrics = Storage(task.storage).manifest(task.key)["metrics"]
     # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
     shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
     tune.report(shown | {PUBLISHED: 1})
+
+
+def _lost_parent(task: Task) -> dict[str, str]:
+    """A parent that is not complete: who finds a stage damaged withdraws it."""
+    try:
+        storage = Storage(task.storage)
+        lost = [key for key in task.parents.values() if not storage.has(key)]
+    except StorageError:
+        return {}
+    return {LOST: lost[0]} if lost else {}
 
 
 def run_task(task: Task, session: Session) -> None:

@@ -1,5 +1,6 @@
 """The study of conftest through the command line, for the tests of the whole system."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -7,16 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from study import schema
+from study.files import Folder
 
 SECONDS = 900
 """More than any of these runs takes on a very busy machine."""
 
 
-def command(preset: Path | str, storage: Path, *more: str) -> list[str]:
+def command(preset: Path | str, storage: Path | str, *more: str) -> list[str]:
     return [sys.executable, "-m", "study.ablation", "--preset", str(preset), "--storage", str(storage), *more]
 
 
-def study(preset: Path | str, storage: Path, *more: str, status: int = 0) -> str:
+def study(preset: Path | str, storage: Path | str, *more: str, status: int = 0) -> str:
     """Run the command, and give what it printed."""
     done = subprocess.run(command(preset, storage, *more), capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == status, done.stdout + done.stderr
@@ -24,14 +26,23 @@ def study(preset: Path | str, storage: Path, *more: str, status: int = 0) -> str
     return done.stdout + done.stderr
 
 
-def table(storage: Path, name: str) -> pd.DataFrame:
-    """A result table, as the user reads it."""
-    return pd.read_parquet(storage / "studies" / "tiny" / f"{name}.parquet")
+def table(storage: Path | str, name: str, study: str = "tiny") -> pd.DataFrame:
+    """A result table, as the user reads it, of a storage on a disk or in an object store."""
+    content = Folder(str(storage)).read(f"studies/{study}/{name}.parquet")
+    assert content is not None
+    return pd.read_parquet(io.BytesIO(content))
 
 
-def assert_same_results(one: Path, other: Path) -> None:
-    """Two runs of one study must agree in all columns but times, hosts and versions."""
+def assert_same_results(one: Path | str, other: Path | str, *studies: str) -> None:
+    """Two runs of one study must agree in all columns but times, hosts and versions.
+
+    The runs may have had different names, which are then given.
+    """
+    names = studies or ("tiny", "tiny")
     for name in schema.TABLES:
         volatile = schema.volatile_columns(name)
-        left, right = (table(storage, name).drop(columns=volatile) for storage in (one, other))
+        left, right = (
+            table(storage, name, study).drop(columns=volatile)
+            for storage, study in zip((one, other), names, strict=True)
+        )
         pd.testing.assert_frame_equal(left, right, check_exact=True)

@@ -151,7 +151,8 @@ def test_the_command_ends_with_one_screen_and_starts_nothing(tmp_path: Path) -> 
         (["--preset", "digit"], "did you mean 'digits'"),
         (["--set", "transfer.n_e=8"], "give 1 to 7"),
         (["--storage", str(blocked / "results")], "cannot write to the storage"),
-        (["--storage", "s3://bucket/results"], "give a folder"),
+        (["--storage", "ftp://host/results"], "give a folder, or a URI such as s3://bucket/prefix"),
+        (["--storage", "s3://me:secret@bucket/results"], "put credentials into the environment"),
         (["--slots", "0"], "not a number from 1 up"),
         (["--name", "a/b"], "without slashes"),
     ):

@@ -1,6 +1,9 @@
-"""A stage is there whole or not at all."""
+"""A stage is there whole or not at all, on a disk and in an object store."""
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,9 @@ import pytest
 import torch
 
 from study import schema
-from study.storage import Storage, StorageError
+from study.files import Folder
+from study.storage import LostStageError, Storage, StorageError
+from tests.object_store import BUCKET, object_store
 from trainables.results import StageResult
 
 KEY = "transfer-0123"
@@ -39,8 +44,29 @@ class Crash(Exception):
     pass
 
 
-def test_published_stages_come_back(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+@pytest.fixture(params=["disk", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """A storage of each kind; every test with it is part of what any kind must do."""
+    if request.param == "disk":
+        yield Storage(str(tmp_path))
+        return
+    with object_store(monkeypatch):
+        yield Storage(f"s3://{BUCKET}/results")
+
+
+def file_of(storage: Storage, name: str) -> str:
+    """A file of the stage, by its name in the storage."""
+    return f"stages/{KEY}/{storage.manifest(KEY)['folder']}/{name}"
+
+
+def flip(folder: Folder, name: str) -> None:
+    """Turn one bit of a file."""
+    content = bytearray(folder.read(name) or b"")
+    content[len(content) // 2] ^= 1
+    folder.write(name, bytes(content))
+
+
+def test_published_stages_come_back(storage: Storage) -> None:
     storage.checkpoint(KEY).write(b"half way")
     assert not storage.has(KEY)
     storage.publish(KEY, result(), ROW)
@@ -51,51 +77,121 @@ def test_published_stages_come_back(tmp_path: Path) -> None:
         assert torch.equal(artifact.tensors[name], tensor)
     assert storage.checkpoint(KEY).read() is None
     assert storage.rows("epochs", [KEY])["stage"].to_pylist() == [KEY]
-    assert pd.read_parquet(tmp_path / "stages" / KEY / "stages.parquet")["seed"].tolist() == [1]
+    stored = storage.folder.read(file_of(storage, "stages.parquet"))
+    assert stored is not None and pd.read_parquet(BytesIO(stored))["seed"].tolist() == [1]
+    assert storage.stored(["other", KEY]) == [KEY]
     assert storage.rows("layers", []).num_rows == 0
 
 
-@pytest.mark.parametrize("writes", range(6))
-def test_a_crash_while_publishing_leaves_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
-    storage = Storage(str(tmp_path))
-    original, left = storage._write, writes
+@pytest.mark.parametrize("writes", range(7))
+def test_a_crash_while_publishing_leaves_no_stage(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    original, left = storage.folder.write, writes
 
-    def write(path: str, content: bytes) -> None:
+    def write(name: str, content: bytes) -> None:
         nonlocal left
         if left == 0:
             raise Crash
         left -= 1
-        original(path, content)
+        original(name, content)
 
-    monkeypatch.setattr(storage, "_write", write)
-    with pytest.raises(Crash):
-        storage.publish(KEY, result(), ROW)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.folder, "write", write)
+        with pytest.raises(Crash):
+            storage.publish(KEY, result(), ROW)
     assert not storage.has(KEY)
-    monkeypatch.undo()
     storage.publish(KEY, result(), ROW)
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0}
 
 
-def test_damage_is_found_and_said(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+@pytest.mark.parametrize("file", ["tensors.safetensors", "stages.parquet", "knowledge.parquet"])
+def test_a_damaged_stage_is_withdrawn_and_published_anew(storage: Storage, file: str) -> None:
     storage.publish(KEY, result(), ROW)
-    path = tmp_path / "stages" / KEY / "tensors.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(StorageError, match=f"{KEY}/tensors.safetensors is damaged: delete"):
+    damaged = file_of(storage, file)
+    flip(storage.folder, damaged)
+    with pytest.raises(LostStageError, match=f"{damaged} was damaged: the stage is withdrawn"):
+        if file == "tensors.safetensors":
+            assert not storage.damaged([KEY])
+            storage.artifact(KEY)
+        else:
+            storage.rows(file.removesuffix(".parquet"), [KEY])
+    assert not storage.has(KEY)
+    storage.publish(KEY, result(), ROW)
+    assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
+    kept = storage.folder.files(f"stages/{KEY}")
+    assert sorted(name.split("-")[0] for name in kept) == ["damaged", "manifest.json"]
+
+
+def test_each_bit_of_a_manifest_counts(storage: Storage) -> None:
+    storage.publish(KEY, result(), ROW)
+    name = f"stages/{KEY}/manifest.json"
+    original = storage.folder.read(name)
+    assert original is not None
+    for content in (b"", original[:-9], original.replace(b"50.0", b"51.0"), b"[]", b"\xff" + original):
+        storage.folder.write(name, content)
+        assert KEY in storage.damaged([KEY]) and not storage.has(KEY)
+        storage.folder.write(name, original)
+    assert not storage.damaged([KEY])
+
+
+def test_a_missing_file_is_damage_and_a_missing_stage_is_said(storage: Storage) -> None:
+    storage.publish(KEY, result(), ROW)
+    storage.folder.delete(file_of(storage, "tensors.safetensors"))
+    with pytest.raises(LostStageError, match="safetensors was damaged"):
         storage.artifact(KEY)
-    with pytest.raises(StorageError, match="stage other is not in"):
+    with pytest.raises(LostStageError, match="stage other is not in"):
         storage.artifact("other")
 
 
-def test_a_checkpoint_is_replaced_whole(tmp_path: Path) -> None:
-    checkpoint = Storage(str(tmp_path)).checkpoint(KEY)
+def test_whoever_publishes_second_harms_no_reader(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.publish(KEY, result(), ROW)
+    read = storage.manifest(KEY)
+    # The second has looked before the first was done.
+    monkeypatch.setattr(storage, "has", lambda key: False)
+    storage.publish(KEY, result(), {**ROW, "seconds": 3.0})
+    monkeypatch.undo()
+    assert storage.manifest(KEY)["folder"] != read["folder"]
+    assert storage._file(KEY, "stages.parquet", read), "who has read the first manifest finds its files"
+    assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0]
+    storage.publish(KEY, result(), {**ROW, "seconds": 4.0})
+    assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0], "what is complete stays"
+
+
+def test_damage_that_was_seen_before_harms_no_stage_published_since(storage: Storage) -> None:
+    storage.publish(KEY, result(), ROW)
+    old = storage.manifest(KEY)
+    flip(storage.folder, file_of(storage, "tensors.safetensors"))
+    with pytest.raises(LostStageError):
+        storage.artifact(KEY)
+    storage.publish(KEY, result(), ROW)
+    with pytest.raises(LostStageError):
+        storage._file(KEY, "tensors.safetensors", old)
+    assert storage.has(KEY)
+
+
+def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.publish(KEY, result(), ROW)
+    folder = tmp_path / "stages" / KEY
+    manifest = storage.manifest(KEY)
+    for file in (folder / manifest.pop("folder")).iterdir():
+        file.rename(folder / file.name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
+
+
+def test_a_checkpoint_is_replaced_whole_and_a_damaged_one_is_none(storage: Storage) -> None:
+    checkpoint = storage.checkpoint(KEY)
     assert checkpoint.read() is None
     for content in (b"one", b"two"):
         checkpoint.write(content)
         assert checkpoint.read() == content
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"{KEY}.pt"]
+    assert list(storage.folder.files("checkpoints")) == [f"{KEY}.pt"]
+    flip(storage.folder, f"checkpoints/{KEY}.pt")
+    assert checkpoint.read() is None
+    storage.folder.write(f"checkpoints/{KEY}.pt", b"")
+    assert checkpoint.read() is None
 
 
 def test_the_probe_leaves_nothing_behind(tmp_path: Path) -> None:

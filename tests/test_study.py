@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from study.config import load_config
 from study.graph import plan
+from study.storage import Storage
 from tests.commands import assert_same_results, study, table
 
 pytestmark = pytest.mark.slow
@@ -35,11 +35,11 @@ def test_the_command_ends_in_the_papers_tables(finished: tuple[Path, str]) -> No
 
 def test_prune_percent_is_a_recount_of_the_stored_zeros(finished: tuple[Path, str]) -> None:
     storage, _ = finished
-    stages = table(storage, "stages")
+    stored, stages = Storage(str(storage)), table(storage, "stages")
     nets = stages[stages["kind"] != "knowledge"]
     assert len(nets) > 8
     for row in nets.itertuples():
-        tensors = load_file(storage / "stages" / str(row.stage) / "tensors.safetensors")
+        tensors = stored.artifact(str(row.stage)).tensors
         weights = [t for name, t in tensors.items() if name.startswith("main.") and name.endswith(".weight")]
         left = sum(int(torch.count_nonzero(weight)) for weight in weights)
         assert row.connections == left

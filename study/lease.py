@@ -1,0 +1,120 @@
+"""One driver a study: who runs a study leaves a sign of life in its folder, and a second driver is refused.
+
+Stages are safe with any number of drivers (see ``study.storage``), so that two studies may share a storage at once. The
+tables of one study are not: each driver would write its own. No file system here has more in common than to write
+a file and to list them. So a driver writes a file of its own first and looks for others then: of two that start at once
+at least one sees the other. Age is told by the file system's clock alone.
+"""
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError
+
+BEAT_SECONDS = 10.0
+DEAD_SECONDS = 60.0
+"""A driver without a sign of life for so long is dead, wherever it ran."""
+TRIES = 3
+"""Two drivers that start at once may both give way; the next try finds one of them alone."""
+
+
+class StudyIsRunningError(Exception):
+    """Another driver runs the study; the message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class _Driver:
+    file: str
+    host: str
+    pid: int
+    since: str
+    silent_seconds: float
+
+    @property
+    def is_alive(self) -> bool:
+        if self.silent_seconds > DEAD_SECONDS:
+            return False
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+@contextmanager
+def only_driver(folder: Folder, study: str) -> Iterator[None]:
+    """Be the one driver of a study.
+
+    Args:
+        folder: the storage's folder.
+        study: the study's name.
+
+    Raises:
+        StudyIsRunningError: another driver runs it.
+    """
+    own = f"studies/{study}/driver-{uuid.uuid4().hex[:12]}.json"
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    sign = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now}).encode()
+    ended = threading.Event()
+    try:
+        _claim(folder, study, own, sign)
+        threading.Thread(target=_beat, args=(folder, own, sign, ended), daemon=True).start()
+        yield
+    finally:
+        ended.set()
+        with suppress(StorageError):
+            folder.delete(own)
+
+
+def _claim(folder: Folder, study: str, own: str, sign: bytes) -> None:
+    others: list[_Driver] = []
+    for _ in range(TRIES):
+        folder.write(own, sign)
+        others = _others(folder, study, own)
+        if not others:
+            return
+        folder.delete(own)
+        time.sleep(random.uniform(0.1, 1.0))
+    other = others[0]
+    raise StudyIsRunningError(
+        f"the study {study} is being run by process {other.pid} on {other.host}, since {other.since}: "
+        f"{folder.at(f'studies/{study}')}\n"
+        "  wait for it, or give this one another --name; both may share the storage\n"
+        f"  if that process is dead, run this command again in {DEAD_SECONDS:.0f} s, or delete {folder.at(other.file)}"
+    )
+
+
+def _others(folder: Folder, study: str, own: str) -> list[_Driver]:
+    """Other drivers that are alive; what the dead left behind is deleted."""
+    files = folder.files(f"studies/{study}")
+    signs = {f"studies/{study}/{name}": written for name, written in files.items() if name.startswith("driver-")}
+    alive = []
+    for file, written in signs.items():
+        content = folder.read(file) if file != own else None
+        if content is None:
+            continue
+        driver = _Driver(file, silent_seconds=(signs[own] - written).total_seconds(), **json.loads(content))
+        if driver.is_alive:
+            alive.append(driver)
+        else:
+            folder.delete(file)
+    return alive
+
+
+def _beat(folder: Folder, own: str, sign: bytes, ended: threading.Event) -> None:
+    while not ended.wait(BEAT_SECONDS):
+        with suppress(StorageError):
+            folder.write(own, sign, SHORT_PATIENCE_SECONDS)
