@@ -13,6 +13,8 @@ from analysis.accuracy_tables import controls, table1, table3
 from analysis.axes import axes
 from analysis.axis_tables import axis_table
 from analysis.class_tables import classes_table
+from analysis.comparison_tables import comparisons_table
+from analysis.findings import findings
 from analysis.layer_tables import ratios, table2
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
@@ -22,6 +24,7 @@ from analysis.stream_tables import fusion_notes, table4, table4_differences
 from analysis.tables import Table
 
 TABLES = {
+    "comparisons": comparisons_table,
     "table1": table1,
     "table2": table2,
     "table3": table3,
@@ -32,7 +35,7 @@ TABLES = {
     "ratios": ratios,
 }
 FIGURES = ("figure2", "figure3", "learning_curves", "confusion")
-ONLY_IN_REPORT = ("classes", "ratios")
+ONLY_IN_REPORT = ("comparisons", "classes", "ratios")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
@@ -44,12 +47,14 @@ def tables(results: Results) -> list[Table]:
 
 
 def markdown_summary(study: str | Path | Results) -> str:
-    """The tables as Markdown, to print when a study ends, without classes, loss ratios and every seed's value.
+    """What the study shows and its tables as Markdown, to print when it ends.
 
-    Of a search's trials only the best are there, after what the search shows.
+    The statistics of the comparisons, classes, loss ratios and every seed's value are left to the report. Of a search's
+    trials only the best are there, after what the search shows.
     """
     results = study if isinstance(study, Results) else load(study)
-    texts = []
+    shows = findings(results)
+    texts = ["## What this study shows\n\n" + "".join(f"- {line}\n" for line in shows)] if shows else []
     for table in tables(results):
         if table.name == "search_trials":
             texts.append("## Search\n\n" + "".join(f"- {line}\n" for line in conclusion(results, outcomes(results))))
@@ -133,6 +138,7 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         study=results.study,
         seeds=results.seeds,
         fusion=fusion_notes(results),
+        findings=findings(results, cells),
         tables={table.name: table for table in made},
         search=conclusion(results, cells),
         final=final,
