@@ -20,7 +20,8 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     seen, needed = "80 % power: points", "80 % power: seeds"
     headers = [Header("comparison"), Header("seeds"), Header("difference"), Header("d_z"), Header("share better")]
     headers += [Header("alone", "p"), Header("Holm", "p"), Header("sign flip", "p")]
-    headers += [Header("alone", seen), Header("Holm", seen), Header("alone", needed), Header("Holm", needed)]
+    headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
+    headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
     headers += [Header("shown")]
     rows = [_row(one, len(results.seeds)) for one in found]
     title = f"Comparisons on {results.study['target']['title']}: percentage points of test ACC %, paired by seed"
