@@ -27,7 +27,9 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     title = f"Comparisons on {results.study['target']['title']}: percentage points of test ACC %, paired by seed"
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
     notes = [*_notes(found), *problem_notes(list(compared.values()), results.seeds)]
-    return Table("comparisons", title, headers, rows, notes, pd.DataFrame([_record(one, results) for one in found]))
+    data = pd.DataFrame([_record(one, results) for one in found])
+    sources = [[one.question.net, one.question.baseline] for one in found]
+    return Table("comparisons", title, headers, rows, notes, data, sources)
 
 
 def p_text(p: float | None) -> str:

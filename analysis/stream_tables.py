@@ -48,7 +48,7 @@ def table4(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [over_seeds_note(results), *fusion_notes(results), *problem_notes(shown, results.seeds)]
     data = [record(net, [_standard(cells, net)], results.seeds, paper, pruning=True) for net in shown]
     title = f"Table 4. Streams and their fusion on {results.study['target']['title']}"
-    return Table("table4", title, headers, text, notes, pd.DataFrame(data))
+    return Table("table4", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
 def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
@@ -76,7 +76,7 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [PAIRED, "The better single stream has the higher validation ACC %; the test set only reports."]
     notes += fusion_notes(results) + problem_notes(_nets(rows), results.seeds)
     title = f"Table 4, differences. What transfer and fusion gain on {results.study['target']['title']}"
-    return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data))
+    return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
 def fusion_notes(results: Results) -> list[str]:
@@ -87,6 +87,10 @@ def fusion_notes(results: Results) -> list[str]:
     return [
         f"{FUSED}: scores fused {' : '.join(weights)} = {' : '.join(f'{weight:g}' for weight in weights.values())}."
     ]
+
+
+def _sources(rows: dict[str, Row]) -> list[list[Net]]:
+    return [[*row.values()] for row in rows.values()]
 
 
 def _nets(rows: dict[str, Row]) -> list[Net]:

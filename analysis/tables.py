@@ -1,7 +1,7 @@
 """What a table is, how its values are written, and the list of a study's tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -33,6 +33,8 @@ class Table:
     rows: list[list[str]]
     notes: list[str]
     data: pd.DataFrame
+    sources: list[list[Net]] = field(default_factory=list)
+    """The nets behind each row, where the rows are made of nets: what `python -m analysis trace` follows."""
 
 
 def published_heading(results: Results) -> str:

@@ -113,6 +113,7 @@ class Study:
         row |= {"network": "small_alexnet", "data": "digits"}
         row |= {"seed": seed, "parents": "{}", "hyperparameters": "{}", "rounds": 1, "epochs": 4, "images": 100}
         row |= {"test_accuracy": accuracy, "prune_percent": prune, "connections_dense": DENSE, "seconds": 1.5}
+        row |= {"connections": None if prune is None else round(DENSE * (1 - prune / 100))}
         row |= {"val_accuracy": None if accuracy is None else accuracy - 1}
         row |= {"package_versions": PACKAGES, "code_version": "0.1.0 (abc1234)", "device": "cpu"}
         self.rows["stages"].append(row)
