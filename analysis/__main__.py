@@ -1,32 +1,53 @@
-"""``python -m analysis STUDY``: print the tables and write the report."""
+"""``python -m analysis STUDY``: print the tables and write the report; ``trace`` shows where a number comes from."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from analysis import StudyError, load, markdown_summary, write_report
+from analysis.tracing import trace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, 2 when the study can't be reported."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A screen that has no ± should show a question mark, not a traceback.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        # A study's folder comes first, so that no verb is needed to report it; one called trace is ./trace.
+        return _trace(given[1:]) if given[:1] == ["trace"] else _report(given)
+    except StudyError as error:
+        print(f"analysis: {error}", file=sys.stderr)
+        return 2
+
+
+def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
+        epilog="python -m analysis trace STUDY TABLE ROW prints the stages and nets behind a row of a table.",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
     options = parser.parse_args(arguments)
-    try:
-        results = load(options.study)
-        summary, index = markdown_summary(results), write_report(results, options.out)
-    except StudyError as error:
-        print(f"analysis: {error}", file=sys.stderr)
-        return 2
-    if hasattr(sys.stdout, "reconfigure"):
-        # A screen that has no ± should show a question mark, not a traceback.
-        sys.stdout.reconfigure(errors="replace")
+    results = load(options.study)
+    summary, index = markdown_summary(results), write_report(results, options.out)
     print(summary)
     print(f"Report: {index}")
+    return 0
+
+
+def _trace(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis trace",
+        description="Print the stages and stored nets behind a row of a table.",
+    )
+    parser.add_argument("study", metavar="STUDY", help="folder of the study, e.g. results/studies/digits")
+    parser.add_argument("table", metavar="TABLE", help="name of the table, as its files have it, e.g. table1")
+    parser.add_argument("row", metavar="ROW", help="what stands first in the row, or its number from 1")
+    options = parser.parse_args(arguments)
+    print(trace(load(options.study), options.table, options.row))
     return 0
 
 

@@ -119,7 +119,8 @@ def _table(
         return None
     text = [[cell(net) for _, cell in columns] for net in rows]
     notes = [over_seeds_note(results), PAIRED, *problem_notes(rows, results.seeds)]
-    return Table(name, title, [header for header, _ in columns], text, notes, pd.DataFrame(data))
+    headers, sources = [header for header, _ in columns], [[net] for net in rows]
+    return Table(name, title, headers, text, notes, pd.DataFrame(data), sources)
 
 
 def _names(seeds: list[int]) -> Columns:

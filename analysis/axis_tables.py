@@ -49,7 +49,7 @@ def axis_table(results: Results, axis: Axis) -> Table:
     notes += [note for net in axis.nets for note in _same_nets(axis.points_of(net))]
     notes += problem_notes([point.net for point in axis.points], seeds)
     title = f"{axis.title}: {', '.join(axis.nets)} on {results.study['target']['title']}"
-    return Table(axis.name, title, headers, rows, notes, axis_data(axis, seeds))
+    return Table(axis.name, title, headers, rows, notes, axis_data(axis, seeds), [[point.net] for point in axis.points])
 
 
 def axis_data(axis: Axis, seeds: list[int]) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
     headers = [Header(name) for name in [*(["net"] if several else []), "layer", "seeds", *QUANTITIES]]
     headers += [each_seed(seeds, name) for name in QUANTITIES[2:]]
     headers += [Header(name, published_heading(results)) for name in ["layer", *QUANTITIES]] if published else []
-    text, data = [], []
+    text, data, sources = [], [], []
     for net in rows:
         layers = list(_inner_products(net, results)) or [("no result", pd.DataFrame())]
         # Roles are counted from the output, as a net may have fewer inner-product layers than the paper's three.
@@ -51,19 +51,20 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
         for name, frame in layers:
             theirs = _published_text(paper.get(name)) if published else []
             label = [net.label] if several else []
+            sources.append([net])
             text.append([*label, name, seed_count(net, seeds), *_text(frame, net, seeds), *theirs])
             record = {"net": net.label, "layer": name, "seeds": len(frame)}
             data.append(record | _record(frame, seeds, paper.get(name)))
     notes = ["Means over seeds. Neurons and weights (connections, no biases): before → after neuron pruning."]
     title = f"Table 2. Neuron pruning on {results.study['target']['title']}: {', '.join(net.label for net in rows)}"
-    return Table("table2", title, headers, text, notes + problem_notes(rows, seeds), pd.DataFrame(data))
+    return Table("table2", title, headers, text, notes + problem_notes(rows, seeds), pd.DataFrame(data), sources)
 
 
 def ratios(results: Results, cells: pd.DataFrame) -> Table | None:
     """Measured weight of the extra loss beside the main loss, for every net trained with knowledge."""
     headers = [Header("net"), Header("seeds")]
     headers += [Header(epoch, name) for name in RATIOS.values() for epoch in ("first epoch", "last epoch")]
-    text, data = [], []
+    text, data, sources = [], [], []
     for net in nets(cells[cells["problem"] == ""]):
         epochs = net.cells[["seed", "stage"]].merge(results.epochs, on="stage").dropna(subset=["loss_ratio"])
         if epochs.empty:
@@ -71,6 +72,7 @@ def ratios(results: Results, cells: pd.DataFrame) -> Table | None:
         grouped = epochs.sort_values(["round", "epoch"]).groupby("seed")[list(RATIOS)]
         # first() and last() would skip nulls: nth takes the epoch asked for.
         means = {(column, n): grouped.nth(n)[column].mean() for column in RATIOS for n in (0, -1)}
+        sources.append([net])
         text.append([net.label, str(grouped.ngroups), *(_ratio(mean) for mean in means.values())])
         words = {0: "first", -1: "last"}
         data.append(
@@ -80,7 +82,7 @@ def ratios(results: Results, cells: pd.DataFrame) -> Table | None:
     if not text:
         return None
     notes = ["Means over seeds; gradients at the shared layer's output, first batch of the epoch."]
-    return Table("ratios", "Weight of the extra loss, as measured", headers, text, notes, pd.DataFrame(data))
+    return Table("ratios", "Weight of the extra loss, as measured", headers, text, notes, pd.DataFrame(data), sources)
 
 
 def _ratio(value: float) -> str:

@@ -14,7 +14,11 @@ from analysis import writing
 from analysis.accuracy_tables import controls, table1, table3
 from analysis.axes import axes
 from analysis.axis_tables import axis_table
+from analysis.checklist import checklist, operating_points
 from analysis.class_tables import classes_table
+from analysis.comparison_tables import comparisons_table
+from analysis.costs import costs
+from analysis.findings import findings
 from analysis.layer_tables import ratios, table2
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
@@ -25,6 +29,7 @@ from analysis.tables import Table
 from study.files import Folder, StorageError
 
 TABLES = {
+    "comparisons": comparisons_table,
     "table1": table1,
     "table2": table2,
     "table3": table3,
@@ -33,9 +38,11 @@ TABLES = {
     "controls": controls,
     "classes": classes_table,
     "ratios": ratios,
+    "operating_points": operating_points,
+    "costs": costs,
 }
 FIGURES = ("figure2", "figure3", "learning_curves", "confusion")
-ONLY_IN_REPORT = ("classes", "ratios")
+ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
@@ -47,12 +54,14 @@ def tables(results: Results) -> list[Table]:
 
 
 def markdown_summary(study: str | Path | Results) -> str:
-    """The tables as Markdown, to print when a study ends, without classes, loss ratios and every seed's value.
+    """What the study shows and its tables as Markdown, to print when it ends.
 
-    Of a search's trials only the best are there, after what the search shows.
+    The statistics of the comparisons, classes, loss ratios, operating points, costs and every seed's value are left to
+    the report. Of a search's trials only the best are there, after what the search shows.
     """
     results = study if isinstance(study, Results) else load(study)
-    texts = []
+    shows = findings(results)
+    texts = ["## What this study shows\n\n" + "".join(f"- {line}\n" for line in shows)] if shows else []
     for table in tables(results):
         if table.name == "search_trials":
             texts.append("## Search\n\n" + "".join(f"- {line}\n" for line in conclusion(results, outcomes(results))))
@@ -140,6 +149,8 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         study=results.study,
         seeds=results.seeds,
         fusion=fusion_notes(results),
+        findings=findings(results, cells),
+        checklist=checklist(results, cells),
         tables={table.name: table for table in made},
         search=conclusion(results, cells),
         final=final,
@@ -180,23 +191,13 @@ def _failure(stage: str, hit: list[str], stages: pd.DataFrame) -> dict[str, Any]
 
 
 def provenance(results: Results) -> dict[str, Any]:
-    """What the numbers were made with: versions, devices, stages and training time by kind."""
+    """What the numbers were made with: versions, devices, and training time."""
     stages = results.stages
     packages = {name for text in stages["package_versions"].dropna().unique() for name in _versions(str(text))}
-    kinds = [
-        {
-            "kind": kind,
-            "stages": len(group),
-            "done": int((group["status"] == "done").sum()),
-            "seconds": float(group["seconds"].sum()),
-        }
-        for kind, group in stages.groupby("kind", sort=False)
-    ]
     return {
         "code": sorted(stages["code_version"].dropna().unique()),
         "packages": sorted(packages),
         "devices": sorted(stages["device"].dropna().unique()),
-        "kinds": kinds,
         "stages": len(stages),
         "seconds": float(stages["seconds"].sum()),
     }

@@ -7,9 +7,10 @@ import pandas as pd
 
 from analysis.accuracy_tables import PAIRED, Columns, Published, accuracy, minus, over_seeds_note, record, roles
 from analysis.loading import Results
-from analysis.nets import Net, in_table, nets, plain
+from analysis.nets import Net, plain
 from analysis.published import FUSED, STANDARD
 from analysis.statistics import over_seeds, paired_difference
+from analysis.streams import Row, better_stream, stream_rows
 from analysis.tables import (
     NOTHING,
     Header,
@@ -23,13 +24,10 @@ from analysis.tables import (
     seed_count,
 )
 
-Row = dict[str, Net]
-"""One net as the streams have it, by stream."""
-
 
 def table4(results: Results, cells: pd.DataFrame) -> Table | None:
     """Accuracy and pruning rate of each net in each stream and fused."""
-    rows = _rows(results, cells)
+    rows = stream_rows(results, cells)
     if not rows:
         return None
     shown, paper = _nets(rows), _of_paper(results, rows)
@@ -50,12 +48,12 @@ def table4(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [over_seeds_note(results), *fusion_notes(results), *problem_notes(shown, results.seeds)]
     data = [record(net, [_standard(cells, net)], results.seeds, paper, pruning=True) for net in shown]
     title = f"Table 4. Streams and their fusion on {results.study['target']['title']}"
-    return Table("table4", title, headers, text, notes, pd.DataFrame(data))
+    return Table("table4", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
 def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
     """What each net gains over Standard-TransferNet in each stream, and fusing over the better stream alone."""
-    rows = _rows(results, cells)
+    rows = stream_rows(results, cells)
     if not rows:
         return None
     group = f"{FUSED} minus the better single stream"
@@ -65,7 +63,7 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
     text: list[list[str]] = []
     data: list[dict[str, object]] = []
     for name, row in rows.items():
-        better, fused = _better(row), row.get(FUSED)
+        better, fused = better_stream(row), row.get(FUSED)
         line = [
             name,
             *(_text(row, stream, lambda net: minus(net, _standard(cells, net))) for stream in results.streams),
@@ -78,7 +76,7 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [PAIRED, "The better single stream has the higher validation ACC %; the test set only reports."]
     notes += fusion_notes(results) + problem_notes(_nets(rows), results.seeds)
     title = f"Table 4, differences. What transfer and fusion gain on {results.study['target']['title']}"
-    return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data))
+    return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
 def fusion_notes(results: Results) -> list[str]:
@@ -91,17 +89,8 @@ def fusion_notes(results: Results) -> list[str]:
     ]
 
 
-def _rows(results: Results, cells: pd.DataFrame) -> dict[str, Row]:
-    """The nets of the table by what their streams have in common, the paper's order down and the study's across."""
-    rows: dict[str, Row] = {}
-    found = nets(in_table(cells, "table4"))
-    for stream in results.streams:
-        for net in found:
-            if net.stream == stream:
-                rows.setdefault(net.variant, {})[stream] = net
-    # A net may lack in the first stream and yet stand high in the order.
-    order = list(dict.fromkeys(net.variant for net in found))
-    return {name: rows[name] for name in order if name in rows}
+def _sources(rows: dict[str, Row]) -> list[list[Net]]:
+    return [[*row.values()] for row in rows.values()]
 
 
 def _nets(rows: dict[str, Row]) -> list[Net]:
@@ -144,13 +133,6 @@ def _seeds(row: Row, results: Results) -> str:
 
 def _standard(cells: pd.DataFrame, net: Net) -> Net | None:
     return plain(cells, STANDARD, net.stream)
-
-
-def _better(row: Row) -> Net | None:
-    """The single stream with the highest mean validation accuracy over the seeds that all of them have."""
-    single = [net for stream, net in row.items() if stream != FUSED and net.val_accuracy]
-    seeds = set.intersection(*(set(net.val_accuracy) for net in single)) if single else set()
-    return max(single, key=lambda net: sum(net.val_accuracy[seed] for seed in seeds)) if seeds else None
 
 
 def _difference(net: Net, baseline: Net) -> dict[str, object]:

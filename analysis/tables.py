@@ -1,10 +1,11 @@
 """What a table is, how its values are written, and the list of a study's tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from analysis.effects import NO_SPREAD
 from analysis.loading import Results
 from analysis.nets import Net
 from analysis.statistics import Interval
@@ -32,6 +33,8 @@ class Table:
     rows: list[list[str]]
     notes: list[str]
     data: pd.DataFrame
+    sources: list[list[Net]] = field(default_factory=list)
+    """The nets behind each row, where the rows are made of nets: what `python -m analysis trace` follows."""
 
 
 def published_heading(results: Results) -> str:
@@ -67,6 +70,22 @@ def interval_columns(prefix: str, interval: Interval | None) -> dict[str, float 
 
 
 # How values are written ----------------------------------------------------------------------------------------------
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """A difference: always with its sign."""
+    return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def points_text(interval: Interval, unit: str = "") -> str:
+    """A difference with the ends of its interval, ``+0.8 [0.2, 1.4]``; more decimals where an end would seem zero."""
+    known = [value for value in (interval.mean, interval.low, interval.high) if value is not None]
+    decimals = next((d for d in (1, 2) if all(float(f"{v:.{d}f}") for v in known if abs(v) > NO_SPREAD)), 3)
+    mean = signed(interval.mean, decimals) + unit
+    if interval.low is None or interval.high is None:
+        return mean
+    low, high = (f"{end:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for end in (interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def percent(value: float) -> str:
@@ -111,7 +130,7 @@ def difference_text(interval: Interval | None, seeds: int) -> str:
     """``+0.4 ± 0.3``, with the number of pairs where it is less than the net's seeds."""
     if interval is None:
         return "no pair"
-    mean = f"{interval.mean:+.1f}".replace("-", "\N{MINUS SIGN}")
+    mean = signed(interval.mean)
     if interval.half is None:
         return f"{mean} (1 pair: no interval)"
     return f"{mean} ± {percent(interval.half)}" + (f" ({interval.n} pairs)" if interval.n < seeds else "")

@@ -1,13 +1,20 @@
 """A table as Markdown, LaTeX and CSV."""
 
 import re
+import unicodedata
 from itertools import groupby
 
 from analysis.tables import Header, Table
 
+GREEK = {
+    letter: unicodedata.name(letter).rpartition(" ")[2].lower().replace("lamda", "lambda")
+    for letter in "αβγδεζηθικλμνξπρστυφχψω"
+}
 LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    # After the \\ of the row before, LaTeX would take these for its arguments.
+    **{character: f"{{{character}}}" for character in "[*"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -19,7 +26,10 @@ LATEX = {
     "·": r"$\cdot$",
     "\N{EN DASH}": "--",
     "…": r"\dots{}",
-    "λ": r"$\lambda$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    **{letter: rf"$\{name}$" for letter, name in GREEK.items()},
     "∇": r"$\nabla$",
 }
 
@@ -36,7 +46,10 @@ def markdown(table: Table, *, detail: bool = True) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A booktabs table, without the columns of every seed; needs only ``\usepackage{booktabs}``."""
+    r"""A booktabs table, without the columns of every seed; needs only ``\usepackage{booktabs}``.
+
+    Where the document has ``graphicx`` too, a table that is wider than the page is scaled to it.
+    """
     shown = [i for i, header in enumerate(table.headers) if not header.detail]
     headers = [table.headers[i] for i in shown]
     title = re.sub(r"^Table \d+\. ", "", table.title)  # LaTeX numbers tables itself
@@ -46,6 +59,7 @@ def latex(table: Table) -> str:
         r"\centering\footnotesize",
         rf"\caption{{{escape_latex(title)}}}",
         rf"\label{{tab:{table.name}}}",
+        r"\sbox0{%",
         rf"\begin{{tabular}}{{l{''.join(map(_latex_column, headers[1:]))}}}",
         r"\toprule",
         *_latex_groups(headers),
@@ -53,7 +67,8 @@ def latex(table: Table) -> str:
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}%",
+        r"\ifdim\wd0>\linewidth\ifdefined\resizebox\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi\else\usebox0\fi",
         *(rf"\par {escape_latex(note)}" for note in table.notes),
         r"\end{table}",
     ]

@@ -1,0 +1,213 @@
+"""The paper's questions as comparisons of two nets, paired by seed, and what is known of each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+
+from analysis.effects import cohens_dz, hedges_gz, probability_of_improvement, standard_deviation
+from analysis.loading import Results
+from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
+from analysis.power import detectable, seeds_needed
+from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, SPARSE_ONLY, STANDARD
+from analysis.significance import ALPHA, holm, p_value, sign_flip
+from analysis.statistics import Bounds, Interval, differences, interquartile_mean_interval, mean_interval
+from analysis.streams import better_stream, stream_rows
+
+Kind = Literal["part", "pruning", "control", "fusion"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of the paper: does ``net`` do better than ``baseline``?
+
+    ``subject`` is what the question is about, as a sentence begins with it; ``than`` is what it is compared with where
+    that is not understood.
+    """
+
+    kind: Kind
+    subject: str
+    net: Net
+    baseline: Net
+    than: str = ""
+
+    @property
+    def name(self) -> str:
+        """The question on one line; no other question of the study has this name."""
+        subject = f"{self.subject} against {self.than}" if self.than else self.subject
+        return f"{subject}, {self.net.stream}" if self.net.stream and self.kind != "fusion" else subject
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a study says to a question, in percentage points of test accuracy; all differences are paired by seed."""
+
+    question: Question
+    differences: dict[int, float]
+    p_holm: float | None
+    """p after Holm's correction over the family."""
+    family: int
+    """Comparisons that the correction is over."""
+
+    @cached_property
+    def values(self) -> list[float]:
+        """The differences in the order of their seeds."""
+        return list(self.differences.values())
+
+    @property
+    def pairs(self) -> int:
+        """Seeds that both nets have."""
+        return len(self.values)
+
+    @cached_property
+    def mean(self) -> Interval | None:
+        """Mean difference with its 95 % t interval; None without a pair."""
+        return mean_interval(self.values)
+
+    @cached_property
+    def p(self) -> float | None:
+        """The p of this comparison alone."""
+        return p_value(self.values)
+
+    @cached_property
+    def p_sign_flip(self) -> float | None:
+        """The p of the sign-flip test, which decides nothing."""
+        return sign_flip(self.values)
+
+    @property
+    def effect(self) -> float | None:
+        """Cohen's d_z."""
+        return cohens_dz(self.values)
+
+    @property
+    def corrected_effect(self) -> float | None:
+        """Hedges' correction of d_z."""
+        return hedges_gz(self.values)
+
+    @property
+    def improvement(self) -> Bounds | None:
+        """Probability of improvement, 0 to 1."""
+        return probability_of_improvement(self.values)
+
+    @cached_property
+    def interquartile_mean(self) -> Bounds | None:
+        """Interquartile mean of the differences with its bootstrap interval, which is too narrow with few seeds."""
+        return interquartile_mean_interval([self.values])
+
+    @property
+    def strict_alpha(self) -> float:
+        """The strictest level that Holm's correction can ask of a comparison: what its power is honest at."""
+        return ALPHA / max(1, self.family)
+
+    def detectable(self, alpha: float) -> float | None:
+        """The least difference that these pairs show four times of five, in percentage points."""
+        deviation = standard_deviation(self.values)
+        return None if deviation is None else detectable(deviation, self.pairs, alpha)
+
+    def seeds_needed(self, alpha: float) -> int | None:
+        """Seeds that would show the observed difference four times of five; None where it is shown or none would do."""
+        return None if self.shown or self.effect is None else seeds_needed(self.effect, alpha)
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown: p after Holm below 0.05, and the interval leaves out zero."""
+        if self.p_holm is None or self.mean is None or self.mean.low is None or self.mean.high is None:
+            return False
+        return self.p_holm < ALPHA and not self.mean.low <= 0 <= self.mean.high
+
+
+def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Comparison]:
+    """The study's questions answered; their family is all of them that have two pairs or more."""
+    asked = questions(results, off_axis(outcomes(results)) if cells is None else cells)
+    paired = [differences(question.net.accuracy, question.baseline.accuracy) for question in asked]
+    p = [p_value(list(pairs.values())) for pairs in paired]
+    family = [value for value in p if value is not None]
+    adjusted = iter(holm(family).tolist()) if family else iter([])
+    return [
+        Comparison(question, pairs, None if value is None else next(adjusted), len(family))
+        for question, pairs, value in zip(asked, paired, p, strict=True)
+    ]
+
+
+def pairs(results: Results) -> pd.DataFrame:
+    """A tidy table of the comparisons: a row for each comparison and seed that both nets have.
+
+    Columns: ``comparison``, ``kind``, ``net``, ``minus``, ``stream``, ``seed``; ``accuracy`` and ``minus_accuracy``
+    (test accuracy, %) and ``difference`` (percentage points).
+    """
+    names = ["comparison", "kind", "net", "minus", "stream", "seed", "accuracy", "minus_accuracy", "difference"]
+    rows = [
+        (
+            *(one.question.name, one.question.kind, one.question.net.label, one.question.baseline.label),
+            *(one.question.net.stream, seed),
+            *(one.question.net.accuracy[seed], one.question.baseline.accuracy[seed], difference),
+        )
+        for one in comparisons(results)
+        for seed, difference in one.differences.items()
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def questions(results: Results, cells: pd.DataFrame) -> list[Question]:
+    """The paper's questions that the study has both nets for: the parts, pruning, the controls, then fusion."""
+    found: list[Question] = []
+    for stream in ["", *results.streams]:
+        found += [*_parts(cells, stream), *_pruning(cells, stream)]
+    found += [*_controls(cells), *_fusion(results, cells)]
+    return [question for question in found if question.net.stages != question.baseline.stages]
+
+
+def _parts(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
+    standard = plain(cells, STANDARD, stream)
+    parts = {"Sparsity (S)": SPARSE_ONLY, "Knowledge (K)": KNOWLEDGE_ONLY, "Sparsity with knowledge (S and K)": HYBRID}
+    for subject, name in parts.items():
+        net = plain(cells, name, stream)
+        if net and standard:
+            yield Question("part", subject, net, standard)
+
+
+def _pruning(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
+    """The named nets of Tables 3 and 4; the other points of Figure 3 would only dilute the family."""
+    standard = plain(cells, STANDARD, stream)
+    named = in_table(cells[cells["stream"] == stream], "table3", "table4")
+    for net in nets(named) if standard else []:
+        if standard and net.name.startswith((CONNECTIONS, NEURONS)):
+            yield Question("pruning", net.variant, net, standard, STANDARD)
+
+
+def _controls(cells: pd.DataFrame) -> Iterator[Question]:
+    """What a part is compared with that has all of it but the point: knowledge of another image, random masks."""
+    shuffled, random = {"knowledge": "shuffled"}, {"sparsity": "random"}
+    own, other = "The image's own knowledge", "that of another image"
+    chosen, masks = "Pruning by magnitude", "random masks"
+    asked = (
+        (own, f"{other} (without S)", KNOWLEDGE_ONLY, shuffled),
+        (own, f"{other} (with S)", HYBRID, shuffled),
+        (chosen, f"{masks} (without K)", SPARSE_ONLY, random),
+        (chosen, f"{masks} (with K)", HYBRID, random),
+    )
+    for subject, than, name, change in asked:
+        net = plain(cells, name)
+        if net and (control := _control(cells, net, change)):
+            yield Question("control", subject, net, control, than)
+
+
+def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:
+    """The control that differs from a transfer net in one of its parts alone."""
+    wanted = {key: str(net.cells[key].iloc[0]) for key in ("sparsity", "knowledge")} | change
+    same = in_table(cells[cells["stream"] == net.stream], "controls")
+    for key, value in wanted.items():
+        same = same[same[key] == value]
+    found = nets(same)
+    return found[0] if found else None
+
+
+def _fusion(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
+    for name, row in stream_rows(results, cells).items():
+        better, fused = better_stream(row), row.get(FUSED)
+        if better and fused:
+            yield Question(
+                "fusion", f"Fusing the streams of {name}", fused, better, f"its {better.stream} stream alone"
+            )

@@ -1,0 +1,77 @@
+"""What a study shows, in sentences made from its numbers: none says more than its comparison does."""
+
+import pandas as pd
+
+from analysis.comparisons import Comparison, comparisons
+from analysis.loading import Results
+from analysis.nets import off_axis, outcomes
+from analysis.power import MOST_SEEDS
+from analysis.significance import ALPHA
+from analysis.tables import points_text
+
+VERBS = {"part": ("helps", "hurts")}
+BETTER = ("is better than", "is worse than")
+CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} comparisons"
+
+
+def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
+    """A sentence for each comparison, after what must be known first; none where the study compares nothing.
+
+    Args:
+        results: the study.
+        cells: all its cells with their outcomes, where they are made already.
+    """
+    cells = outcomes(results) if cells is None else cells
+    found = comparisons(results, off_axis(cells))
+    if not found:
+        return []
+    lines = [f"{sentence(one, results)}." for one in found]
+    if len(results.seeds) == 1:
+        lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
+    if lacking := int((cells["problem"] != "").sum()):
+        lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
+    if found[0].family:
+        lines.append(
+            f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {found[0].family} "
+            "comparisons made here, and a 95 % interval without zero. No difference shown does not mean there is none."
+        )
+    return lines
+
+
+def sentence(one: Comparison, results: Results) -> str:
+    """One comparison in words, without a full stop."""
+    if one.mean is None:
+        return f"{one.question.name}: no result, as no seed has both nets"
+    number = points_text(one.mean, " points")
+    if one.mean.half is None:
+        return f"{one.question.name}: {number} with one seed, which shows nothing"
+    seeds = f"{one.pairs} of {len(results.seeds)} seeds" if one.pairs < len(results.seeds) else f"{one.pairs} seeds"
+    if one.shown:
+        return f"{_claim(one, results)}: {number} ({seeds})"
+    return f"{one.question.name}: no difference shown: {number} ({seeds}); {_outlook(one)}"
+
+
+def _claim(one: Comparison, results: Results) -> str:
+    question, mean = one.question, one.mean
+    assert mean is not None
+    stream = f", {question.net.stream}," if question.net.stream and question.kind != "fusion" else ""
+    verb = VERBS.get(question.kind, BETTER)[mean.mean < 0]
+    than = f" {question.than}" if question.than else ""
+    return f"{question.subject}{stream} {verb}{than} on {results.study['target']['title']}"
+
+
+def _outlook(one: Comparison) -> str:
+    """Why nothing is shown, what would have been seen, and what would settle it."""
+    least = one.detectable(one.strict_alpha)
+    if least is None:
+        return "all seeds differ alike, which leaves no spread to judge by"
+    parts = [f"this study would have seen {least:.1f} points or more (80 % power)"]
+    if one.p is not None and one.p < ALPHA:
+        parts.insert(0, CORRECTED.format(one.family))
+    needed = one.seeds_needed(one.strict_alpha)
+    parts.append(
+        f"more than {MOST_SEEDS:,} seeds would be needed to show a difference as small as this"
+        if needed is None
+        else f"a difference of this size would take about {needed:,} seeds"
+    )
+    return "; ".join(parts)
