@@ -66,7 +66,8 @@ def _stage(key: str, stages: dict[str, Any], results: Results) -> str:
         if pd.notna(stage[f"{name}_accuracy"])
     )
     # All studies of a storage share its stages: studies/<name> and stages/<key> lie side by side.
-    folder = results.folder.resolve().parent.parent / "stages" / key
-    where = f"{folder}" if folder.is_dir() else f"{folder} (not there)"
+    storage = results.folder.above(2)
+    there = storage.has(f"stages/{key}/manifest.json")
+    where = storage.at(f"stages/{key}") + ("" if there else " (not there)")
     error = f" ({brief(stage['error'])})" if pd.notna(stage["error"]) else ""
     return f"{stage['kind']:<12}  seed {seed:<3}  {stage['status']}{error}  {accuracies or NOTHING}  {where}"

@@ -75,6 +75,14 @@ class Folder:
         parts = urlsplit(self.location)
         return urlunsplit(parts._replace(path=posixpath.join(parts.path, name) if name else parts.path))
 
+    def above(self, levels: int) -> "Folder":
+        """The folder that so many levels above holds this one."""
+        parts = urlsplit(self.location) if not self.is_local else None
+        path = parts.path if parts is not None else self._base
+        for _ in range(levels):
+            path = posixpath.dirname(path)
+        return Folder(path if parts is None else urlunsplit(parts._replace(path=path)))
+
     def read(self, name: str) -> bytes | None:
         """A file's content, or None where there is no such file."""
 

@@ -18,6 +18,7 @@ from analysis.significance import holm
 from analysis.statistics import Interval
 from analysis.tables import points_text
 from study import schema
+from study.files import Folder
 from tests.analysis_study import ACCURACY, SEEDS, Study, columns, stream_accuracy, table, writer
 
 QUESTIONS = [
@@ -235,4 +236,4 @@ def test_end_near_zero_does_not_seem_to_be_zero() -> None:
 def _results(study: Study) -> analysis.Results:
     """The study's results without a folder."""
     frames = {name: schema.table(name, rows).to_pandas() for name, rows in study.rows.items()}
-    return analysis.Results(Path(), study.description, **frames)
+    return analysis.Results(Folder("."), study.description, **frames)
