@@ -9,6 +9,7 @@ from pathlib import Path
 import analysis
 from study.config import ConfigError
 from study.experiment import ClusterError
+from study.resources import ResourceError
 from study.storage import StorageError
 from trainables.data import DataError
 
@@ -20,7 +21,7 @@ def run(name: str, action: Callable[[], int]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return action()
-    except (ConfigError, DataError, StorageError, ClusterError) as error:
+    except (ConfigError, DataError, StorageError, ClusterError, ResourceError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
     except analysis.StudyError as error:

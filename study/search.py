@@ -41,6 +41,7 @@ from study.optimisation import (
     importance,
 )
 from study.progress import duration
+from study.resources import ask_of, require, this_machine
 from study.storage import Storage
 from trainables import latency
 
@@ -64,6 +65,8 @@ def _search(options: argparse.Namespace) -> int:
     storage = Storage(options.storage)
     storage.probe()
     if options.address is None:
+        ask = ask_of(config.resources)
+        require(ask, this_machine(ask))
         decode_all(config)
     return Search(config, storage, options).run()
 
