@@ -140,7 +140,8 @@ def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig
             seconds[row["network"]] = seconds.get(row["network"], 0.0) + row["seconds"]
             images[row["network"]] = images.get(row["network"], 0) + row["images"] * row["epochs"]
     hours = 0.0
-    for stage in (stage for key, stage in graph.stages.items() if key not in set(done) and stage.effort):
+    complete = set(done)
+    for stage in (stage for key, stage in graph.stages.items() if key not in complete and stage.effort):
         if (network := stage.spec.network) not in images:
             return f"{unit}: unknown, as no stage of {network} with these resources is stored yet"
         hours += stage.effort * seconds[network] / images[network] * held / 3600

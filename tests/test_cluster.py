@@ -19,16 +19,9 @@ from ray.autoscaler._private.util import hash_launch_conf, prepare_config, valid
 
 from study.config import ResourceConfig, list_presets
 from study.resources import ON_DEMAND, Capacity, Nodes, ask_of
+from tests.clusters import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = (
-    "initialization_commands",
-    "setup_commands",
-    "head_setup_commands",
-    "worker_setup_commands",
-    "head_start_ray_commands",
-    "worker_start_ray_commands",
-)
 
 
 def read(name: str) -> dict[str, Any]:
