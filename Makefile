@@ -35,7 +35,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 # Pins what is installed now: to be run after an upgrade that was tested.
 constraints: $(VENV)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,dashboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,dashboard,cluster]'
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
 
 clean:

@@ -17,12 +17,22 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, SOME_FAILED, folder_name, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
+from study.config import (
+    ConfigError,
+    ResourceConfig,
+    StudyConfig,
+    as_yaml,
+    list_presets,
+    load_config,
+    preset_title,
+    read_config,
+)
 from study.data import decode_all
-from study.experiment import Cluster, Experiment
+from study.experiment import Cluster, Experiment, connect
 from study.graph import StageGraph, plan
 from study.lease import only_driver
 from study.progress import duration, label
+from study.resources import ask_of, connected_cluster, require, this_machine
 from study.storage import Storage
 
 MANY_STAGES = 1000
@@ -51,6 +61,8 @@ def _ablation(options: argparse.Namespace) -> int:
     storage = Storage(options.storage)
     if options.dry_run:
         print(describe_plan(graph, storage))
+        print(describe_packing(config.resources, options.address))
+        print(describe_cost(graph, storage, config.resources))
         return OK
     if options.dashboard and importlib.util.find_spec("aiohttp") is None:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
@@ -67,7 +79,9 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, name: str, op
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
     if options.address is None and stored < len(graph.stages):
-        # On a cluster each node decodes for itself, when its first stage asks for it.
+        # Before hours of decoding. On a cluster each node decodes for itself, when its first stage asks for it.
+        ask = ask_of(config.resources)
+        require(ask, this_machine(ask))
         decode_all(config)
     experiment = Experiment(graph, storage, name, config.resources, config.data, cluster)
     try:
@@ -97,6 +111,43 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     images = sum(stage.effort for key, stage in graph.stages.items() if key not in done)
     lines.append(f"to train: {len(graph.stages) - len(done)} stages, about {images:,} training images")
     return "\n".join(lines)
+
+
+def describe_packing(resources: ResourceConfig, address: str | None) -> str:
+    """What a stage holds, and how many of them run side by side here or on the cluster at the address."""
+    ask = ask_of(resources)
+    if address is None:
+        capacity = this_machine(ask)
+    else:
+        connect(address)
+        capacity = connected_cluster()
+    count = capacity.stages(ask)
+    lines = [f"every stage, of whatever kind, holds {ask}; {count} run side by side", f"  {capacity}"]
+    if not count:
+        lines.append("  as it is, this study could not start")
+    return "\n".join(lines)
+
+
+def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> str:
+    """Device hours that the missing stages take, at the pace of those that are stored."""
+    done = [key for key in graph.stages if storage.has(key)]
+    unit = "GPU-hours" if resources.gpus else "CPU-hours"
+    ask = ask_of(resources)
+    held = (ask.gpus or ask.cpus) * ask.processes
+    seconds: dict[str, float] = {}
+    images: dict[str, int] = {}
+    for row in storage.rows("stages", done).to_pylist():
+        # A rate on other devices says nothing.
+        if row["images"] and (row["device"] != "cpu") == bool(resources.gpus) and row["workers"] == resources.workers:
+            seconds[row["network"]] = seconds.get(row["network"], 0.0) + row["seconds"]
+            images[row["network"]] = images.get(row["network"], 0) + row["images"] * row["epochs"]
+    hours = 0.0
+    complete = set(done)
+    for stage in (stage for key, stage in graph.stages.items() if key not in complete and stage.effort):
+        if (network := stage.spec.network) not in images:
+            return f"{unit}: unknown, as no stage of {network} with these resources is stored yet"
+        hours += stage.effort * seconds[network] / images[network] * held / 3600
+    return f"{unit}: about {hours:.2g}, at the pace of the stored stages" if hours else f"{unit}: none"
 
 
 def describe_axes(config: StudyConfig) -> str:

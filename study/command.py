@@ -11,6 +11,7 @@ from study.config import ConfigError
 from study.experiment import ClusterError
 from study.files import StorageError
 from study.lease import StudyIsRunningError
+from study.resources import ResourceError
 from trainables.data import DataError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -21,7 +22,7 @@ def run(name: str, action: Callable[[], int]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return action()
-    except (ConfigError, DataError, StorageError, ClusterError, StudyIsRunningError) as error:
+    except (ConfigError, DataError, StorageError, ClusterError, ResourceError, StudyIsRunningError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
     except analysis.StudyError as error:

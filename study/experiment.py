@@ -18,6 +18,7 @@ from study import schema
 from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
+from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
 from study.scheduling import StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
@@ -26,6 +27,10 @@ from trainables.hyperparameters import DataConfig
 
 LOST_PROCESS_RETRIES = 3
 """How often a stage is started again after its process was lost. It goes on from its checkpoint."""
+
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+"""Options of ``ray.init``: the study has its own console output."""
 
 
 class ClusterError(Exception):
@@ -60,6 +65,8 @@ class Experiment:
     skipped: dict[str, str] = field(default_factory=dict)
     """For each stage that could not run: the failed stage that it needs."""
     slots: int = 0
+    capacity: Capacity = field(init=False)
+    """What there is to run on, once Ray has started."""
     seconds: float = 0.0
     """Wall time of the experiment, without the start of Ray."""
 
@@ -134,6 +141,7 @@ class Experiment:
             storage=self.storage.root,
             threads=resources.threads,
             workers=resources.workers,
+            cpus=resources.cpus,
             gpus=resources.gpus,
             checkpoint_seconds=resources.checkpoint_seconds,
             images_a_pass=resources.images_a_pass,
@@ -152,40 +160,39 @@ class Experiment:
         return {"stage": key, "status": status, "error": error, **describe(stage.spec, stage.parents), **counts}
 
     def _start_ray(self, console: Console) -> None:
-        # The study has its own console output and handles Ctrl-C itself.
+        # The study shows its own progress and handles Ctrl-C itself.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
         # Not every report has every metric: validation may be every tenth epoch.
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-        import ray
-
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        ask = ask_of(self.resources)
         if self.cluster.address is not None:
-            try:
-                _reach(self.cluster.address)
-                context = ray.init(address=self.cluster.address, **quiet)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise ClusterError(
-                    f"no Ray cluster at --address {self.cluster.address}: {error}\n"
-                    "  start one with `ray start --head`, or leave --address out to run on this machine alone"
-                ) from None
-            self.slots = self.cluster.slots or self._fitting(ray.cluster_resources().get("CPU", 1.0))
+            context = connect(self.cluster.address)
+            self.capacity = connected_cluster()
         else:
-            self.slots = self.cluster.slots or self._fitting(_own_cpus())
-            # "local", or Ray would join any cluster that happens to run on this machine.
-            cpus = max(1, round(self.slots * self._cpus_a_stage))
-            context = ray.init(address="local", num_cpus=cpus, include_dashboard=self.cluster.dashboard, **quiet)
+            self.capacity = this_machine(ask)
+        if warning := require(ask, self.capacity):
+            console.print(f"warning: {warning}", soft_wrap=True)
+        self.slots = self.cluster.slots or max(1, self.capacity.stages(ask))
+        if self.cluster.address is None:
+            context = self._start_own(ask)
         if context.dashboard_url:
             console.print(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints its token)")
 
-    @property
-    def _cpus_a_stage(self) -> float:
-        return self.resources.cpus * max(1, self.resources.workers)
+    def _start_own(self, ask: Ask) -> Any:
+        """Start Ray on this machine, with no more CPUs than the slots hold."""
+        import ray
 
-    def _fitting(self, cpus: float) -> int:
-        return max(1, int(cpus / self._cpus_a_stage))
+        return ray.init(
+            # "local", or Ray would join any cluster that happens to run on this machine.
+            address="local",
+            num_cpus=max(1, round(self.slots * ask.cpus * ask.processes)),
+            num_gpus=int(self.capacity.present[0].resources["GPU"]),
+            include_dashboard=self.cluster.dashboard,
+            **QUIET,
+        )
 
     def _ray_folder(self, console: Console) -> str:
         """Where Ray Tune keeps its logs; nothing is read from there again, so it need not be in an object store."""
@@ -199,8 +206,12 @@ class Experiment:
         from ray import tune
 
         in_group = self.resources.workers > 0
-        # A driver of a worker group holds no CPU: it would wait for workers that wait for its CPU.
-        ask = {"memory": 1_000_000} if in_group else {"cpu": self.resources.cpus, "gpu": self.resources.gpus}
+        ask = {"cpu": self.resources.cpus, "gpu": self.resources.gpus}
+        if in_group:
+            # A driver of a worker group holds no CPU: it would wait for workers that wait for its CPU.
+            ask = {"memory": 1_000_000}
+            # A driver that is lost takes its whole group along: where some nodes stay, it belongs there.
+            ask |= {ON_DEMAND: 1} if self.capacity.offers(ON_DEMAND) else {}
         graph = self.graph
 
         def name(trial: Any) -> str:
@@ -227,15 +238,29 @@ class Experiment:
         ).fit()
 
 
+def connect(address: str) -> Any:
+    """Connect to a running cluster.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    import ray
+
+    try:
+        _reach(address)
+        return ray.init(address=address, **QUIET)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster at --address {address}: {error}\n"
+            "  start one with `ray start --head`, or leave --address out to run on this machine alone"
+        ) from None
+
+
 def _reach(address: str) -> None:
     """Raise OSError where nobody listens; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-
-
-def _own_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _about(name: str, config: StudyConfig) -> dict[str, object]:

@@ -42,6 +42,7 @@ from study.optimisation import (
     importance,
 )
 from study.progress import duration
+from study.resources import ask_of, require, this_machine
 from study.storage import Storage
 from trainables import latency
 
@@ -70,6 +71,8 @@ def _search(options: argparse.Namespace) -> int:
         )
     storage.probe()
     if options.address is None:
+        ask = ask_of(config.resources)
+        require(ask, this_machine(ask))
         decode_all(config)
     with only_driver(storage.folder, search_name(options)):
         return Search(config, storage, options).run()

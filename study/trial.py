@@ -41,6 +41,7 @@ class Task(Hyperparameters):
     storage: str
     threads: int = 1
     workers: int = 0
+    cpus: float = 1
     gpus: float = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     images_a_pass: int | None = None
@@ -114,7 +115,11 @@ def _train(task: Task) -> None:
     TorchTrainer(
         _run_worker,
         train_loop_config={"task": task.model_dump_json(by_alias=True)},
-        scaling_config=ScalingConfig(num_workers=task.workers, use_gpu=task.gpus > 0),
+        scaling_config=ScalingConfig(
+            num_workers=task.workers,
+            use_gpu=task.gpus > 0,
+            resources_per_worker={"CPU": task.cpus, "GPU": task.gpus},
+        ),
         run_config=RunConfig(
             name=task.key,
             storage_path=tempfile.mkdtemp(prefix="train-"),

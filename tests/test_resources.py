@@ -1,0 +1,187 @@
+"""What a stage asks for against what there is: arithmetic, the commands, and a cluster that grows."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import yaml
+
+from study.config import ResourceConfig
+from study.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
+from tests.clusters import COMMANDS
+from tests.commands import SECONDS, command, study, table
+
+HEAD = Nodes({"CPU": 0, "node:__internal_head__": 1})
+
+
+@pytest.mark.parametrize(
+    ("ask", "node", "count"),
+    [
+        (Ask(1, 0), {"CPU": 4}, 4),
+        (Ask(0.3, 0), {"CPU": 3}, 10),
+        (Ask(1, 1), {"CPU": 4, "GPU": 1}, 1),
+        (Ask(1, 0.25), {"CPU": 16, "GPU": 2}, 8),
+        (Ask(1, 0.4), {"CPU": 16, "GPU": 2}, 4),  # five would need a share of two GPUs
+        (Ask(4, 0.25), {"CPU": 8, "GPU": 2}, 2),
+        (Ask(1, 2), {"CPU": 4, "GPU": 3}, 1),
+        (Ask(1, 1), {"CPU": 4}, 0),
+    ],
+)
+def test_how_many_processes_a_node_holds(ask: Ask, node: dict[str, float], count: int) -> None:
+    assert ask.fitting(node) == count
+
+
+def test_workers_of_a_stage_may_lie_on_several_nodes() -> None:
+    capacity = Capacity("the cluster", (Nodes({"CPU": 2}, 3),))
+    assert capacity.stages(Ask(1, 0, 2)) == 3
+    assert capacity.stages(Ask(1, 0, 4)) == 1
+    assert capacity.stages(Ask(3, 0, 1)) == 0
+
+
+def test_an_autoscaler_counts_with_all_that_it_may_start() -> None:
+    workers = (Nodes({"CPU": 8}, 5), Nodes({"CPU": 4, "GPU": 1}, 5))
+    capacity = Capacity("the cluster", (HEAD,), workers, most_started=6)
+    assert capacity.stages(Ask(1, 1)) == 5
+    assert capacity.stages(Ask(1, 0)) == 5 * 8 + 4
+    # A worker that is up already is one of those.
+    grown = Capacity("the cluster", (HEAD, workers[1]), workers, most_started=6)
+    assert grown.stages(Ask(1, 1)) == 5
+
+
+def test_what_can_never_run_is_refused_and_what_nobody_knows_is_a_warning() -> None:
+    ask = Ask(1, 1, 2)
+    with pytest.raises(
+        ResourceError, match=r"2 workers with 1 CPU and 1 GPU each .*resources.gpus=1.*resources.workers=2"
+    ):
+        require(ask, Capacity("the cluster", (HEAD,)))
+    assert "ray status" in str(require(ask, Capacity("the cluster", (HEAD,), None)))
+    assert require(ask, Capacity("the cluster", (HEAD,), (Nodes({"CPU": 4, "GPU": 1}, 2),), 2)) is None
+
+
+def test_this_machine_always_has_the_cpus_of_one_stage() -> None:
+    ask = ask_of(ResourceConfig(cpus=1000))
+    assert this_machine(ask).stages(ask) == 1
+
+
+def test_an_autoscaler_of_another_cluster_is_not_ours() -> None:
+    assert autoscaler_config("192.0.2.1:1") is None
+
+
+GPUS = int(this_machine(Ask(1, 0)).present[0].resources["GPU"])
+TOO_MANY = ("--set", f"resources.gpus={GPUS + 1}")
+
+
+@pytest.mark.slow
+def test_a_study_without_its_gpus_ends_at_once(preset: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    printed = study(preset, tmp_path, *TOO_MANY, status=2)
+    assert time.monotonic() - started < 60
+    assert f"resources.gpus={GPUS + 1}" in printed and "--set resources.gpus=0" in printed
+    search = [sys.executable, "-m", "study.search", *command(preset, tmp_path, *TOO_MANY)[3:]]
+    done = subprocess.run(search, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 2 and "could never start" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_dry_run_shows_packing_and_cost(preset: Path, tmp_path: Path) -> None:
+    printed = study(preset, tmp_path, "--dry-run", "--set", "resources.workers=2")
+    assert "holds 2 workers with 1 CPU and 0 GPUs each" in printed and "side by side" in printed
+    assert "CPU-hours: unknown, as no stage of small_alexnet" in printed
+    study(preset, tmp_path)
+    assert "CPU-hours: none" in study(preset, tmp_path, "--dry-run")
+    assert "CPU-hours: about 0.0" in study(preset, tmp_path, "--dry-run", "--seeds", "3")
+    printed = study(preset, tmp_path, "--dry-run", "--seeds", "3", *TOO_MANY)
+    assert "could not start" in printed and "GPU-hours: unknown" in printed
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def growing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """A Ray head without CPUs whose autoscaler starts up to two one-CPU workers: its address, and its folder."""
+    # Sockets lie in it, whose paths are short.
+    folder = tmp_path_factory.mktemp("ray")
+    port = free_port()
+    address = f"{ray.util.get_node_ip_address()}:{port}"
+    kinds = {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "min_workers": 0, "max_workers": 0},
+        "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+    }
+    config = {
+        "cluster_name": "growing",
+        "max_workers": 2,
+        "upscaling_speed": 10,
+        "idle_timeout_minutes": 10,
+        "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True},
+        "auth": {"ssh_user": "nobody"},
+        "head_node_type": "ray.head.default",
+        "available_node_types": kinds,
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        **{name: [] for name in COMMANDS},
+    }
+    (folder / "growing.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)
+    fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    options = ["--head", "--block", f"--port={port}", f"--ray-client-server-port={free_port()}", "--num-cpus=0"]
+    options += ["--object-store-memory=100000000", "--include-dashboard=false", "--dashboard-agent-listen-port=0"]
+    options += [f"--temp-dir={folder}", f"--autoscaling-config={folder / 'growing.yaml'}"]
+    head = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *options],
+        env=os.environ | fake,
+        stdout=(folder / "head.txt").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 60
+        while "Ray runtime started" not in (folder / "head.txt").read_text():
+            assert head.poll() is None and time.monotonic() < end, (folder / "head.txt").read_text()
+            time.sleep(0.2)
+        yield address, folder
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(timeout=30)
+        # The workers are no children of the head, and would wait for it a minute.
+        for process in ours(folder):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def ours(folder: Path) -> list[psutil.Process]:
+    """The processes of the cluster in the folder."""
+    processes = psutil.process_iter(["cmdline", "name"])
+    return [process for process in processes if any(str(folder) in word for word in process.info["cmdline"] or [])]
+
+
+@pytest.mark.slow
+def test_a_study_starts_the_workers_that_it_needs(growing: tuple[str, Path], preset: Path, tmp_path: Path) -> None:
+    address, folder = growing
+
+    def raylets() -> int:
+        return sum(process.info["name"] == "raylet" for process in ours(folder))
+
+    assert raylets() == 1
+    refused = study(preset, tmp_path, "--address", address, *TOO_MANY, status=2)
+    assert "its autoscaler starts up to 2 of: 2 x (1 CPU and 0 GPUs)" in refused
+    assert raylets() == 1
+    # Two references, long enough that one worker would not do.
+    long = ("--seeds", "2", "--set", "source.seed=null", "--set", "source.train.epochs=20")
+    printed = study(preset, tmp_path, "--address", address, *long)
+    assert "the 2 slots were busy" in printed
+    assert (table(tmp_path, "stages")["status"] == "done").all()
+    assert raylets() == 3
