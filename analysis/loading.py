@@ -79,7 +79,7 @@ def load(path: str | Path) -> Results:
 
 def _load(folder: Folder) -> Results:
     if not folder.exists():
-        raise StudyError(f"{folder.at()} is not there, or is no folder: {REMEDY}")
+        raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
     study = _study(folder)
     names = [*TABLES, *(name for name in SEARCH_TABLES if folder.has(f"{name}.parquet"))]
     results = Results(folder, study, **{name: _table(folder, name) for name in names})

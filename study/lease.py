@@ -101,12 +101,18 @@ def _others(folder: Folder, study: str, own: str) -> list[_Driver]:
     """Other drivers that are alive; what the dead left behind is deleted."""
     files = folder.files(f"studies/{study}")
     signs = {f"studies/{study}/{name}": written for name, written in files.items() if name.startswith("driver-")}
+    # The newest is our own, written a moment ago.
+    now = max(signs.values(), default=datetime.now(UTC))
     alive = []
-    for file, written in signs.items():
-        content = folder.read(file) if file != own else None
+    for file in sorted(signs.keys() - {own}):
+        content = folder.read(file)
         if content is None:
             continue
-        driver = _Driver(file, silent_seconds=(signs[own] - written).total_seconds(), **json.loads(content))
+        try:
+            driver = _Driver(file, silent_seconds=(now - signs[file]).total_seconds(), **json.loads(content))
+        except (ValueError, TypeError):
+            # A damaged sign; whoever is alive soon gives the next.
+            continue
         if driver.is_alive:
             alive.append(driver)
         else:

@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_said_in_seconds(server: Faulty, monkeypatch: pyt
 
 
 def test_a_study_that_is_not_there(server: Faulty) -> None:
-    with pytest.raises(analysis.StudyError, match=f"{LOCATION}/studies/none is not there"):
+    with pytest.raises(analysis.StudyError, match=f"{LOCATION}/studies/none does not exist"):
         analysis.load(f"{LOCATION}/studies/none")
 
 
