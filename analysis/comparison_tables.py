@@ -18,11 +18,17 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     if not found:
         return None
     seen, needed = "80 % power: points", "80 % power: seeds"
-    headers = [Header("comparison"), Header("seeds"), Header("difference"), Header("d_z"), Header("share better")]
+    headers = [
+        Header("comparison"),
+        Header("seeds"),
+        Header("difference"),
+        Header("shown"),
+        Header("d_z"),
+        Header("share better"),
+    ]
     headers += [Header("alone", "p"), Header("Holm", "p"), Header("sign flip", "p")]
     headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
     headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
-    headers += [Header("shown")]
     rows = [_row(one, len(results.seeds)) for one in found]
     title = f"Comparisons on {results.study['target']['title']}: percentage points of test ACC %, paired by seed"
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
@@ -45,12 +51,12 @@ def _row(one: Comparison, seeds: int) -> list[str]:
         one.question.name,
         str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
         points_text(one.mean) if one.mean else "no pair",
+        "yes" if one.shown else "no",
         NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
         _share(one.improvement),
         *(p_text(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
         *(NOTHING if (points := one.detectable(alpha)) is None else POINTS(points) for alpha in alphas),
         *(_seeds(one, alpha) for alpha in alphas),
-        "yes" if one.shown else "no",
     ]
 
 
