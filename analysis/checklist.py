@@ -93,7 +93,7 @@ def operating_points(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [
         "Compression ratio: connections of the unpruned architecture over those left. Theoretical speed-up: the same "
         "of multiply-adds for one image (each connection of a convolution as often as its output has positions). Means "
-        "over seeds. Masked connections are multiplied all the same here, so no time is saved."
+        "over seeds. Masked connections are multiplied all the same here: only removed neurons save time."
     ]
     title = f"Operating points on {results.study['target']['title']}"
     return Table("operating_points", title, headers, text, notes, pd.DataFrame(data), [[net] for net in points])

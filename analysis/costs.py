@@ -9,8 +9,11 @@ HOUR = 3600.0
 
 
 def costs(results: Results, cells: pd.DataFrame) -> Table | None:
-    """Hours by kind of stage, and the hours that each net's path would have taken from scratch."""
-    spent, alone = stage_hours(results), _alone(cells)
+    """Hours by kind of stage, and the hours that each net's path would have taken from scratch.
+
+    Unlike other tables it is of all the study's cells, whichever of them it is given.
+    """
+    spent, alone = stage_hours(results), _alone(results.cells)
     if spent.empty:
         return None
     spent = spent.assign(uses=spent["stage"].map(alone).fillna(0).astype(int))

@@ -122,7 +122,15 @@ def test_costs_say_what_sharing_saved(write: Callable[..., Path]) -> None:
     assert data.loc["reference", "cpu_hours"] == pytest.approx(len(SEEDS) * 1.5 / 3600)
     assert data.loc["reference", "hours_saved"] == pytest.approx(len(SEEDS) * (cells - 1) * 1.5 / 3600)
     assert (data.loc["neuron_prune", "gpu_hours"], data.loc["neuron_prune", "cpu_hours"]) == (3.0, 0.0)
-    assert data.loc["all", "hours_saved"] == pytest.approx(3 * data.loc["reference", "hours_saved"])
+    saved = data["hours_saved"]
+    assert saved["all"] == pytest.approx(3 * saved["reference"])
+
+
+def test_costs_count_the_axes_too(write: Callable[..., Path]) -> None:
+    points = {"tau = 2": 2.0, "tau = 4": 4.0}
+    folder = write(lambda study: study.axis("tau", points, "tau = 4", dict.fromkeys(points, 81.0)))
+    # Besides tables and figures, one new net a seed; the own point is a net that is there.
+    assert table(folder, "costs").data.set_index("kind")["uses"]["reference"] == len(SEEDS) * (4 + 2 * len(CURVE) + 5)
 
 
 def test_trace_leads_to_the_stored_nets(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +189,7 @@ def test_examples_of_the_documentation_run(
         assert f"results.{name}" in text
 
 
-# The page in a browser -------------------------------------------------------------------------------------------------
+# The page in a browser -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
