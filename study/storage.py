@@ -78,6 +78,14 @@ class Storage:
         """Whether the stage is complete."""
         return bool(self.fs.get_file_info(self._stage(key, MANIFEST)).type == fs.FileType.File)
 
+    def stages(self) -> list[str]:
+        """Keys of all stages, complete or not."""
+        return self._folders("stages")
+
+    def studies(self) -> list[str]:
+        """Names of all studies."""
+        return self._folders("studies")
+
     def publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes."""
         children: dict[str, Iterable[Mapping[str, Any]]] = {
@@ -140,6 +148,17 @@ class Storage:
             content = _parquet_bytes(content)
         self._write(self.study_path(study, name), content)
 
+    def read_study(self, study: str, name: str) -> pa.Table:
+        """A table of a study.
+
+        Raises:
+            StorageError: there is none.
+        """
+        path = self.study_path(study, f"{name}.parquet")
+        if (content := self._read(path)) is None:
+            raise StorageError(f"{path} is not there: run the study first")
+        return pq.read_table(pa.BufferReader(content))
+
     def study_path(self, study: str, *parts: str) -> str:
         """Path of a study's folder or of something in it."""
         return self._path("studies", study, *parts)
@@ -149,6 +168,11 @@ class Storage:
 
     def _stage(self, key: str, *parts: str) -> str:
         return self._path("stages", key, *parts)
+
+    def _folders(self, parent: str) -> list[str]:
+        selector = fs.FileSelector(self._path(parent), allow_not_found=True)
+        infos = self.fs.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
     def _read(self, path: str) -> bytes | None:
         try:

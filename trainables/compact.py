@@ -146,7 +146,8 @@ class Csr(Product):
         super().__init__(stored)
         starts, inputs, values = _rows(stored.weight)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            # That the interface is a beta, and that it could check what was built right here.
+            warnings.filterwarnings("ignore", message="Sparse")
             # 32-bit indices: with 64 bits they are converted in each pass, which takes longer than the product.
             matrix = torch.sparse_csr_tensor(starts, inputs, values.float(), stored.weight.shape)
         self.register_buffer("matrix", matrix)
