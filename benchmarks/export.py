@@ -36,7 +36,9 @@ def pruned(network: str) -> tuple[LayeredNet, LayeredNet]:
     dense.initialise(dense.names, seed=0)
     # Random logits of a net without biases die away with its connections: these keep differences visible.
     for name in dense.names:
-        nn.init.normal_(dense.op(name).bias, std=0.1, generator=generator(0, "bias", name))
+        bias = dense.op(name).bias
+        assert bias is not None
+        nn.init.normal_(bias, std=0.1, generator=generator(0, "bias", name))
     net = copy.deepcopy(dense.eval())
     for layer, count in REMOVED.items():
         neurons.remove(HybridTransferNet(net), {}, layer, torch.arange(count))

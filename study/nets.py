@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +89,7 @@ def study_nets(storage: Storage, study: str) -> dict[str, str]:
     """
     cells = [cell for cell in _cells(storage, study) if cell["ablation"] == "paper"]
     chosen: dict[str, str] = {}
-    for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
+    for cell in sorted(cells, key=lambda cell: cell["seed"]):
         name, path = str(cell["net"]), list(cell["path"])
         if cell["stream"]:
             name = f"{name}, {cell['stream']}"
@@ -143,10 +144,10 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
     return _only(f"{study}:{net}:{seed}", sorted(set(keys)))
 
 
-def _cells(storage: Storage, study: str) -> list[dict[str, object]]:
+def _cells(storage: Storage, study: str) -> list[dict[str, Any]]:
     if study not in storage.studies():
         raise ConfigError(f"no study {study!r} in {storage.root}{_near(study, storage.studies())}")
-    rows: list[dict[str, object]] = storage.read_study(study, "cells").to_pylist()
+    rows: list[dict[str, Any]] = storage.read_study(study, "cells").to_pylist()
     return rows
 
 

@@ -132,7 +132,7 @@ def _exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgra
     return torch.export.export(module.eval(), (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
-class _silent_exporter:  # noqa: N801
+class _silent_exporter:
     """The exporter logs which operators of other versions it lacks: nothing that concerns a user."""
 
     def __enter__(self) -> None:

@@ -95,15 +95,22 @@ class Convolution(Product):
         if like.padding_mode != "zeros":
             raise ValueError(f"cannot export a convolution with padding_mode {like.padding_mode!r}: only zeros")
         self.register_buffer("weight", stored.weight.clone())
-        self.stride, self.padding, self.dilation, self.groups = like.stride, like.padding, like.dilation, like.groups
+        self.stride = cast(tuple[int, int], like.stride)
+        self.padding = cast(tuple[int, int], like.padding)
+        self.dilation = cast(tuple[int, int], like.dilation)
+        self.groups = like.groups
 
     def forward(self, x: Tensor) -> Tensor:
         """``(images, channels, height, width)`` to the same with the outputs as channels."""
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
         if self.scale is None:
-            return functional.conv2d(x, self.weight.float(), self.bias, *geometry)
-        product = functional.conv2d(x, self.weight.float(), None, *geometry)
-        return product * self.scale[:, None, None] + self.bias[:, None, None]
+            return self._convolved(x, self.bias)
+        return self._convolved(x, None) * self.scale[:, None, None] + self.bias[:, None, None]
+
+    def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        weight = self.weight.float()
+        return functional.conv2d(
+            x, weight, bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
 
 
 class Dense(Product):
@@ -309,13 +316,3 @@ def _rows(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     connected = weight != 0
     starts = functional.pad(connected.sum(1).cumsum(0), (1, 0))
     return starts.int(), connected.nonzero()[:, 1].int().contiguous(), weight[connected]
-
-
-def kernel_names(chain: nn.Sequential) -> dict[str, str]:
-    """The kernel of each inner product of an assembled net."""
-    names = {kernel: name for name, kernel in KERNELS.items()}
-    products = {
-        layer: next(m for m in cast(nn.Sequential, part) if isinstance(m, Product))
-        for layer, part in chain.named_children()
-    }
-    return {layer: names[type(product)] for layer, product in products.items() if type(product) in names}

@@ -13,7 +13,6 @@ from functools import partial
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from trainables import networks, neurons
 from trainables.hybrid import HybridTransferNet

@@ -27,9 +27,12 @@ def remove_unconnected(net: LayeredNet) -> dict[str, int]:
     Grouped convolutions lose the same number from each group, and every group keeps one, as shapes must stay regular.
     """
     lost = dict.fromkeys(net.names, 0)
-    # What was removed may have been the last to read, or to feed, others.
-    while any([_remove_between(net, lower, upper, lost) for lower, upper in pairwise(net.names)]):
-        pass
+    # What was removed may have been the last to read, or to feed, others: so until nothing more goes.
+    found = True
+    while found:
+        found = False
+        for lower, upper in pairwise(net.names):
+            found |= _remove_between(net, lower, upper, lost)
     return lost
 
 
