@@ -113,6 +113,12 @@ class Folder:
         found = self._patiently("list", name, lambda: self._fs.get_file_info(selector))
         return {info.base_name: info.mtime for info in found if info.type == fs.FileType.File}
 
+    def folders(self, name: str = "") -> list[str]:
+        """The names of the folders right in a folder, sorted."""
+        selector = fs.FileSelector(self._path(name), allow_not_found=True)
+        found = self._patiently("list", name, lambda: self._fs.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
     def move(self, name: str, to: str) -> None:
         """Give a file another name; nothing happens where it is gone already."""
 

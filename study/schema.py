@@ -181,6 +181,28 @@ IMPORTANCE: tuple[Column, ...] = (
     Column("trials", pa.int64(), "complete trials that it is computed from"),
 )
 
+NETS: tuple[Column, ...] = (
+    Column("net", pa.string(), "the paper's name of the net; Reference-SourceNet is the source's, with its classes"),
+    Column("stage", pa.string(), "key of the stage that gives the net"),
+    Column("connections", pa.int64(), "connections that are left, cut-off neurons removed"),
+    Column("prune_percent", pa.float64(), "100 * (1 - connections / connections of the unpruned net), %"),
+    Column("neurons", pa.int64(), "neurons of the inner-product layers that are left, output included"),
+    Column(
+        "macs", pa.int64(), "multiply-accumulates of one image, if only the connections that are left were executed"
+    ),
+    Column("bytes", pa.int64(), "size of the exported safetensors file, weights in float32"),
+    Column("bytes_dense", pa.int64(), "size of the unpruned net's weights and biases in float32"),
+    Column("runtime", pa.string(), "what executed the net: torch or onnx (ONNX Runtime)"),
+    Column("batch", pa.int64(), "images of a forward pass"),
+    _volatile("kernels", pa.string(), "JSON object: inner-product layer -> the kernel that was the fastest"),
+    _volatile("milliseconds", pa.float64(), "median time of a forward pass, ms"),
+    _volatile(
+        "percent_of_standard",
+        pa.float64(),
+        "median time in % of Standard-TransferNet's, measured by turns, same runtime",
+    ),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "stages": STAGES,
     "epochs": EPOCHS,
@@ -193,10 +215,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
 SEARCH_TABLES: dict[str, tuple[Column, ...]] = {"trials": TRIALS, "importance": IMPORTANCE}
 """Tables that only a search has."""
 
+EXPORT_TABLES: dict[str, tuple[Column, ...]] = {"nets": NETS}
+"""Tables of ``study.export``."""
+
 
 def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
-    columns = {**TABLES, **SEARCH_TABLES}[name]
+    columns = {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]
     return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in columns])
 
 
@@ -213,7 +238,7 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Raises:
         ValueError: a row has an unknown column or lacks one that may not be null.
     """
-    columns = {column.name: column for column in {**TABLES, **SEARCH_TABLES}[name]}
+    columns = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]}
     checked = []
     for row in rows:
         if unknown := sorted(set(row) - set(columns)):

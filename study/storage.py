@@ -119,6 +119,14 @@ class Storage:
         found = zip(keys, _abreast(check, keys), strict=True)
         return {key: damage for key, damage in found if damage is not None}
 
+    def stages(self) -> list[str]:
+        """Keys of all stages, complete or not."""
+        return self.folder.folders("stages")
+
+    def studies(self) -> list[str]:
+        """Names of all studies."""
+        return self.folder.folders("studies")
+
     def publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes.
 
@@ -195,6 +203,16 @@ class Storage:
         if isinstance(content, pa.Table):
             content = _parquet_bytes(content)
         self.folder.write(f"studies/{study}/{name}", content)
+
+    def read_study(self, study: str, name: str) -> pa.Table:
+        """A table of a study.
+
+        Raises:
+            StorageError: there is none.
+        """
+        if (content := self.folder.read(f"studies/{study}/{name}.parquet")) is None:
+            raise StorageError(f"{self.study_path(study, f'{name}.parquet')} is not there: run the study first")
+        return pq.read_table(pa.BufferReader(content))
 
     def study_path(self, study: str, *parts: str) -> str:
         """Path or URI of a study's folder or of something in it."""

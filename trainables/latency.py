@@ -1,17 +1,18 @@
 """How long nets take for a forward pass on the CPU.
 
-Nets are executed densely: a pruned connection is a zero that is multiplied like any other number. So latency depends on
-the shapes of the layers alone, not on masks nor on what was learned, and only removed neurons make a net faster.
+In a study nets are executed densely: a pruned connection is a zero that is multiplied like any other number. So latency
+depends on the shapes of the layers alone, not on masks nor on what was learned, and only removed neurons make a net
+faster. Exported nets (:mod:`trainables.compact`) are measured by :func:`by_turns` too.
 """
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from trainables import networks, neurons
 from trainables.hybrid import HybridTransferNet
@@ -48,16 +49,21 @@ def measure(nets: Sequence[LayeredNet], batch: int = 1, threads: int = 1) -> lis
         threads: threads of the arithmetic.
     """
     images = torch.rand(batch, *nets[0].input_shape, generator=generator(0, "latency"))
-    times: list[list[list[float]]] = [[] for _ in nets]
+    return by_turns([partial(net.eval(), images) for net in nets], threads, SECONDS)
+
+
+def by_turns(passes: Sequence[Callable[[], object]], threads: int, seconds: float) -> list[Latency]:
+    """Time of each pass, and beside the first one's; no new round begins after so many seconds."""
+    times: list[list[list[float]]] = [[] for _ in passes]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        end = time.perf_counter() + SECONDS
+        end = time.perf_counter() + seconds
         for number in range(MOST_ROUNDS):
             if number >= LEAST_ROUNDS and time.perf_counter() > end:
                 break
-            for net, rounds in zip(nets, times, strict=True):
-                rounds.append(_turn(net.eval(), images))
+            for one, rounds in zip(passes, times, strict=True):
+                rounds.append(_turn(one))
     finally:
         torch.set_num_threads(before)
     own = [[median(turn) for turn in rounds] for rounds in times]
@@ -82,13 +88,13 @@ def after_each_step(network: str, classes: int, neurons_per_step: int, steps: in
 
 
 @torch.inference_mode()
-def _turn(net: LayeredNet, images: Tensor) -> list[float]:
+def _turn(one: Callable[[], object]) -> list[float]:
     """Seconds of each timed pass of one turn."""
     for _ in range(WARM_UP):
-        net(images)
+        one()
     seconds = []
     for _ in range(RUNS):
         started = time.perf_counter()
-        net(images)
+        one()
         seconds.append(time.perf_counter() - started)
     return seconds

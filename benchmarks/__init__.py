@@ -1,0 +1,1 @@
+"""Measurements of what the project promises, each a command; the results stand in README.md."""

@@ -1,0 +1,120 @@
+"""``python -m benchmarks.inputs``: images a second of the input path alone, beside the usual one.
+
+The project decodes and resizes once into a memory-mapped uint8 array, and crops, mirrors and normalises whole batches.
+The usual path opens each JPEG with PIL in every epoch, in a DataLoader with torchvision's transforms. Both give the
+same views: one of the classic ten crops, 224 of 256 pixels, of a few hundred generated JPEGs.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from benchmarks.goals import Goal, show
+from trainables import data
+from trainables.data import Places, Split
+from trainables.hyperparameters import DataConfig
+from trainables.images import Images
+from trainables.seeds import generator
+
+CLASSES, A_CLASS, WIDTH, HEIGHT = 4, 75, 500, 375
+SIDE, SIZE, BATCH, ROUNDS = 256, 224, 25, 5
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FASTER = 10
+
+
+def make_tree(root: Path) -> None:
+    """``<class>/<n>.jpg``: noise made smooth, so that JPEG has about as much to decode as in a photograph."""
+    draw = np.random.Generator(np.random.PCG64(0))
+    for label in range(CLASSES):
+        (root / str(label)).mkdir(parents=True)
+        for n in range(A_CLASS):
+            small = draw.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((WIDTH, HEIGHT)).save(root / str(label) / f"{n}.jpg", quality=90)
+
+
+def project(root: Path, cache: Path) -> tuple[Callable[[int], int], float]:
+    """An epoch of the project's input path, and the seconds that decoding took once."""
+    config = DataConfig(name="folder", path=str(root), views="ten", size=SIDE, mean=MEAN, std=STD)
+    started = time.perf_counter()
+    content = data.load(config, Places(cache=str(cache)))
+    none, items = torch.empty(0, dtype=torch.int64), torch.arange(len(content.labels))
+    images = Images.open(content, Split(items, none, none), config, (SIZE, SIZE), torch.device("cpu"))
+    decoding = time.perf_counter() - started
+
+    def epoch(number: int) -> int:
+        views = images.views(0, number)
+        order = items[torch.randperm(len(items), generator=generator(0, number))]
+        pieces = [(batch, views.placement[batch]) for batch in order.split(BATCH)]
+        return sum(len(seen) for seen in images.stream(pieces))
+
+    return epoch, decoding
+
+
+def usual(root: Path, workers: int) -> Callable[[int], int]:
+    """An epoch of PIL and a DataLoader."""
+    views = [transforms.CenterCrop(SIZE), transforms.RandomCrop(SIZE)]
+    transform = transforms.Compose(
+        [
+            transforms.Resize(SIDE),
+            transforms.RandomChoice(views),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    loader = DataLoader(
+        datasets.ImageFolder(str(root), transform),
+        BATCH,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    return lambda number: sum(len(images) for images, _ in loader)
+
+
+def main() -> int:
+    """Measure, print, and give the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inputs", description=__doc__)
+    parser.add_argument("--workers", type=int, default=2, help="processes of the DataLoader")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "images"
+        make_tree(root)
+        ours, decoding = project(root, Path(folder) / "cache")
+        paths = {
+            "memory-mapped uint8, this process": ours,
+            "PIL + DataLoader, this process": usual(root, 0),
+            f"PIL + DataLoader, {options.workers} workers": usual(root, options.workers),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in paths}
+        for number in range(ROUNDS + 1):
+            for name, epoch in paths.items():
+                started = time.perf_counter()
+                count = epoch(number + 1)
+                if number:  # the first one starts the workers and fills the page cache
+                    rates[name].append(count / (time.perf_counter() - started))
+    print(f"{CLASSES * A_CLASS} JPEGs of {WIDTH} x {HEIGHT}; decoding them once took {decoding:.1f} s")
+    for name, each in rates.items():
+        print(f"  {name:36} {median(each):8.0f} images/s")
+    first, *others = rates.values()
+    return show(
+        [
+            Goal(f"memory-mapped over {name}", median(a / b for a, b in zip(first, other, strict=True)), ">=", FASTER)
+            for name, other in zip(list(rates)[1:], others, strict=True)
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
