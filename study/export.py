@@ -115,7 +115,8 @@ def _export(options: argparse.Namespace) -> int:
     _needs_runtime(options.format == "onnx")
     storage = Storage(options.storage)
     stored = open_net(storage, find_stage(storage, options.stage))
-    out = Path(options.out or Path(storage.root) / "exports" / f"{stored.key}-{options.weights}.{options.format}")
+    beside = Path(storage.root) / "exports" if storage.folder.is_local else Path("exports")
+    out = Path(options.out or beside / f"{stored.key}-{options.weights}.{options.format}")
     # The end of the name stays: torch.export goes by it.
     aside = out.with_name(f".{uuid.uuid4().hex}.{out.name}")
     _probe(out, aside)
