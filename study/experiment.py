@@ -22,7 +22,7 @@ from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster,
 from study.scheduling import StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
-from trainables import data
+from trainables import data, networks
 from trainables.hyperparameters import DataConfig
 
 LOST_PROCESS_RETRIES = 3
@@ -271,8 +271,6 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         return {"name": images.name, "title": content.title, "classes": len(content.class_names)}
 
     configs = [stream_config(config, stream) for stream in config.streams] or [config]
-    evaluated = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
-    positions = data.load(config.target.data, config.data).positions
     return {
         "name": name,
         "title": config.title,
@@ -285,5 +283,14 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         "tau": config.transfer.tau,
         "streams": list(config.streams),
         "fusion": config.fusion,
-        "evaluation": evaluated if positions == 1 else f"{positions} positions, {evaluated}",
+        "evaluation": _evaluation(config),
     }
+
+
+def _evaluation(config: StudyConfig) -> str:
+    """What of a test image (video) is looked at; nothing to say where it is the whole image."""
+    content, size = data.load(config.target.data, config.data), networks.input_shape(config.network)
+    crops = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
+    if content.positions > 1:
+        return f"{content.positions} positions, {crops}"
+    return "" if content.shape == size else crops
