@@ -60,7 +60,7 @@ def storage(tmp_path: Path) -> Storage:
         row = {**ROW, "stage": KEYS[name], "kind": KEYS[name].rpartition("-")[0], "seed": 0}
         storage.publish(KEYS[name], result, row)
     reference = runs.source_nets()["reference"]
-    published = StageResult(dict(reference.tensors), reference.metrics, reference.class_names)
+    published = StageResult(dict(reference.tensors), dict(reference.metrics), reference.class_names)
     storage.publish(KEYS["reference"], published, {**ROW, "stage": KEYS["reference"], "kind": "reference", "seed": 0})
     nets = {
         "Standard-TransferNet": "standard",
