@@ -107,7 +107,9 @@ def goals_of(pair: Pair, masked: LayeredNet, runtime: Runtime, threads: int, sec
     # Percentages are of the dense inner products' time, by turns.
     faster = 100 / found[1].percent
     if len(times) == 2:
-        return [Goal(f"{of}: inner products, dense / pruned time", faster, ">=", FASTER)]
+        # The promises are of single images.
+        print(f"{of}: inner products {faster:.1f} times faster", flush=True)
+        return []
     print(f"{of}: convolutions alone {times[2]}, whole pruned net {times[3]}, whole dense net {times[4]}", flush=True)
     call = choosing.executable(pair.fast, runtime, pair.images, threads)
     with torch.inference_mode():

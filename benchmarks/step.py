@@ -173,9 +173,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the small net alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    goals = measure("small_alexnet", batch=25, steps=10, rounds=25)
+    goals = measure("small_alexnet", batch=25, steps=10, rounds=40)
     if not options.quick:
-        goals += measure("alexnet", batch=8, steps=1, rounds=7)
+        goals += measure("alexnet", batch=25, steps=1, rounds=5)
     return show(goals)
 
 
