@@ -137,6 +137,7 @@ def test_trace_leads_to_the_stored_nets(write: Callable[..., Path], capsys: pyte
     folder = write(lambda study: study.fail("Hybrid-TransferNet-1", "no memory"))
     stored = folder.parent.parent / "stages" / "sparse-0"
     stored.mkdir(parents=True)
+    (stored / "manifest.json").write_text("{}")
     assert main(["trace", str(folder), "table1", "hybrid-transfernet"]) == 0
     printed = capsys.readouterr().out
     assert "seed 0 (ablation paper): test ACC 81.6 %" in printed
