@@ -30,6 +30,10 @@ CLASSES, A_CLASS, WIDTH, HEIGHT = 4, 75, 500, 375
 SIDE, SIZE, BATCH, ROUNDS = 256, 224, 25, 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASTER = 10
+TRIED = (
+    "crops copied image by image instead of by index arrays take 0.4 ms a batch for 17, "
+    "normalising in place 2.4 ms for 19, both to the same bits"
+)
 
 
 def make_tree(root: Path) -> None:
@@ -110,7 +114,13 @@ def main() -> int:
     first, *others = rates.values()
     return show(
         [
-            Goal(f"memory-mapped over {name}", median(a / b for a, b in zip(first, other, strict=True)), ">=", FASTER)
+            Goal(
+                f"memory-mapped over {name}",
+                median(a / b for a, b in zip(first, other, strict=True)),
+                ">=",
+                FASTER,
+                TRIED,
+            )
             for name, other in zip(list(rates)[1:], others, strict=True)
         ]
     )

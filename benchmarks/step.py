@@ -33,6 +33,8 @@ PLAIN, GUIDED, MASKS = 0.95, 0.90, 1.02
 NEVER = 10**6
 """No epoch gets there: nothing is validated."""
 
+TRIED = "walking all modules for the dropouts in every step is about half of it: kept in a list, 0.95 to 0.97 was seen"
+
 Epoch = Callable[[int], None]
 
 
@@ -141,7 +143,7 @@ def measure(network: str, batch: int, steps: int, rounds: int) -> list[Goal]:
     both = ratio("bare, both branches", "K+, cached")
     masked, library = ratio("K-, masked", "K-"), ratio("bare, masks of torch.nn.utils.prune", "bare dense")
     return [
-        Goal(f"{network}: K- over the bare dense step", ratio("bare dense", "K-"), ">=", PLAIN),
+        Goal(f"{network}: K- over the bare dense step", ratio("bare dense", "K-"), ">=", PLAIN, TRIED),
         Goal(f"{network}: K+ cached over the bare step of both", both, ">=", GUIDED),
         Goal(f"{network}: masked over dense step, time", masked, "<=", MASKS),
         Goal(f"{network}: the same, next to torch.nn.utils.prune's {library:.3f}", masked, "<=", library),
