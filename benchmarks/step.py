@@ -33,7 +33,8 @@ PLAIN, GUIDED, MASKS = 0.95, 0.90, 1.02
 NEVER = 10**6
 """No epoch gets there: nothing is validated."""
 
-TRIED = "walking all modules for the dropouts in every step is about half of it: kept in a list, 0.95 to 0.97 was seen"
+TRIED = "walking all modules for the dropouts in every step is part of it: kept in a list, 0.95 to 0.97 was seen"
+TRIED_MASKS = "the product costs the same at any batch; boolean masks, masked_fill_ and index_copy_ are slower"
 
 Epoch = Callable[[int], None]
 
@@ -145,7 +146,7 @@ def measure(network: str, batch: int, steps: int, rounds: int) -> list[Goal]:
     return [
         Goal(f"{network}: K- over the bare dense step", ratio("bare dense", "K-"), ">=", PLAIN, TRIED),
         Goal(f"{network}: K+ cached over the bare step of both", both, ">=", GUIDED),
-        Goal(f"{network}: masked over dense step, time", masked, "<=", MASKS),
+        Goal(f"{network}: masked over dense step, time", masked, "<=", MASKS, TRIED_MASKS),
         Goal(f"{network}: the same, next to torch.nn.utils.prune's {library:.3f}", masked, "<=", library),
     ]
 
@@ -177,7 +178,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     goals = measure("small_alexnet", batch=25, steps=10, rounds=40)
     if not options.quick:
-        goals += measure("alexnet", batch=25, steps=1, rounds=5)
+        goals += measure("alexnet", batch=25, steps=1, rounds=20)
     return show(goals)
 
 
