@@ -87,6 +87,13 @@ def test_each_image_has_its_own_view() -> None:
         assert not torch.equal(views.placement, images.views(seed=2, epoch=2).placement)
 
 
+def test_accelerators_crop_alike() -> None:
+    images = opened(ROOMY.model_copy(update={"views": "random"}))
+    placement = images.views(seed=0, epoch=1).placement
+    placement[:, 3] = 0
+    assert torch.equal(images._gathered(pixels(), placement), images._cropped(pixels(), placement))
+
+
 def test_a_mirrored_flow_moves_the_other_way() -> None:
     images = opened(ROOMY.model_copy(update={"modality": "flow"}))
     flow = torch.randint(0, 256, (2, 4, 24, 24), dtype=torch.uint8)

