@@ -10,7 +10,7 @@ from torch import nn
 
 from study import schema
 from study.config import ConfigError
-from study.nets import StoredNet, open_net, study_nets
+from study.nets import StoredNet, connections, open_net, study_nets
 from study.storage import Storage
 from trainables import choosing, compact, latency
 from trainables.choosing import Runtime
@@ -90,7 +90,7 @@ def _without_cut_off(net: LayeredNet) -> LayeredNet:
 
 
 def _about(name: str, stored: StoredNet, net: LayeredNet) -> dict[str, Any]:
-    left = sum(int((weight != 0).sum()) for weight in net.weights().values())
+    left = connections(net)
     return {
         "net": name,
         "stage": stored.key,

@@ -307,11 +307,7 @@ def changed(config: StudyConfig, changes: Mapping[str, Any], what: str, *, prune
     Raises:
         ConfigError: a key is unknown, or the changed configuration cannot be used.
     """
-    tree = config.model_dump(mode="json", by_alias=True)
-    source = _Source(Path(what), tree)
-    for key, value in changes.items():
-        source.put(key, value)
-    return source.config(prunes_target)
+    return _with_changes(config, changes, what).config(prunes_target)
 
 
 def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
@@ -334,12 +330,16 @@ def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
         return {"source": config.source.data, "target": config.target.data}
     found: dict[str, DataConfig] = {}
     for stream, changes in config.streams.items():
-        source = _Source(Path(f"streams.{stream}"), config.model_dump(mode="json", by_alias=True))
-        for key, value in changes.items():
-            source.put(key, value)
-        own = source.parsed()
+        own = _with_changes(config, changes, f"streams.{stream}").parsed()
         found |= {f"{stream} source": own.source.data, f"{stream} target": own.target.data}
     return found
+
+
+def _with_changes(config: StudyConfig, changes: Mapping[str, Any], what: str) -> "_Source":
+    source = _Source(Path(what), config.model_dump(mode="json", by_alias=True))
+    for key, value in changes.items():
+        source.put(key, value)
+    return source
 
 
 class _Source:

@@ -14,10 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from study import config as study_config
 from study.command import OK, SOME_FAILED, run
-from trainables.data import DATA_SETS, LAYOUTS, DataError, Layout, Places, load
+from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
 from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
-from trainables.data.files import decoding, find_folder, open_layout
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
 from trainables.hyperparameters import DataConfig, absolute
 
@@ -50,9 +49,8 @@ def decode_all(config: study_config.StudyConfig) -> None:
         DataError: a file cannot be read, or the disk is too small.
     """
     for _, own in _distinct(study_config.data_configs(config)):
-        layout = LAYOUTS.get(own.name)
-        if layout is not None and layout.medium != "stream":
-            _decode(layout, own, config.data)
+        if own.name in LAYOUTS:
+            _decode(own, config.data)
 
 
 def _distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:
@@ -75,26 +73,24 @@ def _check(domain: str, config: DataConfig, places: Places, options: argparse.Na
 
 
 def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
-    layout = LAYOUTS.get(config.name)
-    if layout is None:
+    if config.name not in LAYOUTS:
         return _package(domain, config, places)
     try:
-        _say(f"{domain}: {_decode(layout, config, places)}")
+        _say(f"{domain}: {_decode(config, places)}")
     except DataError as error:
         print(f"{domain}: {error}", file=sys.stderr)
         return False
     return True
 
 
-def _decode(layout: Layout, config: DataConfig, places: Places) -> str:
-    content = open_layout(layout, config, places)
-    if layout.medium == "stream":
+def _decode(config: DataConfig, places: Places) -> str:
+    content = load(config, places)
+    decode = content.decoding
+    if decode is None:
         return f"{content.title} is read anew in each epoch: there is nothing to decode"
-    folder = find_folder(layout, config, places)
-    decode = decoding(layout, folder, layout.read(folder, config), config, places, content.fingerprint)
     if decode.is_done():
         return f"{content.title} is decoded already: {decode.array}"
-    with _bar(f"decoding {layout.title}") as progress:
+    with _bar(f"decoding {content.title}") as progress:
         decode.open(progress)
     return f"{content.title} is decoded: {decode.array}, {gigabytes(decode.bytes)}"
 

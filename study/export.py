@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from study import comparison
 from study.command import OK, SOME_FAILED, positive, run
 from study.config import ConfigError
-from study.nets import StoredNet, example_images, find_stage, open_net
+from study.nets import StoredNet, connections, example_images, find_stage, open_net
 from study.storage import Storage
 from trainables import choosing, compact, latency
 from trainables.choosing import Call, Choice, OnnxSession, Runtime
@@ -174,8 +174,7 @@ def _check(storage: Storage, stored: StoredNet, call: Call, options: argparse.Na
 
 
 def _describe(stored: StoredNet, exported: Exported, batch: int) -> None:
-    left = sum(int((weight != 0).sum()) for weight in stored.net.weights().values())
-    print(f"{stored.key}: {left:,} of {stored.dense_connections:,} connections")
+    print(f"{stored.key}: {connections(stored.net):,} of {stored.dense_connections:,} connections")
     gone = [f"{count} of {name}" for name, count in exported.removed.items() if count]
     print(f"cut-off neurons removed: {', '.join(gone) or 'none'}")
     for name, choice in exported.choices.items():

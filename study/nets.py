@@ -44,6 +44,11 @@ class StoredNet:
             )
 
 
+def connections(net: LayeredNet) -> int:
+    """Connections of a net, without those that are pruned: its weights that are not zero."""
+    return sum(int((weight != 0).sum()) for weight in net.weights().values())
+
+
 def open_net(storage: Storage, key: str) -> StoredNet:
     """The net of a stage.
 

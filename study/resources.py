@@ -1,6 +1,5 @@
 """What a stage asks for, what a machine or a cluster has or could start, and how many stages fit side by side."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from study.config import ResourceConfig
+from trainables.data.decoding import cores
 
 ON_DEMAND = "on_demand"
 """Ray resource of nodes that no cloud takes back: where there is one, the drivers of worker groups run there."""
@@ -98,9 +98,8 @@ def this_machine(ask: Ask) -> Capacity:
     """What this machine has. Stages may always share its cores, so one stage gets the CPUs it asks for."""
     import torch
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # The GPUs that PyTorch can use: one that Ray alone sees would leave the stage on the CPU.
-    has = {"CPU": max(cpus, ask.cpus * ask.processes), "GPU": float(torch.cuda.device_count())}
+    has = {"CPU": max(cores(), ask.cpus * ask.processes), "GPU": float(torch.cuda.device_count())}
     return Capacity("this machine", (Nodes(has),))
 
 

@@ -180,18 +180,17 @@ class Training:
         self._seed_dropout(epoch)
         train, views = self.images.train, self.images.views(self.seed, epoch)
         order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch)).to(train.device)
-        batches = train[order].split(self.config.batch_size)
+        batches = [(batch, self._passes(len(batch))) for batch in train[order].split(self.config.batch_size)]
         stream = self.images.stream(
-            (batch[rows], views.placement[batch[rows]]) for batch in batches for rows in self._passes(len(batch))
+            (batch[rows], views.placement[batch[rows]]) for batch, passes in batches for rows in passes
         )
         sums = torch.zeros(3, dtype=torch.float64, device=self.images.device)
         squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
-        for step, batch in enumerate(batches):
+        for step, (batch, passes) in enumerate(batches):
             rate = self._learning_rate(epoch - 1 + step / len(batches))
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
-            passes = self._passes(len(batch))
             for number, rows in enumerate(passes, start=1):
                 self._select(rows if len(rows) < len(batch) else None)
                 with self._synchronised(number == len(passes)):

@@ -125,7 +125,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
     if layout.medium == "stream":
         return content
     decode = decoding(layout, folder, catalogue, config, places, content.fingerprint)
-    return replace(content, pixels=lambda: ArrayPixels(decode.open()))
+    return replace(content, pixels=lambda: ArrayPixels(decode.open()), decoding=decode)
 
 
 def _heading(layout: Layout, folder: Path, count: int) -> str:

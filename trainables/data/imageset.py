@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from trainables.data.catalogue import LAYOUTS
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
 from trainables.importing import imported
+
+if TYPE_CHECKING:
+    from trainables.data.decoding import Decoding
 
 
 class DataError(ValueError):
@@ -61,6 +64,8 @@ class ImageSet:
     """Images of an item: row ``item * positions + position`` of the pixels. 1, but for videos."""
     official: Mapping[str, Tensor] = field(default_factory=dict)
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+    decoding: "Decoding | None" = None
+    """How its files are decoded into the array that is kept; None where nothing is kept."""
 
 
 Reader = Callable[[DataConfig, Places], ImageSet]

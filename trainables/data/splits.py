@@ -30,11 +30,11 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
         ValueError: a class has too few images for the split.
     """
     parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
-    labels = content.labels.numpy()
-    official = {name: items.numpy() for name, items in content.official.items()}
-    for label in range(len(content.class_names)):
-        members = np.flatnonzero(labels == label)
-        own = {name: items[labels[items] == label] for name, items in official.items()}
+    classes, labels = len(content.class_names), content.labels.numpy()
+    members_of = _by_class(np.arange(len(labels)), labels, classes)
+    official = {name: _by_class(items.numpy(), labels, classes) for name, items in content.official.items()}
+    for label, members in enumerate(members_of):
+        own = {name: by_class[label] for name, by_class in official.items()}
         if "test" not in own:
             fixed = np.random.Generator(np.random.PCG64(derive(0, "test split", label))).permutation(members)
             test = round(len(members) * config.test_share)
@@ -46,6 +46,13 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
         parts["val"].append(own["val"] if "val" in own else drawn[train : train + val])
     joined = {name: torch.from_numpy(np.sort(np.concatenate(arrays))) for name, arrays in parts.items()}
     return Split(**joined)
+
+
+def _by_class(items: np.ndarray, labels: np.ndarray, classes: int) -> list[np.ndarray]:
+    """The items of each class, in their order."""
+    own = labels[items]
+    order = np.argsort(own, kind="stable")
+    return np.split(items[order], np.searchsorted(own[order], np.arange(1, classes)))
 
 
 def _sizes(available: int, config: DataConfig, label: str, *, has_val: bool) -> tuple[int, int]:
