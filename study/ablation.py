@@ -130,7 +130,7 @@ def describe_packing(resources: ResourceConfig, address: str | None) -> str:
 
 def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> str:
     """Device hours that the missing stages take, at the pace of those that are stored."""
-    done = [key for key in graph.stages if storage.has(key)]
+    done = storage.stored(graph.stages)
     unit = "GPU-hours" if resources.gpus else "CPU-hours"
     ask = ask_of(resources)
     held = (ask.gpus or ask.cpus) * ask.processes

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from study import config as study_config
 from study.command import OK, SOME_FAILED, run
-from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
+from trainables.data import DATA_SETS, LAYOUTS, DataError, ImageSet, Places, load
 from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
+from trainables.data.files import open_layout
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
 from trainables.hyperparameters import DataConfig, absolute
 
@@ -50,7 +51,7 @@ def decode_all(config: study_config.StudyConfig) -> None:
     """
     for _, own in _distinct(study_config.data_configs(config)):
         if own.name in LAYOUTS:
-            _decode(own, config.data)
+            _decode(load(own, config.data))
 
 
 def _distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:
@@ -73,18 +74,18 @@ def _check(domain: str, config: DataConfig, places: Places, options: argparse.Na
 
 
 def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
-    if config.name not in LAYOUTS:
+    layout = LAYOUTS.get(config.name)
+    if layout is None:
         return _package(domain, config, places)
     try:
-        _say(f"{domain}: {_decode(config, places)}")
+        _say(f"{domain}: {_decode(open_layout(layout, config, places))}")
     except DataError as error:
         print(f"{domain}: {error}", file=sys.stderr)
         return False
     return True
 
 
-def _decode(config: DataConfig, places: Places) -> str:
-    content = load(config, places)
+def _decode(content: ImageSet) -> str:
     decode = content.decoding
     if decode is None:
         return f"{content.title} is read anew in each epoch: there is nothing to decode"
