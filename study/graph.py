@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from search_spaces.ablations import cells_of
@@ -47,6 +48,16 @@ class StageGraph:
 
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, str]] = field(default_factory=list)
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Number the stages in the order in which they came."""
+        self._positions = {key: position for position, key in enumerate(self.stages)}
+
+    def add_stage(self, stage: Stage) -> None:
+        """Add a stage whose parents are there; nothing changes where it is there itself."""
+        self.stages.setdefault(stage.key, stage)
+        self._positions.setdefault(stage.key, len(self._positions))
 
     def add(self, cell: Cell) -> str:
         """Add a cell and the stages that it needs; gives the key of the stage that gives its net."""
@@ -62,7 +73,7 @@ class StageGraph:
             if current not in needed:
                 needed.add(current)
                 pending.extend(self.stages[current].parents.values())
-        return [stage for stage in self.stages if stage in needed]
+        return sorted(needed, key=self._positions.__getitem__)
 
     @property
     def networks(self) -> set[str]:
@@ -235,7 +246,7 @@ class _Path:
     def _add(self, spec: StageSpec, parents: dict[str, str]) -> str:
         key = stage_key(spec, parents, self.config.data)
         if key not in self.graph.stages:
-            self.graph.stages[key] = Stage(key, spec, parents, _effort(spec, self.config.data))
+            self.graph.add_stage(Stage(key, spec, parents, _effort(spec, self.config.data)))
         return key
 
 
@@ -267,11 +278,16 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     }
 
 
+@cache
+def _training_images(config: DataConfig, seed: int, places: Places) -> int:
+    return len(data.split(data.load(config, places), config, seed).train)
+
+
 def _effort(spec: StageSpec, places: Places) -> int:
     train: TrainConfig | None = getattr(spec.params, "train", None) or getattr(spec.params, "retrain", None)
     if train is None:
         return 0
-    images = len(data.split(data.load(spec.data, places), spec.data, spec.seed or 0).train)
+    images = _training_images(spec.data, spec.seed or 0, places)
     # Nobody knows when accuracy falls.
     rounds = 3 if isinstance(spec.params, NeuronPruneParams) and spec.params.layer is None else 1
     return images * train.epochs * rounds

@@ -5,8 +5,9 @@ are added to the graph and run as Ray Tune trials, each once, whatever the numbe
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -201,12 +202,17 @@ class ConfigurationSearcher(StageSearcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a validation of the first seed's net on to Optuna, for trials that are stopped early."""
+        self._pass_on(trial_id, result)
+
+    def _pass_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         for candidate in self._candidates:
             if candidate.nets[0] == self.running.get(trial_id) and ACCURACY in result and "epoch" in result:
                 self._book.report(candidate.trial_id, result["epoch"], result[ACCURACY])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of a stage's end, and tell Optuna of the configurations that are decided by it."""
+        # Where a stage is stopped early, Tune shows the validation that decided it here alone.
+        self._pass_on(trial_id, result or {})
         super().on_trial_complete(trial_id, result, error)
         self._settle()
 
@@ -268,13 +274,34 @@ class EarlyStopping(AsyncHyperBandScheduler):
             reduction_factor=2,
         )
         self.is_judged: Callable[[str], bool] = lambda key: False
+        self._epochs = epochs
         self._judged: set[str] = set()
+        self._left_open: dict[str, Mapping[int, float]] = {}
+
+    def remember(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take over the comparisons of an earlier run from the validations that its trials have left with Optuna.
+
+        Those of a trial that it left open count from when its stage goes on.
+        """
+        for trial in trials:
+            if trial.state.is_finished():
+                known = SimpleNamespace(trial_id=f"earlier trial {trial.number}")
+                super().on_trial_add(None, known)
+                self._compare_again(known, trial.intermediate_values)
+            elif trial.intermediate_values:
+                self._left_open[trial.user_attrs["stages"][0]] = trial.intermediate_values
+
+    def _compare_again(self, trial: Any, values: Mapping[int, float]) -> None:
+        for epoch, value in sorted(values.items()):
+            if epoch < self._epochs:
+                super().on_trial_result(None, trial, {"epoch": epoch, ACCURACY: value})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Follow the trial if its stage is one to judge by."""
         if self.is_judged(trial.config["stage"]):
             self._judged.add(trial.trial_id)
             super().on_trial_add(tune_controller, trial)
+            self._compare_again(trial, self._left_open.pop(trial.config["stage"], {}))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is behind; never one that has trained its last epoch, nor one without a validation."""

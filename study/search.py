@@ -124,6 +124,7 @@ class Search:
         if self.against is None and not self.options.no_early_stopping:
             train = self.config.transfer.train
             scheduler = EarlyStopping(max(train.validate_every, train.epochs // 3), train.epochs)
+            scheduler.remember(self.book.study.get_trials(deepcopy=False))
 
         def algorithm() -> ConfigurationSearcher:
             searcher = ConfigurationSearcher(

@@ -5,22 +5,34 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
+import numpy as np
 import optuna
 import pandas as pd
 import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
 from study.config import ConfigError, StudyConfig, load_config
 from study.graph import StageGraph, plan, plan_cells
-from study.optimisation import ACCURACY, LATENCY, PRUNED, ConfigurationSearcher, SamplerName, TrialBook, importance
+from study.optimisation import (
+    ACCURACY,
+    LATENCY,
+    PRUNED,
+    ConfigurationSearcher,
+    EarlyStopping,
+    SamplerName,
+    TrialBook,
+    importance,
+)
 from study.search import main
 from study.trial import ERROR
 from tests.commands import SECONDS
@@ -170,6 +182,44 @@ def test_a_trial_ended_early_is_recorded_as_pruned(config: StudyConfig) -> None:
     searched.on_trial_complete("slow", None)
     (trial,) = searched.study.trials
     assert trial.state == TrialState.PRUNED and trial.intermediate_values == {10: 50.0}
+
+
+def train(stopping: EarlyStopping, number: int, accuracies: Sequence[float], since: int = 0) -> dict[int, float]:
+    """Validate a trial's net by epochs until it is stopped; gives what was seen."""
+    stopping.is_judged = lambda stage: True
+    trial = SimpleNamespace(trial_id=str(number), config={"stage": f"stage {number}"})
+    stopping.on_trial_add(None, trial)
+    seen = {}
+    for epoch, accuracy in list(enumerate(accuracies, start=1))[since:]:
+        seen[epoch] = accuracy
+        result = {"epoch": epoch, "epochs": len(accuracies), ACCURACY: accuracy}
+        if stopping.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+            break
+    return seen
+
+
+def left(number: int, seen: Mapping[int, float], state: TrialState) -> optuna.trial.FrozenTrial:
+    attributes = {"stages": [f"stage {number}"]}
+    trial = optuna.trial.create_trial(state=state, intermediate_values=dict(seen), user_attrs=attributes)
+    trial.number = number
+    return trial
+
+
+def test_a_continued_search_stops_what_an_undisturbed_one_stops() -> None:
+    accuracies = np.random.default_rng(0).uniform(50, 90, size=(15, 9))
+    stopping = EarlyStopping(2, 9)
+    whole = [train(stopping, number, row) for number, row in enumerate(accuracies)]
+    assert {max(seen) for seen in whole} == {2, 4, 8, 9}
+    for killed, seen in enumerate(whole):
+        for validated in range(len(seen)):
+            earlier = [left(number, whole[number], TrialState.PRUNED) for number in range(killed)]
+            known = dict(list(seen.items())[:validated])
+            stopping = EarlyStopping(2, 9)
+            stopping.remember([*earlier, left(killed, known, TrialState.RUNNING)])
+            # The checkpoint may be older than the last validation.
+            ends = [max(train(stopping, killed, accuracies[killed], since=max(0, validated - 1)))]
+            ends += [max(train(stopping, later, accuracies[later])) for later in range(killed + 1, len(whole))]
+            assert ends == [max(seen) for seen in whole[killed:]]
 
 
 def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyConfig) -> None:

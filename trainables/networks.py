@@ -7,6 +7,7 @@ importable on every worker, and name it ``module:function`` (see :func:`find`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from math import sqrt
 from typing import Literal
 
@@ -195,18 +196,18 @@ def build(name: str, classes: int) -> LayeredNet:
 
 def connection_counts(name: str, classes: int) -> dict[str, int]:
     """Connections (weights, no biases) of each layer of the unpruned network; allocates nothing."""
-    return {layer: weight.numel() for layer, weight in _outline(name, classes).weights().items()}
+    return {layer: weight.numel() for layer, weight in _known_outline(name, classes).weights().items()}
 
 
 def inner_product_widths(name: str) -> dict[str, int]:
     """Neurons of each inner-product layer but the output layer; allocates nothing."""
-    net = _outline(name, 1)
+    net = _known_outline(name, 1)
     return {layer: int(net.op(layer).weight.shape[0]) for layer in net.inner_products()[:-1]}
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
     """Channels, height and width of the images that the network takes; allocates nothing."""
-    return _outline(name, 1).input_shape
+    return _known_outline(name, 1).input_shape
 
 
 def _outline(name: str, classes: int) -> LayeredNet:
@@ -215,6 +216,12 @@ def _outline(name: str, classes: int) -> LayeredNet:
         net = find(name)(classes)
     _check(name, net, classes)
     return net
+
+
+@cache
+def _known_outline(name: str, classes: int) -> LayeredNet:
+    """The same, made once: not to be changed."""
+    return _outline(name, classes)
 
 
 def _check(name: str, net: object, classes: int) -> None:
