@@ -105,7 +105,8 @@ def tune_seconds(folder: str) -> float:
     tune.Tuner(trainable, tune_config=config, run_config=tune.RunConfig("many", folder, verbose=0)).fit()
 
     def load() -> pd.DataFrame:
-        return tune.Tuner.restore(f"{folder}/many", trainable).get_results().get_dataframe()
+        frame: pd.DataFrame = tune.Tuner.restore(f"{folder}/many", trainable).get_results().get_dataframe()
+        return frame
 
     seconds, frame = timed(load)
     ray.shutdown()
