@@ -137,14 +137,14 @@ class Storage:
         self.checkpoint(key).delete()
 
     def _publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
+        files = {TENSORS: save_tensors(dict(result.tensors))}
         rows: dict[str, Iterable[Mapping[str, Any]]] = {
-            "stages": [row],
+            "stages": [{**row, "tensors_sha256": hashlib.sha256(files[TENSORS]).hexdigest()}],
             "epochs": result.epochs,
             "layers": result.layers,
             "knowledge": result.knowledge,
             "confusion": result.confusion,
         }
-        files = {TENSORS: save_tensors(dict(result.tensors))}
         for name in STAGE_TABLES:
             files[f"{name}.parquet"] = _parquet(name, [{"stage": key, **own} for own in rows[name]])
         attempt = uuid.uuid4().hex[:12]
@@ -191,8 +191,8 @@ class Storage:
             LostStageError: a stage is not complete, or it was damaged.
         """
         contents = _abreast(lambda key: self._file(key, f"{table}.parquet"), list(keys))
-        parts = [pq.read_table(pa.BufferReader(content)) for content in contents]
-        return pa.concat_tables(parts) if parts else schema.table(table, [])
+        parts = [schema.completed(table, pq.read_table(pa.BufferReader(content))) for content in contents]
+        return pa.concat_tables([schema.table(table, []), *parts])
 
     def checkpoint(self, key: str) -> "StageCheckpoint":
         """The running checkpoint of a stage."""
