@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from analysis.published import FUSED, PUBLISHED, Column
+from analysis.sequential import SequentialDesign
 from study import schema
 from study.files import Folder, StorageError
 
@@ -54,6 +55,12 @@ class Results:
         """The study's streams in its own order, then the fused scores, then any other that a cell has; often none."""
         asked = [*self.study["streams"], FUSED] if self.study["streams"] else []
         return list(dict.fromkeys([*asked, *self.cells["stream"].dropna()]))
+
+    @property
+    def sequential(self) -> SequentialDesign | None:
+        """How seeds were added until the main comparisons were settled; None where their number was fixed."""
+        design = self.study.get("sequential")
+        return design and SequentialDesign(**design)
 
     @property
     def published(self) -> Column:
