@@ -34,7 +34,10 @@ def _reproduce(options: argparse.Namespace) -> int:
         if not override.startswith(SETTABLE):
             raise ConfigError(f"--set {override}: that would be another study; {', '.join(SETTABLE)} may be set")
     folder = _study_folder(options.report)
-    published = analysis.load(folder.at())
+    try:
+        published = analysis.load(folder.at())
+    except analysis.StudyError as error:
+        raise ConfigError(str(error)) from error
     if published.trials is not None:
         raise ConfigError(f"{folder.at()} is a search: give the folder of a study of study.ablation")
     name = str(published.study["name"])
