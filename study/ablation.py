@@ -88,7 +88,7 @@ def _run(
     rounds = [_train(config, settling, storage, name, options, console)]
     results = analysis.load(storage.study_path(name))
     while settling:
-        standing, goes_on = settling.next(results)
+        standing, goes_on = settling.after_round(results)
         console.print(standing, markup=False, soft_wrap=True)
         if not goes_on:
             break

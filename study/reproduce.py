@@ -41,7 +41,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     if published.trials is not None:
         raise ConfigError(f"{folder.at()} is a search: give the folder of a study of study.ablation")
     name = str(published.study["name"])
-    storage = Storage(options.storage or f"reproduction-{name}")
+    storage = Storage(options.storage or f"results/reproduction-{name}")
     if storage.folder.at() == folder.above(2).at():
         raise ConfigError(f"{storage.root} holds the report's own stages, so nothing would run: give another --storage")
     with _preset(folder) as preset:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Exit status: {OK} the same, or within the noise of seeds; {DIFFERENT} not; {BAD_INPUT} bad input.",
     )
     parser.add_argument("report", metavar="REPORT", help="folder or URI of a study, or of its report")
-    parser.add_argument("--storage", help="where it is run again (default: a folder reproduction-NAME here)")
+    parser.add_argument("--storage", help="where it is run again (default: results/reproduction-NAME)")
     parser.add_argument("--seeds", type=positive, metavar="N", help="only the first N of the report's seeds")
     help_ = "difference that is none, in percentage points, whatever the noise (default: %(default)s)"
     parser.add_argument("--tolerance", type=number, default=0.0, metavar="POINTS", help=help_)

@@ -47,7 +47,7 @@ class Settling:
         """The study with all the seeds that it may get."""
         return more_seeds(self.config, self.design.most_seeds - len(self.config.seed_list))
 
-    def next(self, results: Results) -> tuple[str, bool]:
+    def after_round(self, results: Results) -> tuple[str, bool]:
         """How the study stands after a round, and whether it goes on: then the configuration has one more seed."""
         found = main_comparisons(results)
         now = time.monotonic()
