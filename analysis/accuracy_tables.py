@@ -32,6 +32,10 @@ from analysis.tables import (
 )
 
 PAIRED = "Differences are paired by seed, with their own 95 % interval."
+LOOKED = (
+    "Seeds were added while looking, for which intervals here take no account: whether a difference is shown stands in "
+    "the table of comparisons."
+)
 # With fewer classes nearly everything is among the five most probable ones.
 CLASSES_FOR_TOP5 = 10
 Columns = list[tuple[Header, Callable[[Net], str]]]
@@ -118,7 +122,12 @@ def _table(
     if not rows:
         return None
     text = [[cell(net) for _, cell in columns] for net in rows]
-    notes = [over_seeds_note(results), PAIRED, *problem_notes(rows, results.seeds)]
+    notes = [
+        over_seeds_note(results),
+        PAIRED,
+        *[LOOKED] * (results.sequential is not None),
+        *problem_notes(rows, results.seeds),
+    ]
     headers, sources = [header for header, _ in columns], [[net] for net in rows]
     return Table(name, title, headers, text, notes, pd.DataFrame(data), sources)
 

@@ -5,6 +5,7 @@ import pandas as pd
 from analysis.comparisons import Comparison, comparisons
 from analysis.loading import Results
 from analysis.power import MOST_SEEDS
+from analysis.sequential import SequentialDesign
 from analysis.significance import ALPHA
 from analysis.statistics import Bounds
 from analysis.tables import NOTHING, Header, Table, interval_columns, points_text, problem_notes
@@ -51,7 +52,7 @@ def _row(one: Comparison, seeds: int) -> list[str]:
         one.question.name,
         str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
         points_text(one.mean) if one.mean else "no pair",
-        "yes" if one.shown else "no",
+        "yes" if one.shown else "negligible" if one.negligible else "no",
         NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
         _share(one.improvement),
         *(p_text(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
@@ -77,10 +78,14 @@ def _seeds(one: Comparison, alpha: float) -> str:
 
 def _notes(found: list[Comparison]) -> list[str]:
     family = found[0].family
+    measures = (
+        "d_z: mean difference over the standard deviation of the differences (Cohen). Share better: seeds in which the "
+        "first net is better, ties half, with Wilson's 95 % interval."
+    )
+    if found[0].design is not None:
+        return [*_sequential_notes(found[0].design), measures]
     return [
-        "Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. d_z: mean "
-        "difference over the standard deviation of the differences (Cohen). Share better: seeds in which the first "
-        "net is better, ties half, with Wilson's 95 % interval.",
+        f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
         f"p: of the paired t test, two-sided; Holm: corrected for the {family} comparisons of this table that have "
         f"two seeds or more. Shown: Holm's p below {ALPHA} and an interval without zero. The sign-flip p assumes less "
         "and decides nothing: with n seeds it is never below 2 / 2^n.",
@@ -88,6 +93,17 @@ def _notes(found: list[Comparison]) -> list[str]:
         f"show the observed one so; for the comparison alone (level {ALPHA}) and at the strictest level that Holm's "
         f"correction asks ({ALPHA} / {max(1, family)}). Both rest on the observed spread and difference, which few "
         "seeds give only roughly.",
+    ]
+
+
+def _sequential_notes(design: SequentialDesign) -> list[str]:
+    return [
+        "Difference: mean over seeds with its interval, which holds however often one looks, as seeds were added until "
+        "the main comparisons (S, K) were settled; theirs hold jointly with 95 %, the others each.",
+        "p: one over the Bayes factor of the t test, at most 1, which may be looked at after every seed; Holm: "
+        "corrected within the main comparisons and within the others. Shown: Holm's p below "
+        f"{ALPHA} and an interval without zero; negligible: an interval within {design.negligible:g} points of zero. "
+        "The sign-flip p, the share and its interval take no account of the looking, and decide nothing.",
     ]
 
 

@@ -1,7 +1,7 @@
 """The paper's questions as comparisons of two nets, paired by seed, and what is known of each."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,11 +12,14 @@ from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
 from analysis.power import detectable, seeds_needed
 from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, SPARSE_ONLY, STANDARD
+from analysis.sequential import SequentialDesign, sequential_interval, sequential_p
 from analysis.significance import ALPHA, holm, p_value, sign_flip
-from analysis.statistics import Bounds, Interval, differences, interquartile_mean_interval, mean_interval
+from analysis.statistics import LEVEL, Bounds, Interval, differences, interquartile_mean_interval, mean_interval
 from analysis.streams import better_stream, stream_rows
 
 Kind = Literal["part", "pruning", "control", "fusion"]
+MAIN: Kind = "part"
+"""The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Comparison:
     """p after Holm's correction over the family."""
     family: int
     """Comparisons that the correction is over."""
+    level: float = LEVEL
+    """Of the interval of the mean."""
+    design: SequentialDesign | None = None
+    """How seeds were added while looking; None where their number was fixed."""
 
     @cached_property
     def values(self) -> list[float]:
@@ -63,13 +70,13 @@ class Comparison:
 
     @cached_property
     def mean(self) -> Interval | None:
-        """Mean difference with its 95 % t interval; None without a pair."""
-        return mean_interval(self.values)
+        """Mean difference with its t interval or, where seeds were added, the sequential one; None without a pair."""
+        return (mean_interval if self.design is None else sequential_interval)(self.values, self.level)
 
     @cached_property
     def p(self) -> float | None:
         """The p of this comparison alone."""
-        return p_value(self.values)
+        return (p_value if self.design is None else sequential_p)(self.values)
 
     @cached_property
     def p_sign_flip(self) -> float | None:
@@ -102,13 +109,20 @@ class Comparison:
         return ALPHA / max(1, self.family)
 
     def detectable(self, alpha: float) -> float | None:
-        """The least difference that these pairs show four times of five, in percentage points."""
-        deviation = standard_deviation(self.values)
+        """The least difference that these pairs show four times of five, in percentage points.
+
+        None where there is no spread to go by, and where seeds were added while looking: then more could have been.
+        """
+        deviation = standard_deviation(self.values) if self.design is None else None
         return None if deviation is None else detectable(deviation, self.pairs, alpha)
 
     def seeds_needed(self, alpha: float) -> int | None:
-        """Seeds that would show the observed difference four times of five; None where it is shown or none would do."""
-        return None if self.shown or self.effect is None else seeds_needed(self.effect, alpha)
+        """Seeds that would show the observed difference four times of five; None where it is shown or none would do.
+
+        None, too, where seeds were added while looking.
+        """
+        unknown = self.shown or self.effect is None or self.design is not None
+        return None if unknown or self.effect is None else seeds_needed(self.effect, alpha)
 
     @property
     def shown(self) -> bool:
@@ -117,18 +131,49 @@ class Comparison:
             return False
         return self.p_holm < ALPHA and not self.mean.low <= 0 <= self.mean.high
 
+    @property
+    def negligible(self) -> bool:
+        """Whether seeds were added until the difference was known to be none that matters."""
+        if self.design is None or self.mean is None or self.mean.low is None or self.mean.high is None:
+            return False
+        return -self.design.negligible < self.mean.low and self.mean.high < self.design.negligible
+
+    @property
+    def settled(self) -> bool:
+        """Whether more seeds are not needed."""
+        return self.shown or self.negligible
+
 
 def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Comparison]:
-    """The study's questions answered; their family is all of them that have two pairs or more."""
+    """The study's questions answered; their family is all of them that have two pairs or more.
+
+    Where seeds were added until the main comparisons were settled, these are a family of their own, and their intervals
+    hold jointly (Bonferroni): claims of difference and of no difference are read from the same intervals.
+    """
     asked = questions(results, off_axis(outcomes(results)) if cells is None else cells)
-    paired = [differences(question.net.accuracy, question.baseline.accuracy) for question in asked]
-    p = [p_value(list(pairs.values())) for pairs in paired]
-    family = [value for value in p if value is not None]
-    adjusted = iter(holm(family).tolist()) if family else iter([])
-    return [
-        Comparison(question, pairs, None if value is None else next(adjusted), len(family))
-        for question, pairs, value in zip(asked, paired, p, strict=True)
+    design = results.sequential
+    if design is None:
+        return _family(asked)
+    main = [question for question in asked if question.kind == MAIN]
+    level = 1 - ALPHA / max(1, len(main))
+    judged = _family(main, design, level) + _family([one for one in asked if one.kind != MAIN], design)
+    by_name = {one.question.name: one for one in judged}
+    return [by_name[question.name] for question in asked]
+
+
+def _family(asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL) -> list[Comparison]:
+    alone = [
+        Comparison(question, differences(question.net.accuracy, question.baseline.accuracy), None, 0, level, design)
+        for question in asked
     ]
+    known = [one.p for one in alone if one.p is not None]
+    adjusted = iter(holm(known).tolist()) if known else iter([])
+    return [replace(one, p_holm=None if one.p is None else next(adjusted), family=len(known)) for one in alone]
+
+
+def main_comparisons(results: Results) -> list[Comparison]:
+    """Those of the comparisons that seeds are added for: S and K, alone and together."""
+    return [one for one in comparisons(results) if one.question.kind == MAIN]
 
 
 def pairs(results: Results) -> pd.DataFrame:

@@ -293,8 +293,21 @@ def _learning_curve(axes: Axes, epochs: pd.DataFrame) -> None:
     for column, (label, color, dash) in parts.items():
         known = epochs.dropna(subset=[column])
         for _, seed in known.groupby("seed"):
-            axes.plot(seed["epoch"], seed[column], color=color, alpha=0.25, linewidth=0.9, linestyle=dash)
+            axes.plot(
+                seed["epoch"],
+                seed[column],
+                marker=_marker(seed),
+                color=color,
+                alpha=0.25,
+                linewidth=0.9,
+                linestyle=dash,
+            )
         mean = known.groupby("epoch")[column].mean()
-        axes.plot(mean.index, mean, color=color, linewidth=2, linestyle=dash, label=label)
+        axes.plot(mean.index, mean, marker=_marker(mean), color=color, linewidth=2, linestyle=dash, label=label)
     axes.set_title(str(epochs["net"].iloc[0]), loc="left", parse_math=False)
     axes.grid(axis="y", **GRID)
+
+
+def _marker(points: "pd.DataFrame | pd.Series[float]") -> str:
+    """A line through one point cannot be seen."""
+    return "o" if len(points) == 1 else ""

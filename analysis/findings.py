@@ -2,11 +2,13 @@
 
 import pandas as pd
 
-from analysis.comparisons import Comparison, comparisons
+from analysis.comparisons import MAIN, Comparison, comparisons
 from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
 from analysis.power import MOST_SEEDS
+from analysis.sequential import SequentialDesign
 from analysis.significance import ALPHA
+from analysis.statistics import LEVEL
 from analysis.tables import points_text
 
 VERBS = {"part": ("helps", "hurts")}
@@ -30,7 +32,9 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
-    if found[0].family:
+    if results.sequential is not None:
+        lines.append(_sequential(results.sequential, found, len(results.seeds)))
+    elif found[0].family:
         lines.append(
             f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {found[0].family} "
             "comparisons made here, and a 95 % interval without zero. No difference shown does not mean there is none."
@@ -43,11 +47,14 @@ def sentence(one: Comparison, results: Results) -> str:
     if one.mean is None:
         return f"{one.question.name}: no result, as no seed has both nets"
     number = points_text(one.mean, " points")
-    if one.mean.half is None:
+    if one.pairs == 1:
         return f"{one.question.name}: {number} with one seed, which shows nothing"
     seeds = f"{one.pairs} of {len(results.seeds)} seeds" if one.pairs < len(results.seeds) else f"{one.pairs} seeds"
     if one.shown:
         return f"{_claim(one, results)}: {number} ({seeds})"
+    if one.negligible:
+        assert one.design is not None
+        return f"{one.question.name}: less than {one.design.negligible:g} points either way: {number} ({seeds})"
     return f"{one.question.name}: no difference shown: {number} ({seeds}); {_outlook(one)}"
 
 
@@ -60,8 +67,27 @@ def _claim(one: Comparison, results: Results) -> str:
     return f"{question.subject}{stream} {verb}{than} on {results.study['target']['title']}"
 
 
+def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -> str:
+    """How the number of seeds came about, and what may be read from it all the same."""
+    main = [one for one in found if one.question.kind == MAIN]
+    others = len(found) - len(main)
+    ended = "all are" if all(one.settled for one in main) else f"{sum(one.settled for one in main)} of {len(main)} are"
+    text = (
+        f"Seeds were added while looking, until the {len(main)} main comparisons (S, K) are settled: shown, or less "
+        f"than {design.negligible:g} points either way; {ended}, after {seeds} of at most {design.most_seeds} seeds. "
+        "The intervals here hold however often one looks (confidence sequences of the t test; see "
+        f"analysis/sequential.py), those of the main comparisons jointly with {100 * LEVEL:g} %. Stopping at such a "
+        "moment makes the means themselves a little too large."
+    )
+    if others:
+        text += f" The {others} other comparisons are a family of their own, corrected by Holm."
+    return text
+
+
 def _outlook(one: Comparison) -> str:
     """Why nothing is shown, what would have been seen, and what would settle it."""
+    if one.design is not None:
+        return "open" if one.mean is not None and one.mean.half is not None else "open, too early for an interval"
     least = one.detectable(one.strict_alpha)
     if least is None:
         return "all seeds differ alike, which leaves no spread to judge by"

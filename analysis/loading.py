@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from analysis.published import FUSED, PUBLISHED, Column
+from analysis.sequential import SequentialDesign
+from study import schema
 from study.files import Folder, StorageError
-from study.schema import SEARCH_TABLES, TABLES
 
 STUDY_KEYS = (
     *("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau"),
@@ -55,6 +57,12 @@ class Results:
         return list(dict.fromkeys([*asked, *self.cells["stream"].dropna()]))
 
     @property
+    def sequential(self) -> SequentialDesign | None:
+        """How seeds were added until the main comparisons were settled; None where their number was fixed."""
+        design = self.study.get("sequential")
+        return design and SequentialDesign(**design)
+
+    @property
     def published(self) -> Column:
         """The paper's values to print beside the study's: empty tables where there are none."""
         return PUBLISHED.get(self.study["published"] or "", Column())
@@ -81,7 +89,7 @@ def _load(folder: Folder) -> Results:
     if not folder.exists():
         raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
     study = _study(folder)
-    names = [*TABLES, *(name for name in SEARCH_TABLES if folder.has(f"{name}.parquet"))]
+    names = [*schema.TABLES, *(name for name in schema.SEARCH_TABLES if folder.has(f"{name}.parquet"))]
     results = Results(folder, study, **{name: _table(folder, name) for name in names})
     if not results.stages["stage"].is_unique:
         raise StudyError(f"{folder.at('stages.parquet')} has two rows for one stage: write the study's results again")
@@ -112,11 +120,11 @@ def _table(folder: Folder, name: str) -> pd.DataFrame:
     if content is None:
         raise StudyError(f"{path} is not there: run the study's command again, it writes the tables at its end")
     try:
-        frame = pd.read_parquet(BytesIO(content))
+        rows = pq.read_table(BytesIO(content))
     except (OSError, ValueError, ArrowException) as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
-    if lacking := [column.name for column in {**TABLES, **SEARCH_TABLES}[name] if column.name not in frame]:
-        raise StudyError(
-            f"{path} lacks the columns {', '.join(lacking)}: another version wrote it, run the study's command again"
-        )
+    try:
+        frame: pd.DataFrame = schema.completed(name, rows).to_pandas()
+    except (ValueError, ArrowException) as error:
+        raise StudyError(f"{path} {error}: another version wrote it, run the study's command again") from error
     return frame

@@ -41,7 +41,7 @@ TABLES = {
     "operating_points": operating_points,
     "costs": costs,
 }
-FIGURES = ("figure2", "figure3", "learning_curves", "confusion")
+FIGURES = ("figure2", "figure3", "layers", "learning_curves", "confusion")
 ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
@@ -104,10 +104,12 @@ def _files(results: Results) -> dict[str, bytes]:
     from analysis.axis_figures import axis_figure
     from analysis.class_figures import confusion_figure
     from analysis.figures import figure2, figure3, learning_curves
+    from analysis.layer_figures import layers_figure
     from analysis.search_figures import search_figures
 
     made, cells = tables(results), outcomes(results)
-    plots = [draw(results, off_axis(cells)) for draw in (figure2, figure3, learning_curves, confusion_figure)]
+    draws = (figure2, figure3, layers_figure, learning_curves, confusion_figure)
+    plots = [draw(results, off_axis(cells)) for draw in draws]
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)
     shown = [plot for plot in plots if plot is not None]

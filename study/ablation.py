@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 import analysis
+from analysis.sequential import SequentialDesign
 from search_spaces.axes import axis_names, points_of
-from study.command import OK, SOME_FAILED, folder_name, positive, run
+from study.command import OK, SOME_FAILED, folder_name, number, positive, run
 from study.config import (
     ConfigError,
     ResourceConfig,
@@ -33,6 +34,7 @@ from study.graph import StageGraph, plan
 from study.lease import only_driver
 from study.progress import duration, label
 from study.resources import ask_of, connected_cluster, require, this_machine
+from study.settling import MOST_SEEDS, NEGLIGIBLE, Settling, require_main_comparisons
 from study.storage import Storage
 
 MANY_STAGES = 1000
@@ -57,9 +59,15 @@ def _ablation(options: argparse.Namespace) -> int:
     if options.list_axes:
         print(describe_axes(config))
         return OK
-    graph = plan(config)
+    settling = _settling(config, options)
+    # Of a study whose seeds are not fixed, the most that it may come to.
+    graph = plan(settling.largest if settling else config)
     storage = Storage(options.storage)
+    if settling:
+        require_main_comparisons(graph)
     if options.dry_run:
+        if settling:
+            print(f"should all {settling.design.most_seeds} seeds be needed:")
         print(describe_plan(graph, storage))
         print(describe_packing(config.resources, options.address))
         print(describe_cost(graph, storage, config.resources))
@@ -70,11 +78,38 @@ def _ablation(options: argparse.Namespace) -> int:
     storage.probe()
     name = options.name or Path(options.preset).stem
     with only_driver(storage.folder, name):
-        return _run(config, graph, storage, name, options)
+        return _run(config, settling, storage, name, options)
 
 
-def _run(config: StudyConfig, graph: StageGraph, storage: Storage, name: str, options: argparse.Namespace) -> int:
+def _run(
+    config: StudyConfig, settling: Settling | None, storage: Storage, name: str, options: argparse.Namespace
+) -> int:
     console = Console(highlight=False)
+    rounds = [_train(config, settling, storage, name, options, console)]
+    results = analysis.load(storage.study_path(name))
+    while settling:
+        standing, goes_on = settling.after_round(results)
+        console.print(standing, markup=False, soft_wrap=True)
+        if not goes_on:
+            break
+        rounds.append(_train(settling.config, settling, storage, name, options, console))
+        results = analysis.load(storage.study_path(name))
+    report = analysis.write_report(results)
+    for text in (analysis.markdown_summary(results), _summary(rounds), f"report: {report}"):
+        console.print(text, markup=False, soft_wrap=True)
+    return SOME_FAILED if rounds[-1].failed else OK
+
+
+def _train(
+    config: StudyConfig,
+    settling: Settling | None,
+    storage: Storage,
+    name: str,
+    options: argparse.Namespace,
+    console: Console,
+) -> Experiment:
+    """Run what is not stored yet, and write the study's tables."""
+    graph = plan(config)
     stored = len(storage.stored(graph.stages))
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)
@@ -87,12 +122,18 @@ def _run(config: StudyConfig, graph: StageGraph, storage: Storage, name: str, op
     try:
         experiment.run(console)
     finally:
-        experiment.write_tables(config)
-    results = analysis.load(storage.study_path(name))
-    report = analysis.write_report(results)
-    for text in (analysis.markdown_summary(results), _summary(experiment), f"report: {report}"):
-        console.print(text, markup=False, soft_wrap=True)
-    return SOME_FAILED if experiment.failed else OK
+        experiment.write_tables(config, settling.design if settling else None)
+    return experiment
+
+
+def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | None:
+    budget = {"--most-seeds": options.most_seeds, "--negligible": options.negligible, "--hours": options.hours}
+    if options.until_settled:
+        negligible = NEGLIGIBLE if options.negligible is None else options.negligible
+        return Settling(config, SequentialDesign(negligible, options.most_seeds or MOST_SEEDS), options.hours)
+    if given := [name for name, value in budget.items() if value is not None]:
+        raise ConfigError(f"{given[0]} goes with --until-settled alone; a fixed number of seeds is --seeds N")
+    return None
 
 
 def describe_plan(graph: StageGraph, storage: Storage) -> str:
@@ -170,14 +211,16 @@ def _confirm_size(graph: StageGraph, storage: Storage, yes: bool) -> None:
     raise ConfigError(f"this is a large study: {size}. Nothing was started; add --yes to run it")
 
 
-def _summary(experiment: Experiment) -> str:
+def _summary(rounds: list[Experiment]) -> str:
+    experiment = rounds[-1]
     graph, folder = experiment.graph, experiment.storage.study_path(experiment.study)
     lines = [f"sharing saved {graph.unshared - len(graph.stages)} of {graph.unshared} stages"]
-    if experiment.ran:
-        busy = sum(experiment.storage.rows("stages", experiment.ran)["seconds"].to_pylist())
-        share = 100 * busy / (experiment.slots * experiment.seconds)
-        took = f"{len(experiment.ran)} stages in {duration(experiment.seconds)}"
-        lines.append(f"{took}; the {experiment.slots} slots were busy {share:.0f} % of it")
+    trained = [one for one in rounds if one.ran]
+    if ran := [key for one in trained for key in one.ran]:
+        busy = sum(experiment.storage.rows("stages", ran)["seconds"].to_pylist())
+        share = 100 * busy / sum(one.slots * one.seconds for one in trained)
+        took = f"{len(ran)} stages in {duration(sum(one.seconds for one in trained))}"
+        lines.append(f"{took}; the {trained[-1].slots} slots were busy {share:.0f} % of it")
     elif not experiment.failed:
         lines.append("nothing to train: every stage was stored already")
     if experiment.failed:
@@ -209,6 +252,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-axes", action="store_true", help="print the axes with their points and stop")
     parser.add_argument("--yes", action="store_true", help="run even a very large study without asking")
     parser.add_argument("--seeds", type=positive, metavar="N", help="number of seeds (0 to N-1)")
+    parser.add_argument("--until-settled", action="store_true", help="add seeds until S and K are settled")
+    parser.add_argument("--most-seeds", type=positive, metavar="N", help=f"but no more (default: {MOST_SEEDS})")
+    parser.add_argument("--hours", type=number, metavar="H", help="and start no round that would end later")
+    help_ = f"points of accuracy that count as no difference (default: {NEGLIGIBLE}); 0: none do"
+    parser.add_argument("--negligible", type=number, metavar="POINTS", help=help_)
     parser.add_argument("--storage", default="results", help="folder or URI of all results (default: %(default)s)")
     parser.add_argument("--name", type=folder_name, help="name of the study's folder (default: the preset's name)")
     parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")

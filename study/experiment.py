@@ -7,13 +7,14 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
 
+from analysis.sequential import SequentialDesign
 from study import schema
 from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
@@ -124,12 +125,18 @@ class Experiment:
         tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
         return tables
 
-    def write_tables(self, config: StudyConfig) -> None:
-        """Write the study's result tables, and what the analysis must know beside them."""
+    def write_tables(self, config: StudyConfig, sequential: SequentialDesign | None = None) -> None:
+        """Write the study's result tables, and what the analysis must know beside them.
+
+        Args:
+            config: the study.
+            sequential: how seeds are added to it, where their number is not fixed.
+        """
         for name, rows in self.collect().items():
             self.storage.write_study(self.study, f"{name}.parquet", rows)
         self.storage.write_study(self.study, "config.yaml", as_yaml(config).encode())
-        self.storage.write_study(self.study, "study.json", json.dumps(_about(self.study, config), indent=1).encode())
+        about = {**_about(self.study, config), "sequential": sequential and asdict(sequential)}
+        self.storage.write_study(self.study, "study.json", json.dumps(about, indent=1).encode())
 
     def task(self, key: str) -> str:
         """The JSON of a stage's task."""

@@ -79,6 +79,8 @@ def find_stage(storage: Storage, text: str) -> str:
         net, _, seed = rest.rpartition(":")
         return _named(storage, study, net, seed)
     keys = storage.stages()
+    if not keys:
+        raise ConfigError(f"no stage is stored in {storage.root}: run a study first, or give its place with --storage")
     found = [text] if text in keys else [key for key in keys if key.startswith(text)]
     if not found:
         raise ConfigError(f"no stage {text!r} in {storage.root}{_near(text, keys)}; or give STUDY:NET:SEED")

@@ -43,6 +43,7 @@ STAGES: tuple[Column, ...] = (
     _optional("error", pa.string(), "what went wrong, for failed and skipped stages"),
     Column("network", pa.string(), "architecture, e.g. small_alexnet"),
     Column("data", pa.string(), "data set that the stage trains or is evaluated on"),
+    _optional("data_fingerprint", pa.string(), "hash of that data set's content; null until the stage is done"),
     _optional(
         "seed", pa.int64(), "seed of split, image order, initialisation and dropout; null where nothing is random"
     ),
@@ -68,14 +69,17 @@ STAGES: tuple[Column, ...] = (
     Column("rounds", pa.int64(), "train-retrain rounds in the stage (neuron pruning has several)"),
     Column("epochs", pa.int64(), "epochs trained, over all rounds"),
     Column("images", pa.int64(), "training images seen by each epoch"),
+    _optional("tensors_sha256", pa.string(), "hash of the stored net (logits, scores): two nets with one hash are one"),
     _volatile("seconds", pa.float64(), "wall time of the stage, last attempt, s"),
     _volatile("started_at", pa.timestamp("us", tz="UTC"), "start of the last attempt"),
     _volatile("resumed_from_epoch", pa.int64(), "epochs that the last attempt took over from a checkpoint"),
     _volatile("host", pa.string(), "machine of the last attempt"),
+    _volatile("processor", pa.string(), "model of the machine's CPU"),
     _volatile("device", pa.string(), "cpu or the accelerator's name"),
+    _volatile("threads", pa.int64(), "threads of the arithmetic: other numbers of them may differ in the last bits"),
     _volatile("workers", pa.int64(), "Ray Train workers: 0 is the trial's own process"),
     _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
-    _volatile("package_versions", pa.string(), "JSON object: versions of python, torch, ray, numpy"),
+    _volatile("package_versions", pa.string(), "JSON object: versions of python, torch, torchvision, ray, numpy"),
 )
 
 EPOCHS: tuple[Column, ...] = (
@@ -223,6 +227,19 @@ def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
     columns = {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]
     return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in columns])
+
+
+def completed(name: str, rows: pa.Table) -> pa.Table:
+    """Stored rows in the columns of the named schema: what an earlier version did not write yet is null.
+
+    Raises:
+        ValueError: a column is lacking that may not be null, or has another type.
+    """
+    schema = arrow_schema(name)
+    if lacking := [field.name for field in schema if not field.nullable and field.name not in rows.column_names]:
+        raise ValueError(f"lacks the columns {', '.join(lacking)}")
+    known = rows.select([column for column in schema.names if column in rows.column_names])
+    return pa.concat_tables([schema.empty_table(), known], promote_options="default")
 
 
 def volatile_columns(name: str) -> list[str]:

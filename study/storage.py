@@ -137,14 +137,14 @@ class Storage:
         self.checkpoint(key).delete()
 
     def _publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
+        files = {TENSORS: save_tensors(dict(result.tensors))}
         rows: dict[str, Iterable[Mapping[str, Any]]] = {
-            "stages": [row],
+            "stages": [{**row, "tensors_sha256": hashlib.sha256(files[TENSORS]).hexdigest()}],
             "epochs": result.epochs,
             "layers": result.layers,
             "knowledge": result.knowledge,
             "confusion": result.confusion,
         }
-        files = {TENSORS: save_tensors(dict(result.tensors))}
         for name in STAGE_TABLES:
             files[f"{name}.parquet"] = _parquet(name, [{"stage": key, **own} for own in rows[name]])
         attempt = uuid.uuid4().hex[:12]
@@ -192,8 +192,8 @@ class Storage:
         """
         contents = _abreast(lambda key: self._file(key, f"{table}.parquet"), list(keys))
         # Not read_table, whose data set machinery takes ten times as long for so small a file.
-        parts = [pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False) for content in contents]
-        return pa.concat_tables(parts) if parts else schema.table(table, [])
+        read = (pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False) for content in contents)
+        return pa.concat_tables([schema.table(table, []), *(schema.completed(table, rows) for rows in read)])
 
     def checkpoint(self, key: str) -> "StageCheckpoint":
         """The running checkpoint of a stage."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from study.storage import Storage, StorageError
+from trainables import data
 from trainables.data import Places
 from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
 from trainables.results import StageResult
@@ -141,12 +143,15 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "stage": task.key,
         "status": "done",
         **describe(task.spec, task.parents),
+        "data_fingerprint": data.load(task.spec.data, task.places).fingerprint,
         **result.metrics,
         "seconds": (datetime.now(UTC) - started).total_seconds(),
         "started_at": started,
         "resumed_from_epoch": session.resumed_epochs,
         "host": socket.gethostname(),
+        "processor": processor(),
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
+        "threads": task.threads,
         "workers": task.workers,
         "code_version": code_version(),
         "package_versions": package_versions(),
@@ -183,7 +188,17 @@ def code_version() -> str:
 
 
 @cache
+def processor() -> str:
+    """Model of this machine's CPU, which decides which kernels its arithmetic takes."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
 def package_versions() -> str:
     """Versions of what a result can depend on, as JSON."""
-    names = ("torch", "ray", "numpy")
+    names = ("torch", "torchvision", "ray", "numpy")
     return json.dumps({"python": platform.python_version(), **{name: metadata.version(name) for name in names}})

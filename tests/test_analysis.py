@@ -372,7 +372,7 @@ def nothing_done(folder: Path) -> None:
 
 def lacking_column(folder: Path) -> None:
     table = pq.read_table(folder / "cells.parquet")
-    pq.write_table(table.drop_columns(["curve"]), folder / "cells.parquet")
+    pq.write_table(table.drop_columns(["net"]), folder / "cells.parquet")
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -382,9 +382,19 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "list": (lambda folder: (folder / "study.json").write_text("[]"), "no JSON object"),
     "no stages": (lambda folder: (folder / "stages.parquet").unlink(), "stages.parquet is not there"),
     "cut off": (lambda folder: (folder / "cells.parquet").write_bytes(b"PAR1"), "cells.parquet can't be read"),
-    "lacking column": (lacking_column, "lacks the columns curve"),
+    "lacking column": (lacking_column, "lacks the columns net"),
     "nothing done": (nothing_done, "has nothing done yet"),
 }
+
+
+def test_columns_that_an_earlier_version_did_not_write_are_null(write: Callable[..., Path]) -> None:
+    folder = write()
+    before = analysis.load(folder)
+    table = pq.read_table(folder / "stages.parquet")
+    pq.write_table(table.drop_columns(["processor", "val_loss"]), folder / "stages.parquet")
+    after = analysis.load(folder)
+    assert after.stages.isna()[["processor", "val_loss"]].all(axis=None)
+    pd.testing.assert_frame_equal(after.stages, before.stages)
 
 
 @pytest.mark.parametrize("case", BROKEN)

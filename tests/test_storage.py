@@ -1,5 +1,6 @@
 """A stage is there whole or not at all, on a disk and in an object store."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -32,6 +34,8 @@ ROW = {
     "images": 40,
     "started_at": datetime(2026, 1, 1, tzinfo=UTC),
 }
+PROVENANCE = ["data_fingerprint", "tensors_sha256", "processor", "threads"]
+"""Columns that earlier versions did not write."""
 
 
 def result() -> StageResult:
@@ -177,8 +181,16 @@ def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
     manifest = storage.manifest(KEY)
     for file in (folder / manifest.pop("folder")).iterdir():
         file.rename(folder / file.name)
+    rows = pq.read_table(folder / "stages.parquet")
+    assert rows["tensors_sha256"].to_pylist() == [manifest["sha256"]["tensors.safetensors"]]
+    pq.write_table(rows.drop_columns(PROVENANCE), folder / "stages.parquet")
+    manifest["sha256"]["stages.parquet"] = hashlib.sha256((folder / "stages.parquet").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
+    storage.publish("transfer-4567", result(), {**ROW, "stage": "transfer-4567", **dict.fromkeys(PROVENANCE)})
+    both = storage.rows("stages", [KEY, "transfer-4567"])
+    assert both.schema.equals(schema.arrow_schema("stages")) and both["images"].to_pylist() == [40, 40]
+    assert all(both[name].to_pylist()[0] is None for name in PROVENANCE)
 
 
 def test_a_checkpoint_is_replaced_whole_and_a_damaged_one_is_none(storage: Storage) -> None:
