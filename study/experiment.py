@@ -19,15 +19,11 @@ from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
-from study.scheduling import StageSearcher
+from study.scheduling import LostProcesses, StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
 from trainables import data, networks
 from trainables.hyperparameters import DataConfig
-
-LOST_PROCESS_RETRIES = 3
-"""How often a stage is started again after its process was lost. It goes on from its checkpoint."""
-
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 """Options of ``ray.init``: the study has its own console output."""
@@ -232,8 +228,7 @@ class Experiment:
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
                 storage_path=folder,
                 verbose=0,
-                callbacks=[progress],
-                failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+                callbacks=[LostProcesses(searcher), progress],
             ),
         ).fit()
 

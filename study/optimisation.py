@@ -201,6 +201,7 @@ class ConfigurationSearcher(StageSearcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a validation of the first seed's net on to Optuna, for trials that are stopped early."""
+        super().on_trial_result(trial_id, result)
         for candidate in self._candidates:
             if candidate.nets[0] == self.running.get(trial_id) and ACCURACY in result and "epoch" in result:
                 self._book.report(candidate.trial_id, result["epoch"], result[ACCURACY])

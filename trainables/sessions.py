@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from trainables.data import Places
 
-CHECKPOINT_SECONDS = 5.0
-"""Least time between two checkpoints, unless a study says otherwise."""
+CHECKPOINT_SECONDS = 1.0
+"""Least time between two checkpoints, unless a study says otherwise; 0: one after every epoch, whatever it costs."""
+CHECKPOINT_SHARE = 0.05
+"""Most of a training's time that its checkpoints may take, else."""
 
 
 class CheckpointStore(Protocol):
@@ -49,7 +51,7 @@ class Session:
         self.resumed_epochs = 0
         """Epochs taken over from a checkpoint instead of trained here."""
         self._store = store
-        self._seconds = checkpoint_seconds
+        self._least_pause = self._pause = checkpoint_seconds
         self._last = time.monotonic()
 
     def prepare(self, net: nn.Module) -> nn.Module:
@@ -65,12 +67,15 @@ class Session:
 
     def checkpoint(self, state: Callable[[], dict[str, Any]]) -> None:
         """Store the state, if a checkpoint is due. It may hold tensors, numbers, strings, lists and dictionaries."""
-        if self.rank or self._store is None or time.monotonic() - self._last < self._seconds:
+        started = time.monotonic()
+        if self.rank or self._store is None or started - self._last < self._pause:
             return
         buffer = io.BytesIO()
         torch.save(state(), buffer)
         self._store.write(buffer.getvalue())
         self._last = time.monotonic()
+        if self._least_pause:
+            self._pause = max(self._least_pause, (self._last - started) / CHECKPOINT_SHARE)
 
     def resume(self) -> dict[str, Any] | None:
         """The last stored state, or None."""

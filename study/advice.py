@@ -1,0 +1,32 @@
+"""What to set where memory ran out: the words of PyTorch, Python and Ray turned into advice."""
+
+from collections.abc import Mapping
+
+SHARED_MEMORY = (
+    "where the machine's memory ran out, let fewer stages share it with --slots or more resources.cpus, "
+    "or let fewer images through at once with resources.images_a_pass"
+)
+"""Said too where nobody knows: of a process that the kernel killed for its memory nothing is left to tell."""
+
+ON_DEVICE = ("CUDA out of memory", "CUDA error: out of memory")
+ON_HOST = ("low on memory", "can't allocate memory", "Cannot allocate memory", "MemoryError", "OutOfMemoryError")
+"""Words of Ray's memory monitor, of PyTorch's allocator, of the operating system, of Python and of Ray again."""
+
+
+def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | None:
+    """Advice on an error that says that memory ran out; None on any other.
+
+    Args:
+        text: the error's.
+        now: what the keys of ``resources`` that the advice may name are set to, where that is known.
+    """
+    set_to = ", ".join(f"resources.{key}={value}" for key, value in (now or {}).items())
+    settings = f" (now {set_to})" if set_to else ""
+    line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_DEVICE)), None)
+    if line is not None:
+        return (
+            f"the GPU's memory ran out{settings}: let fewer images through at once with resources.images_a_pass, which "
+            f"changes no result, or let fewer stages share a GPU with more resources.gpus\n  {line[:300]}"
+        )
+    line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_HOST)), None)
+    return f"memory ran out{settings}: {SHARED_MEMORY}\n  {line[:300]}" if line is not None else None
