@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-SHARED_MEMORY = (
-    "where the machine's memory ran out, let fewer stages share it with --slots or more resources.cpus, "
-    "or let fewer images through at once with resources.images_a_pass"
+SHARE_LESS = (
+    "let fewer stages share the machine, with --slots or more resources.cpus, "
+    "or fewer images through at once, with resources.images_a_pass"
 )
-"""Said too where nobody knows: of a process that the kernel killed for its memory nothing is left to tell."""
 
 ON_DEVICE = ("CUDA out of memory", "CUDA error: out of memory")
 ON_HOST = ("low on memory", "can't allocate memory", "Cannot allocate memory", "MemoryError", "OutOfMemoryError")
@@ -29,4 +28,4 @@ def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | N
             f"changes no result, or let fewer stages share a GPU with more resources.gpus\n  {line[:300]}"
         )
     line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_HOST)), None)
-    return f"memory ran out{settings}: {SHARED_MEMORY}\n  {line[:300]}" if line is not None else None
+    return f"memory ran out{settings}: {SHARE_LESS}\n  {line[:300]}" if line is not None else None

@@ -163,6 +163,9 @@ class Experiment:
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+        # And of lost processes the study says itself what became.
+        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         ask = ask_of(self.resources)
         if self.cluster.address is not None:
             context = connect(self.cluster.address)

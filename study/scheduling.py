@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from study.advice import SHARED_MEMORY, out_of_memory
+from study.advice import SHARE_LESS, out_of_memory
 from study.graph import StageGraph
 from study.trial import ERROR, LOST, PUBLISHED, TRACEBACK
 
@@ -126,7 +126,9 @@ class StageSearcher(Searcher):
         if self._lost_processes[key] < MOST_LOST_PROCESSES:
             self._enqueue([key])
         else:
-            self._fail(key, f"its process was lost {MOST_LOST_PROCESSES} times at the same place; {SHARED_MEMORY}")
+            # Of a process that the kernel killed for its memory nothing is left to tell.
+            advice = f"if the machine's memory ran out, {SHARE_LESS}"
+            self._fail(key, f"its process was lost {MOST_LOST_PROCESSES} times at the same place: {advice}")
 
     def _fail(self, key: str, message: str) -> None:
         self.failed[key] = message

@@ -20,7 +20,7 @@ from study.storage import Storage, StorageError
 from trainables.data import Places
 from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
 from trainables.results import StageResult
-from trainables.sessions import CHECKPOINT_SECONDS, Session, TrainSession, TuneSession
+from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
 from trainables.stages import run_stage
 
 ERROR = "stage_error"
@@ -64,7 +64,7 @@ def run_trial(config: dict[str, Any]) -> None:
         if not storage.has(task.key):
             _train(task)
         metrics = storage.manifest(task.key)["metrics"]
-    except LostProcessError:
+    except (LostProcessError, LeavingError):
         raise
     except Exception as error:
         report = {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()}
@@ -159,7 +159,7 @@ def _cause(failures: dict[int, Exception]) -> Exception:
     from ray.exceptions import RayError
 
     # Where one process was lost, the others fail too, as they wait for it.
-    lost = [error for error in failures.values() if isinstance(error, RayError)]
+    lost = [error for error in failures.values() if isinstance(error, RayError | LeavingError)]
     return LostProcessError(str(lost[0])) if lost else failures[min(failures)]
 
 
