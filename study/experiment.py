@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import socket
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +27,9 @@ from study.storage import Storage
 from study.trial import Task, describe, run_trial
 from trainables import data, networks
 from trainables.hyperparameters import DataConfig
+
+HEAD_SECONDS = 15.0
+"""How long a cluster's head may be out of reach before it counts as gone."""
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 """Options of ``ray.init``: the study has its own console output."""
@@ -97,7 +103,10 @@ class Experiment:
         done = set(searcher.done)
         started = time.monotonic()
         try:
-            with Progress(self.graph, searcher, self.slots, console, foreseen) as progress:
+            with (
+                _while_the_head_answers(self.cluster.address, console),
+                Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
+            ):
                 self._fit(searcher, progress, scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
@@ -259,6 +268,43 @@ def _reach(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextmanager
+def _while_the_head_answers(address: str | None, console: Console) -> Iterator[None]:
+    """End the process, with status 2 and a word of advice, once the head of the cluster at the address is gone.
+
+    Ray's calls do not return then and cannot be interrupted; after a minute Ray would end the process.
+    """
+    import ray
+
+    if address is None:
+        yield
+        return
+    head = ray.get_runtime_context().gcs_address
+    ended = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(HEAD_SECONDS / 5):
+            with suppress(OSError):
+                _reach(head)
+                answered = time.monotonic()
+            if time.monotonic() - answered > HEAD_SECONDS:
+                console.show_cursor()
+                print(
+                    f"the head of the Ray cluster at {head} is gone: it has not answered for {HEAD_SECONDS:.0f} s\n"
+                    "  start it again, then run the same command: what is complete is stored, the rest goes on",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _about(name: str, config: StudyConfig) -> dict[str, object]:
