@@ -156,11 +156,14 @@ def _train(task: Task) -> None:
 
 def _cause(failures: dict[int, Exception]) -> Exception:
     """Why a worker group failed: a process was lost, or else the first worker's own error."""
-    from ray.exceptions import RayError
-
-    # Where one process was lost, the others fail too, as they wait for it.
-    lost = [error for error in failures.values() if isinstance(error, RayError | LeavingError)]
+    lost = [error for error in failures.values() if _tells_of_a_loss(error)]
     return LostProcessError(str(lost[0])) if lost else failures[min(failures)]
+
+
+def _tells_of_a_loss(error: Exception) -> bool:
+    """Whether a worker was lost or had to leave, or lost the connection to one: often the first sign of it."""
+    of_ray = type(error).__module__.split(".")[0] == "ray"
+    return of_ray or isinstance(error, LeavingError) or any(word in str(error) for word in ("gloo", "NCCL"))
 
 
 def _run_worker(config: dict[str, Any]) -> None:

@@ -165,7 +165,7 @@ def test_a_worker_group_loses_a_worker_and_then_a_node(
     killing = threading.Thread(target=kill, daemon=True)
     killing.start()
     experiment.run(Console(quiet=True))
-    killing.join()
+    killing.join(1)
     assert lost == ["worker", "node"]
     assert experiment.ran == [key], experiment.failed
     assert experiment.storage.rows("stages", [key])["resumed_from_epoch"].to_pylist()[0] > 10
