@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import socket
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,15 +23,14 @@ from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
-from study.scheduling import StageSearcher
+from study.scheduling import LostProcesses, StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
 from trainables import data, networks
 from trainables.hyperparameters import DataConfig
 
-LOST_PROCESS_RETRIES = 3
-"""How often a stage is started again after its process was lost. It goes on from its checkpoint."""
-
+HEAD_SECONDS = 15.0
+"""How long a cluster's head may be out of reach before it counts as gone."""
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 """Options of ``ray.init``: the study has its own console output."""
@@ -102,7 +104,10 @@ class Experiment:
         done = set(searcher.done)
         started = time.monotonic()
         try:
-            with Progress(self.graph, searcher, self.slots, console, foreseen) as progress:
+            with (
+                _while_the_head_answers(self.cluster.address, console),
+                Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
+            ):
                 self._fit(searcher, progress, scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
@@ -174,6 +179,9 @@ class Experiment:
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+        # And of lost processes the study says itself what became.
+        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         ask = ask_of(self.resources)
         if self.cluster.address is not None:
             context = connect(self.cluster.address)
@@ -239,8 +247,7 @@ class Experiment:
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
                 storage_path=folder,
                 verbose=0,
-                callbacks=[progress],
-                failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+                callbacks=[LostProcesses(searcher), progress],
             ),
         ).fit()
 
@@ -268,6 +275,43 @@ def _reach(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextmanager
+def _while_the_head_answers(address: str | None, console: Console) -> Iterator[None]:
+    """End the process, with status 2 and a word of advice, once the head of the cluster at the address is gone.
+
+    Ray's calls do not return then and cannot be interrupted; after a minute Ray would end the process.
+    """
+    import ray
+
+    if address is None:
+        yield
+        return
+    head = ray.get_runtime_context().gcs_address
+    ended = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(HEAD_SECONDS / 5):
+            with suppress(OSError):
+                _reach(head)
+                answered = time.monotonic()
+            if time.monotonic() - answered > HEAD_SECONDS:
+                console.show_cursor()
+                print(
+                    f"the head of the Ray cluster at {head} is gone: it has not answered for {HEAD_SECONDS:.0f} s\n"
+                    "  start it again, then run the same command: what is complete is stored, the rest goes on",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _about(name: str, config: StudyConfig) -> dict[str, object]:

@@ -202,6 +202,7 @@ class ConfigurationSearcher(StageSearcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a validation of the first seed's net on to Optuna, for trials that are stopped early."""
+        super().on_trial_result(trial_id, result)
         self._pass_on(trial_id, result)
 
     def _pass_on(self, trial_id: str, result: Mapping[str, Any]) -> None:

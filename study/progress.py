@@ -73,8 +73,14 @@ class Progress(Callback):
         self._finish(key, result.get(ERROR))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A stage's process was lost for good."""
-        self._finish(trial.config["stage"], "the trial's process was lost")
+        """A stage's process was lost."""
+        key = trial.config["stage"]
+        if key in self._searcher.failed:
+            self._finish(key, self._searcher.failed[key])
+            return
+        self._started.pop(key, None)
+        line = f"{label(self._graph, key)}: its process is gone; it goes on from its last checkpoint"
+        self._console.print(Text(line, style="yellow"), soft_wrap=True)
 
     def _finish(self, key: str, error: str | None) -> None:
         stage = self._graph.stages[key]

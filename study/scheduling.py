@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from study.advice import SHARE_LESS, out_of_memory
 from study.graph import StageGraph
 from study.trial import ERROR, LOST, PUBLISHED, TRACEBACK
 
 MOST_LOSSES = 2
 """How often a stage is trained again within a run because it was damaged; a disk that goes on so is broken."""
+MOST_LOST_PROCESSES = 4
+"""How often a stage's process may be lost before it fails, counted anew whenever it gets further than before."""
 
 
 class StageSearcher(Searcher):
@@ -39,6 +44,8 @@ class StageSearcher(Searcher):
         """Stage of each live trial, by trial id."""
         self.stopped: set[str] = set()
         """Stages that a scheduler ended before they were complete."""
+        self._lost_processes: Counter[str] = Counter()
+        self._reached: dict[str, tuple[int, int]] = {}
         self._graph, self._task = graph, task
         self._remaining: dict[str, int] = {}
         self._waiting: list[str] = []
@@ -73,8 +80,16 @@ class StageSearcher(Searcher):
                 return {"stage": key, "task": self._task(key)}
         return None if self._waiting or self.running else Searcher.FINISHED
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Take note of how far the stage has got: on machines that come and go, one that gets on is not given up."""
+        key = self.running.get(trial_id, "")
+        reached = (result.get("round", 0), result.get("epoch", 0))
+        if reached > self._reached.get(key, (0, 0)):
+            self._reached[key] = reached
+            del self._lost_processes[key]
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Take note that a trial's stage is published, or failed for good."""
+        """Take note that a trial's stage is published or failed for good, or that its process was lost."""
         key = self.running.pop(trial_id, None)
         if key is None:
             return
@@ -82,10 +97,11 @@ class StageSearcher(Searcher):
         lost = (result or {}).get(LOST)
         if lost and self._train_again(lost, key):
             return
-        if error or message:
-            if message:
-                self.tracebacks[key] = str((result or {}).get(TRACEBACK))
-            self._fail(key, message or "the trial's process was lost, several times")
+        if message:
+            self.tracebacks[key] = str((result or {}).get(TRACEBACK))
+            self._fail(key, message)
+        elif error:
+            self._start_again(key)
         elif (result or {}).get(PUBLISHED):
             self.done.add(key)
         else:
@@ -104,6 +120,16 @@ class StageSearcher(Searcher):
         self._enqueue([key])
         return True
 
+    def _start_again(self, key: str) -> None:
+        """Queue a stage whose process was lost, which goes on from its checkpoint; not where it never gets further."""
+        self._lost_processes[key] += 1
+        if self._lost_processes[key] < MOST_LOST_PROCESSES:
+            self._enqueue([key])
+        else:
+            # Of a process that the kernel killed for its memory nothing is left to tell.
+            advice = f"if the machine's memory ran out, {SHARE_LESS}"
+            self._fail(key, f"its process was lost {MOST_LOST_PROCESSES} times at the same place: {advice}")
+
     def _fail(self, key: str, message: str) -> None:
         self.failed[key] = message
         for waiting in list(self._waiting):
@@ -120,6 +146,27 @@ class StageSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the storage knows which stages are complete."""
+
+
+class LostProcesses(Callback):
+    """Says in a stage's error what became of its process, which Tune does not tell its search algorithm."""
+
+    def __init__(self, searcher: StageSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
+        return {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Keep what Ray says, and its gist where memory ran out."""
+        key = trial.config["stage"]
+        if key in self._searcher.failed and trial.error_file:
+            said = Path(trial.error_file).read_text()
+            self._searcher.tracebacks[key] = said
+            if advice := out_of_memory(said):
+                self._searcher.failed[key] = advice
 
 
 def _longest_paths(graph: StageGraph) -> dict[str, int]:

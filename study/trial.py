@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
+from study.advice import out_of_memory
 from study.storage import Storage, StorageError
 from trainables import data
 from trainables.data import Places
 from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
 from trainables.results import StageResult
-from trainables.sessions import CHECKPOINT_SECONDS, Session, TrainSession, TuneSession
+from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
 from trainables.stages import run_stage
 
 ERROR = "stage_error"
@@ -32,6 +33,10 @@ PUBLISHED = "published"
 """Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
 """Key of the same report that carries the Python traceback."""
+
+
+class LostProcessError(Exception):
+    """A worker group lost a process or found no room: the stage goes on from its checkpoint with another group."""
 
 
 class Task(Hyperparameters):
@@ -51,7 +56,7 @@ class Task(Hyperparameters):
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """The Tune trainable. An error of the stage itself is reported, not raised: Tune retries only lost processes."""
+    """The Tune trainable. An error of the stage itself is reported; what is raised stands for a lost process."""
     from ray import tune
 
     task = Task.model_validate_json(config["task"])
@@ -61,13 +66,21 @@ def run_trial(config: dict[str, Any]) -> None:
         if not storage.has(task.key):
             _train(task)
         metrics = storage.manifest(task.key)["metrics"]
+    except (LostProcessError, LeavingError):
+        raise
     except Exception as error:
-        report = {ERROR: f"{type(error).__name__}: {error}", TRACEBACK: traceback.format_exc()}
+        report = {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()}
         tune.report(report | _lost_parent(task))
         return
     # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
     shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
     tune.report(shown | {PUBLISHED: 1})
+
+
+def _in_words(error: Exception, task: Task) -> str:
+    text = f"{type(error).__name__}: {error}"
+    now = {"images_a_pass": task.images_a_pass or "the whole batch", "gpus": task.gpus, "cpus": task.cpus}
+    return out_of_memory(text, now) or text
 
 
 def _lost_parent(task: Task) -> dict[str, str]:
@@ -100,8 +113,12 @@ def _be_deterministic() -> None:
 
 
 def _train(task: Task) -> None:
-    """Run the task through Ray Train: in this process, or in a group of workers."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    """Run the task through Ray Train: in this process, or in a group of workers.
+
+    Raises:
+        LostProcessError: the group lost a process, or found no room. Any other error is the stage's own.
+    """
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     storage = Storage(task.storage)
@@ -114,7 +131,7 @@ def _train(task: Task) -> None:
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    TorchTrainer(
+    trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"task": task.model_dump_json(by_alias=True)},
         scaling_config=ScalingConfig(
@@ -126,9 +143,29 @@ def _train(task: Task) -> None:
             name=task.key,
             storage_path=tempfile.mkdtemp(prefix="train-"),
             callbacks=[TuneReportCallback()],
-            failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
+            # Who starts a stage again is the search algorithm, which knows whether it got any further.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise _cause(error.worker_failures) from error
+    except ControllerError as error:
+        # No room for the group in minutes: the nodes are gone, and others may still be starting.
+        raise LostProcessError(str(error)) from error
+
+
+def _cause(failures: dict[int, Exception]) -> Exception:
+    """Why a worker group failed: a process was lost, or else the first worker's own error."""
+    lost = [error for error in failures.values() if _tells_of_a_loss(error)]
+    return LostProcessError(str(lost[0])) if lost else failures[min(failures)]
+
+
+def _tells_of_a_loss(error: Exception) -> bool:
+    """Whether a worker was lost or had to leave, or lost the connection to one: often the first sign of it."""
+    of_ray = type(error).__module__.split(".")[0] == "ray"
+    return of_ray or isinstance(error, LeavingError) or any(word in str(error) for word in ("gloo", "NCCL"))
 
 
 def _run_worker(config: dict[str, Any]) -> None:

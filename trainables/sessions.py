@@ -14,8 +14,18 @@ from torch import Tensor, nn
 
 from trainables.data import Places
 
-CHECKPOINT_SECONDS = 5.0
-"""Least time between two checkpoints, unless a study says otherwise."""
+CHECKPOINT_SECONDS = 1.0
+"""Least time between two checkpoints, unless a study says otherwise; 0: one after every epoch, whatever it costs."""
+CHECKPOINT_SHARE = 0.05
+"""Most of a training's time that its checkpoints may take, else."""
+
+
+NOTICE_SECONDS = 1.0
+"""How often a trial asks whether its node is about to be taken away."""
+
+
+class LeavingError(Exception):
+    """The node is about to be taken away: the training has left its checkpoint and goes on elsewhere."""
 
 
 class CheckpointStore(Protocol):
@@ -49,7 +59,7 @@ class Session:
         self.resumed_epochs = 0
         """Epochs taken over from a checkpoint instead of trained here."""
         self._store = store
-        self._seconds = checkpoint_seconds
+        self._least_pause = self._pause = checkpoint_seconds
         self._last = time.monotonic()
 
     def prepare(self, net: nn.Module) -> nn.Module:
@@ -63,14 +73,29 @@ class Session:
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Say how the training stands after an epoch."""
 
+    def leaving(self) -> bool:
+        """Whether the node is about to be taken away; all workers are told the same."""
+        return False
+
     def checkpoint(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Store the state, if a checkpoint is due. It may hold tensors, numbers, strings, lists and dictionaries."""
-        if self.rank or self._store is None or time.monotonic() - self._last < self._seconds:
-            return
-        buffer = io.BytesIO()
-        torch.save(state(), buffer)
-        self._store.write(buffer.getvalue())
-        self._last = time.monotonic()
+        """Store the state, if a checkpoint is due. It may hold tensors, numbers, strings, lists and dictionaries.
+
+        Raises:
+            LeavingError: the node is about to be taken away; the state is stored.
+        """
+        leaving = self.leaving()
+        started = time.monotonic()
+        if self.rank == 0 and self._store is not None and (leaving or started - self._last >= self._pause):
+            buffer = io.BytesIO()
+            torch.save(state(), buffer)
+            self._store.write(buffer.getvalue())
+            self._last = time.monotonic()
+            if self._least_pause:
+                self._pause = max(self._least_pause, (self._last - started) / CHECKPOINT_SHARE)
+        if leaving:
+            # All workers wait here for the first one's checkpoint.
+            self.sum(torch.zeros(1, device=self.device))
+            raise LeavingError("the node is about to be taken away")
 
     def resume(self) -> dict[str, Any] | None:
         """The last stored state, or None."""
@@ -83,6 +108,19 @@ class Session:
 
 class TuneSession(Session):
     """A training in the process of a Ray Tune trial."""
+
+    _asked = 0.0
+
+    def leaving(self) -> bool:
+        """Ask Ray, which knows of a notice as soon as somebody has called ``ray drain-node``."""
+        import ray
+
+        now = time.monotonic()
+        if now - self._asked < NOTICE_SECONDS:
+            return False
+        self._asked = now
+        # Ray Train asks so for its worker groups, and Ray has no public way.
+        return ray.get_runtime_context().get_node_id() in ray._private.state.state.get_draining_nodes()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Report to Tune."""
@@ -120,6 +158,12 @@ class TrainSession(Session):
         if self.world_size > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def leaving(self) -> bool:
+        """Ask Ray Train."""
+        import ray.train
+
+        return ray.train.get_preemption_info() is not None
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Report to Ray Train; of all workers' reports it passes on rank 0's."""

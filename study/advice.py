@@ -1,0 +1,31 @@
+"""What to set where memory ran out: the words of PyTorch, Python and Ray turned into advice."""
+
+from collections.abc import Mapping
+
+SHARE_LESS = (
+    "let fewer stages share the machine, with --slots or more resources.cpus, "
+    "or fewer images through at once, with resources.images_a_pass"
+)
+
+ON_DEVICE = ("CUDA out of memory", "CUDA error: out of memory")
+ON_HOST = ("low on memory", "can't allocate memory", "Cannot allocate memory", "MemoryError", "OutOfMemoryError")
+"""Words of Ray's memory monitor, of PyTorch's allocator, of the operating system, of Python and of Ray again."""
+
+
+def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | None:
+    """Advice on an error that says that memory ran out; None on any other.
+
+    Args:
+        text: the error's.
+        now: what the keys of ``resources`` that the advice may name are set to, where that is known.
+    """
+    set_to = ", ".join(f"resources.{key}={value}" for key, value in (now or {}).items())
+    settings = f" (now {set_to})" if set_to else ""
+    line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_DEVICE)), None)
+    if line is not None:
+        return (
+            f"the GPU's memory ran out{settings}: let fewer images through at once with resources.images_a_pass, which "
+            f"changes no result, or let fewer stages share a GPU with more resources.gpus\n  {line[:300]}"
+        )
+    line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_HOST)), None)
+    return f"memory ran out{settings}: {SHARE_LESS}\n  {line[:300]}" if line is not None else None
