@@ -42,23 +42,23 @@ Epoch = Callable[[int], None]
 class Bench:
     """One network with its images, batch and configuration."""
 
-    def __init__(self, network: str, batch: int, steps: int) -> None:
+    def __init__(self, network: str, batch: int, steps: int, device: str = "cpu") -> None:
         self.network, self.steps = network, steps
         self.config = TrainConfig(
             epochs=10**6, learning_rate=1e-4, batch_size=batch, dropout=DROPOUT, validate_every=10**6
         )
-        self.images = _images(networks.input_shape(network), batch * steps)
+        self.images = _images(networks.input_shape(network), batch * steps, torch.device(device))
         items = self.images.train[:batch]
         self.batch = next(self.images.centred(items))[:batch]
         self.labels = self.images.targets(items)
-        self.logits = torch.randn(len(self.images.labels), 1, CLASSES)
+        self.logits = torch.randn(len(self.images.labels), 1, CLASSES).to(self.images.labels.device)
 
     def net(self) -> LayeredNet:
         """A dense net with dropout."""
         net = networks.build(self.network, CLASSES)
         net.initialise(net.names, seed=0)
         net.set_dropout(DROPOUT)
-        return net
+        return net.to(self.images.device)
 
     def hybrid(self, live: bool = False) -> HybridTransferNet:
         """A net with an extra branch and, for live knowledge, the reference."""
@@ -67,13 +67,17 @@ class Bench:
 
     def stage(self, net: HybridTransferNet, masked: bool = False, live: bool = False) -> Epoch:
         """An epoch of a stage's training."""
+        return self.training(net, masked, live).train
+
+    def training(self, net: HybridTransferNet, masked: bool = False, live: bool = False) -> Training:
+        """A stage's training."""
         masks = _masks(net.main) if masked else {}
         knowledge = None
         if net.extra is not None:
             config = KNOWLEDGE.model_copy(update={"live": live})
-            knowledge = Knowledge(config, torch.arange(len(self.logits)), None if live else self.logits)
-        training = Training(net, masks, self.images, self.config, Session(), 0, knowledge)
-        return training.train
+            partner = torch.arange(len(self.logits), device=self.logits.device)
+            knowledge = Knowledge(config, partner, None if live else self.logits)
+        return Training(net, masks, self.images, self.config, Session(device=self.images.device), 0, knowledge)
 
     def bare(self, net: nn.Module, loss: Callable[[], Tensor], branches: list[LayeredNet]) -> Epoch:
         """As many steps on the one batch."""
@@ -159,14 +163,14 @@ def _masks(net: LayeredNet) -> pruning.Masks:
     return pruning.shrink_globally(net, {}, round(KEEP * sum(w.numel() for w in net.weights().values())), "random", 0)
 
 
-def _images(shape: tuple[int, int, int], count: int) -> Images:
+def _images(shape: tuple[int, int, int], count: int, device: torch.device) -> Images:
     """Random images of the network's size, all of them for training."""
     pixels = torch.randint(256, (count, *shape), dtype=torch.uint8)
     labels = torch.arange(count) % CLASSES
     content = in_memory("noise", pixels, labels, tuple("0123456789"), "noise")
     none = torch.empty(0, dtype=torch.int64)
     split, config = Split(torch.arange(count), none, none), DataConfig(name="noise")
-    return Images.open(content, split, config, shape[1:], torch.device("cpu"))
+    return Images.open(content, split, config, shape[1:], device)
 
 
 def main() -> int:

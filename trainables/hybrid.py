@@ -97,10 +97,10 @@ def main_loss(main: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(main, labels, reduction="none")
 
 
-def extra_loss(extra: Tensor, reference: Tensor, tau: float) -> Tensor:
+def extra_loss(extra: Tensor, reference: Tensor, tau: float | Tensor) -> Tensor:
     """L_extra, Eq. (1), (2) and (5): cross entropy of the two softened outputs, one value an image.
 
-    Both arguments are logits ``(images, source classes)``.
+    Both outputs are logits ``(images, source classes)``; tau is one for all, or one an image ``(images, 1)``.
     """
     softened = functional.softmax(reference / tau, dim=1)
     return -(softened * functional.log_softmax(extra / tau, dim=1)).sum(1)

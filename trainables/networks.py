@@ -45,13 +45,14 @@ class Dropout(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         if self.rows is None:
-            return x * self._draw(x, len(x))
+            return x * self.noise(x, len(x))
         if self._noise is None:
             assert self.images is not None
-            self._noise = self._draw(x, self.images)
+            self._noise = self.noise(x, self.images)
         return x * self._noise[self.rows.to(x.device)]
 
-    def _draw(self, x: Tensor, images: int) -> Tensor:
+    def noise(self, x: Tensor, images: int) -> Tensor:
+        """Fresh factors ``(images, ...)`` for rows like those of ``x``."""
         if self.generator is None:
             raise RuntimeError("dropout was not seeded: call LayeredNet.seed_dropout first")
         keep = 1.0 - self.rate

@@ -3,7 +3,7 @@
 Where it runs (a test, a Tune trial's process, a Ray Train worker group) is the session's business.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import cos, isfinite, log, pi, sqrt
@@ -128,8 +128,7 @@ class Training:
         self.seed, self.knowledge = seed, knowledge
         self.round = round_ or Round()
         pruning.apply(net.main, masks)
-        self.masked = [net.main.op(name).weight for name in masks]
-        self.masks = [mask.to(weight) for mask, weight in zip(masks.values(), self.masked, strict=True)]
+        self.masks = {name: mask.to(net.main.op(name).weight) for name, mask in masks.items()}
         if images.device.type == "cuda":
             net.to(memory_format=torch.channels_last)
         self.parallel = session.prepare(net)
@@ -177,10 +176,9 @@ class Training:
 
     def train(self, epoch: int) -> None:
         """Train one epoch, counted from 1, and append its row to the history."""
-        self._seed_dropout(epoch)
-        train, views = self.images.train, self.images.views(self.seed, epoch)
-        order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch)).to(train.device)
-        batches = [(batch, self._passes(len(batch))) for batch in train[order].split(self.config.batch_size)]
+        self.seed_dropout(epoch)
+        items, views = self.batches(epoch)
+        batches = [(batch, self._passes(len(batch))) for batch in items]
         stream = self.images.stream(
             (batch[rows], views.placement[batch[rows]]) for batch, passes in batches for rows in passes
         )
@@ -188,7 +186,7 @@ class Training:
         squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
         for step, (batch, passes) in enumerate(batches):
-            rate = self._learning_rate(epoch - 1 + step / len(batches))
+            rate = self.learning_rate(epoch - 1 + step / len(batches))
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
             for number, rows in enumerate(passes, start=1):
@@ -203,9 +201,15 @@ class Training:
                 none = main.new_zeros(())
                 sums += torch.stack([main.sum(), none if extra is None else extra.sum(), correct]).detach()
             self._step(rate)
-        means = (self.session.sum(sums) / len(train)).tolist()
+        means = (self.session.sum(sums) / len(self.images.train)).tolist()
         extra_square, main_square = self.session.sum(squares).tolist()
-        self._record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
+        self.record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
+
+    def batches(self, epoch: int) -> tuple[Sequence[Tensor], Views]:
+        """The training items of each batch of an epoch, and the views in which they are seen."""
+        train = self.images.train
+        order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch)).to(train.device)
+        return train[order].split(self.config.batch_size), self.images.views(self.seed, epoch)
 
     def _passes(self, batch: int) -> list[Tensor]:
         """Rows of a batch that this worker takes, in parts that fit its device: gradients of the parts add up."""
@@ -236,7 +240,8 @@ class Training:
         branches = [("main", self.net.main)]
         return branches if self.net.extra is None else [*branches, ("extra", self.net.extra)]
 
-    def _seed_dropout(self, epoch: int) -> None:
+    def seed_dropout(self, epoch: int) -> None:
+        """Let the epoch's dropout noise begin."""
         for name, branch in self._branches():
             # The 0 was once a worker's rank; it stays, for without it every net would be another one.
             branch.seed_dropout(self.seed, name, epoch, 0)
@@ -249,7 +254,8 @@ class Training:
         for dropout in self.dropouts:
             dropout.rows = rows
 
-    def _learning_rate(self, epochs: float) -> float:
+    def learning_rate(self, epochs: float) -> float:
+        """Learning rate after so many epochs, a step being a part of one."""
         if self.config.decay == "constant":
             return self.config.learning_rate
         return self.config.learning_rate * 0.5 * (1 + cos(pi * epochs / self.config.epochs))
@@ -267,10 +273,21 @@ class Training:
         self.optimizer.step()
         with torch.no_grad():
             # After the step, so that neither momentum nor weight decay revives a pruned connection.
-            for weight, mask in zip(self.masked, self.masks, strict=True):
-                weight.mul_(mask)
+            for name, mask in self.masks.items():
+                self.net.main.op(name).weight.mul_(mask)
 
-    def _record(self, epoch: int, rate: float, means: list[float], gradient_ratio: float | None) -> None:
+    def record(self, epoch: int, rate: float, means: list[float], gradient_ratio: float | None) -> None:
+        """Append an epoch's row to the history.
+
+        Args:
+            epoch: counted from 1.
+            rate: learning rate of its last step.
+            means: over its images, of L_main, of lambda * L_extra, and share of right answers.
+            gradient_ratio: norm of the extra loss's gradient over the main loss's, at the shared layer.
+
+        Raises:
+            DivergedError: a loss is infinite or not a number.
+        """
         loss_main, weighted_extra, correct = means
         if not isfinite(loss_main + weighted_extra):
             raise DivergedError(
