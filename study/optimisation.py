@@ -7,7 +7,6 @@ are added to the graph and run as Ray Tune trials, each once, whatever the numbe
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -257,6 +256,14 @@ class ConfigurationSearcher(StageSearcher):
         self._announce(f"trial {self._book.number(candidate.trial_id)}: {outcome}")
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What ASHA takes for a trial: a stage, which stays the same when its process is lost and another goes on."""
+
+    trial_id: str
+    """The stage's key."""
+
+
 class EarlyStopping(AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020) on validation accuracy, for the stages that configurations are judged by alone.
 
@@ -277,39 +284,28 @@ class EarlyStopping(AsyncHyperBandScheduler):
         self.is_judged: Callable[[str], bool] = lambda key: False
         self._epochs = epochs
         self._judged: set[str] = set()
-        self._left_open: dict[str, Mapping[int, float]] = {}
 
     def remember(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take over the comparisons of an earlier run from the validations that its trials have left with Optuna.
-
-        Those of a trial that it left open count from when its stage goes on.
-        """
+        """Take over the comparisons of an earlier run from the validations that its trials have left with Optuna."""
         for trial in trials:
-            if trial.state.is_finished():
-                known = SimpleNamespace(trial_id=f"earlier trial {trial.number}")
-                super().on_trial_add(None, known)
-                self._compare_again(known, trial.intermediate_values)
-            elif trial.intermediate_values:
-                self._left_open[trial.user_attrs["stages"][0]] = trial.intermediate_values
-
-    def _compare_again(self, trial: Any, values: Mapping[int, float]) -> None:
-        for epoch, value in sorted(values.items()):
-            if epoch < self._epochs:
-                super().on_trial_result(None, trial, {"epoch": epoch, ACCURACY: value})
+            for epoch, value in sorted(trial.intermediate_values.items()):
+                if epoch < self._epochs:
+                    stage = _Compared(trial.user_attrs["stages"][0])
+                    super().on_trial_add(None, stage)
+                    super().on_trial_result(None, stage, {"epoch": epoch, ACCURACY: value})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Follow the trial if its stage is one to judge by."""
         if self.is_judged(trial.config["stage"]):
             self._judged.add(trial.trial_id)
-            super().on_trial_add(tune_controller, trial)
-            self._compare_again(trial, self._left_open.pop(trial.config["stage"], {}))
+            super().on_trial_add(tune_controller, _Compared(trial.config["stage"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is behind; never one that has trained its last epoch, nor one without a validation."""
         relevant = ACCURACY in result and "epoch" in result and result["epoch"] < result.get("epochs", 0)
         if trial.trial_id not in self._judged or not relevant:
             return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
+        return str(super().on_trial_result(tune_controller, _Compared(trial.config["stage"]), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: the last epoch is not a comparison."""
