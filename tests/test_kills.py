@@ -1,5 +1,6 @@
 """Processes and nodes of a real Ray cluster that are killed: nothing is lost, little is repeated."""
 
+import io
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from study.graph import StageGraph, plan
 from study.storage import Storage
 from tests.commands import SECONDS, assert_same_results, command, study, table
 from tests.kills import COUNTER, Killer, named, nodes, started_by, wait_until
+from trainables.sessions import Session
+from trainables.stages import run_stage
 
 pytestmark = pytest.mark.slow
 
@@ -131,34 +134,33 @@ def test_one_of_three_nodes_is_lost(
     assert_same_results(tmp_path, undisturbed)
 
 
-def only(graph: StageGraph, *kinds: str) -> StageGraph:
-    """The first stages of the kinds."""
-    first = {stage.spec.kind: key for key, stage in reversed(graph.stages.items())}
-    return StageGraph({first[kind]: graph.stages[first[kind]] for kind in kinds})
-
-
-def grouped(preset: Path, folder: Path, cluster: Nodes, workers: int, *kinds: str) -> Experiment:
-    """Stages of the study in worker groups on the cluster."""
-    config = load_config(str(preset), list(LONG[1::2]))
+def grouped(preset: Path, folder: Path, cluster: Nodes, workers: int, epochs: int, last: int) -> Experiment:
+    """The reference and as many source_prune stages, in worker groups on the cluster."""
+    overrides = [*LONG[1::2], f"source.train.epochs={epochs}"]
+    config = load_config(str(preset), overrides)
+    stages = plan(config).stages
+    kept = [key for key in stages if stages[key].spec.kind in ("reference", "source_prune")][: last + 1]
     resources = config.resources.model_copy(update={"workers": workers})
-    storage, graph = Storage(str(folder)), only(plan(config), *kinds)
+    storage, graph = Storage(str(folder)), StageGraph({key: stages[key] for key in kept})
     return Experiment(graph, storage, "tiny", resources, config.data, Cluster(str(cluster.address), slots=1))
 
 
 def test_a_worker_group_loses_a_worker_and_then_a_node(
-    undisturbed: Path, preset: Path, cluster: Nodes, begun: Callable[[], int], tmp_path: Path
+    preset: Path, cluster: Nodes, begun: Callable[[], int], tmp_path: Path
 ) -> None:
-    experiment = grouped(preset, tmp_path, cluster, 2, "reference")
-    (key,) = experiment.graph.stages
+    experiment = grouped(preset, tmp_path, cluster, workers=2, epochs=30, last=0)
+    ((key, stage),) = experiment.graph.stages.items()
+    alone = run_stage(stage.spec, {}, Session())
     lost: list[str] = []
 
     def kill() -> None:
         # Both workers count.
-        wait_until(lambda: begun() > 20)
+        so_far = begun()
+        wait_until(lambda: begun() > so_far + 10)
         named("ray::RayTrainWorker", started_by(nodes_with("ray::RayTrainWorker", cluster)[0]))[0].kill()
         lost.append("worker")
         so_far = begun()
-        wait_until(lambda: begun() > so_far + 20)
+        wait_until(lambda: begun() > so_far + 10)
         cluster.remove_node(nodes_with("ray::RayTrainWorker", cluster)[0], allow_graceful=False)
         lost.append("node")
 
@@ -168,25 +170,26 @@ def test_a_worker_group_loses_a_worker_and_then_a_node(
     killing.join(1)
     assert lost == ["worker", "node"]
     assert experiment.ran == [key], experiment.failed
-    assert experiment.storage.rows("stages", [key])["resumed_from_epoch"].to_pylist()[0] > 10
+    assert experiment.storage.rows("stages", [key])["resumed_from_epoch"].to_pylist()[0] >= 8
     losses = experiment.storage.rows("epochs", [key])["loss"].to_pylist()
-    assert losses == pytest.approx(Storage(str(undisturbed)).rows("epochs", [key])["loss"].to_pylist(), rel=1e-2)
+    assert losses == pytest.approx([row["loss"] for row in alone.epochs], rel=1e-2)
 
 
 def test_a_worker_group_finds_a_damaged_stage(
-    undisturbed: Path, preset: Path, cluster: Nodes, counter: Path, tmp_path: Path
+    undisturbed: Path, preset: Path, cluster: Nodes, begun: Callable[[], int], tmp_path: Path
 ) -> None:
-    experiment = grouped(preset, tmp_path, cluster, 1, "reference", "source_prune")
-    reference, pruned = experiment.graph.stages
-    shutil.copytree(undisturbed / "stages" / reference, tmp_path / "stages" / reference)
-    (tensors,) = (tmp_path / "stages" / reference).glob("*/tensors.safetensors")
+    experiment = grouped(preset, tmp_path, cluster, workers=1, epochs=80, last=2)
+    reference, damaged, last = experiment.graph.stages
+    for key in (reference, damaged):
+        shutil.copytree(undisturbed / "stages" / key, tmp_path / "stages" / key)
+    (tensors,) = (tmp_path / "stages" / damaged).glob("*/tensors.safetensors")
     content = tensors.read_bytes()
     tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    console = Console(quiet=True, record=True)
+    console = Console(record=True, file=io.StringIO(), width=1000)
     experiment.run(console)
-    assert not experiment.failed and set(experiment.ran) == {reference, pruned}
+    assert not experiment.failed and set(experiment.ran) == {damaged, last}
     assert f"{tensors} was damaged: the stage is withdrawn" in console.export_text()
-    assert experiment.storage.artifact(reference).tensors.keys()
+    assert experiment.storage.artifact(damaged).tensors
 
 
 def test_a_node_gets_notice(
