@@ -3,8 +3,8 @@
 Where code, packages and hardware are of the same kind, every number comes out the same to the last bit. Where they are
 not, a sum in another order is enough to send a training elsewhere, and that moves a net's accuracy about as far as
 another seed does (Summers and Dinneen, "Nondeterminism and instability in neural network optimization", ICML 2021). So
-a difference is judged by the spread over the report's own seeds: were the m seeds of a net drawn anew, the mean of
-their differences would lie within ::
+a difference is judged by the spread over the report's own seeds: were all but the split drawn anew for the m seeds of a
+net, the mean of their differences would lie within ::
 
     t(1 - alpha / (2 tests), df) * s * sqrt(2 / m)
 
@@ -12,9 +12,10 @@ with s the standard deviation over the report's seeds; so the prediction interva
 and Leek, "What should researchers expect when they replicate studies?", Perspectives on Psychological Science 11
 (2016)). Each stage is judged alone (m = 1), and each net over its seeds, which finds a shift that no stage shows alone;
 alpha is 5 % for all these tests together (Bonferroni). s is the larger of the net's own spread and that of all nets of
-its kind, as three seeds alone know their spread badly; df is that of the latter. Runs of one seed share split, order
-and initialisation, so that the true error rate is lower. A pruning rate that no seed changes has no spread: any
-difference counts. With one seed nothing is known of the noise, and any difference above the tolerance counts.
+its kind, as three seeds alone know their spread badly; df is that of the latter. Nets of one prune chain share much of
+their noise, which this df does not see; the split's part of s, which does not change, makes up for that (simulated in
+the tests). A pruning rate that no seed changes has no spread: any difference counts. With one seed nothing is known of
+the noise, and any difference above the tolerance counts.
 """
 
 import json
@@ -107,6 +108,12 @@ def describe(found: Reproduction) -> str:
     counts = found.stages["verdict"].value_counts()
     lines = [f"{len(found.stages)} stages compared with the report's:"]
     lines += [f"  {counts.get(verdict, 0):5}  {words}" for verdict, words in VERDICTS.items()]
+    furthest = {
+        words: (found.stages[f"{name}_here"] - found.stages[f"{name}_published"]).abs().max()
+        for name, words in QUANTITIES.items()
+    }
+    largest = ", ".join(f"{words} {points:.2f}" for words, points in furthest.items() if pd.notna(points))
+    lines.append(f"largest difference of a stage, in points: {largest or 'none can be told'}")
     if found.lacking:
         lines.append(f"{found.lacking} cells of the report are not in the study as this version of the code plans it")
     beyond: list[Row] = found.stages[found.stages["verdict"].isin(["beyond", "not done"])].to_dict("records")  # type: ignore[assignment]

@@ -25,10 +25,10 @@ class Settling:
     design: SequentialDesign
     hours: float | None = None
     """No round is started that, at the pace of the longest one, would end later than this."""
-    _started: float = field(default_factory=time.monotonic)
-    _longest: float = 0.0
-    _round_began: float = field(default_factory=time.monotonic)
-    _pairs: dict[str, int] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic, init=False)
+    _round_began: float = field(default_factory=time.monotonic, init=False)
+    _longest: float = field(default=0.0, init=False)
+    _pairs: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Check the budget.
