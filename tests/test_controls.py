@@ -1,0 +1,121 @@
+"""The controls: the report says of each whether it passed, and real trainings see an effect that is there."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import analysis
+from analysis.controls import NEGATIVE, POSITIVE
+from analysis.findings import findings
+from study.config import load_config
+from study.graph import plan
+from tests.analysis_study import Study, table, writer
+
+EIGHT = tuple(range(8))
+KNOWLEDGE, IMAGE, MAGNITUDE = POSITIVE
+# Both parts gain 2 points, random masks gain nothing and knowledge of other images costs 1.
+GAINS = {"Hybrid-TransferNet(S-K+)": 2.0, "Hybrid-TransferNet(S+K-)": 2.0, "control-none-shuffled": -1.0}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a control study with gains by net, and returns its folder."""
+
+    def _write(gains: dict[str, float], seeds: tuple[int, ...] = EIGHT, change: Callable[[Study], object] = id) -> Path:
+        def planted(study: Study) -> None:
+            study.control_study()
+            study.simulate(gains)
+            change(study)
+
+        return writer(tmp_path / "study")(planted, seeds=seeds)
+
+    return _write
+
+
+def results_of(folder: Path) -> dict[str, str]:
+    return {row[0]: row[-1] for row in table(folder, "verdicts").rows}
+
+
+def test_controls_pass_where_all_is_as_it_must_be(write: Callable[..., Path]) -> None:
+    folder = write(GAINS)
+    assert results_of(folder) == dict.fromkeys([*POSITIVE, *NEGATIVE], "passed")
+    lines = findings(analysis.load(folder))
+    number = r"\+\d\.\d \[\d\.\d, \d\.\d\]"
+    positive = "; ".join(re.escape(f"{name}: ") + number for name in POSITIVE)
+    assert re.match(rf"All 4 controls passed: the study sees effects that are there \({positive}\)", lines[0])
+    assert "and none where there is none to see (Knowledge of another image against none" in lines[0]
+    assert not any("CONTROLS NOT PASSED" in line for line in lines)
+    assert any(line.startswith("Knowledge of another image is worse than none (without S) on Digits") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        # Any knowledge does: what helps is no knowledge of the image.
+        ({"control-none-shuffled": 2.0}, {IMAGE, *NEGATIVE}),
+        ({"control-random-none": 2.0}, {MAGNITUDE}),
+        ({"Hybrid-TransferNet(S-K+)": 0.0}, {KNOWLEDGE}),
+        ({"Hybrid-TransferNet(S-K+)": -2.0}, {KNOWLEDGE, IMAGE}),
+    ],
+)
+def test_a_control_that_fails_is_said_first_and_loudly(
+    write: Callable[..., Path], change: dict[str, float], failed: set[str]
+) -> None:
+    folder = write(GAINS | change)
+    assert {name for name, result in results_of(folder).items() if result == "NOT PASSED"} == failed
+    line = findings(analysis.load(folder))[0]
+    assert line.startswith(f"CONTROLS NOT PASSED, {len(failed)} of 4: ")
+    assert {name for name in (*POSITIVE, *NEGATIVE) if name in line} == failed
+    assert analysis.markdown_summary(folder).startswith(f"## What this study shows\n\n- {line}")
+    page = analysis.report(folder).read_text(encoding="utf-8")
+    assert '<li class="warning">CONTROLS NOT PASSED' in page and "NOT PASSED</td>" in page
+
+
+def test_nothing_passes_without_numbers(write: Callable[..., Path]) -> None:
+    one_seed = write(GAINS, seeds=(0,))
+    assert set(results_of(one_seed).values()) == {"NOT PASSED"}
+
+    def lose(study: Study) -> None:
+        for seed in EIGHT:
+            study.fail(f"control-none-shuffled-{seed}", "no memory")
+        study.rows["cells"] = [row for row in study.rows["cells"] if row["sparsity"] != "random"]
+
+    folder = write(GAINS, change=lose)
+    rows = {row[0]: row for row in table(folder, "verdicts").rows}
+    assert {name for name, row in rows.items() if row[-1] == "NOT PASSED"} == {IMAGE, MAGNITUDE, *NEGATIVE}
+    assert rows[IMAGE][3] == "no pair" and rows[MAGNITUDE][3] == "not in this study"
+    assert any("no memory" in note for note in table(folder, "verdicts").notes)
+
+
+def test_a_study_with_nothing_to_compare_fails_its_controls(write: Callable[..., Path]) -> None:
+    def alone(study: Study) -> None:
+        study.rows["cells"] = [row for row in study.rows["cells"] if row["net"] == "Standard-TransferNet"]
+
+    folder = write(GAINS, change=alone)
+    assert findings(analysis.load(folder))[0].startswith("CONTROLS NOT PASSED, 4 of 4")
+    assert "CONTROLS NOT PASSED" in analysis.report(folder).read_text(encoding="utf-8")
+
+
+def test_other_studies_are_not_judged(tmp_path: Path) -> None:
+    def planted(study: Study) -> None:
+        study.control_study()
+        del study.description["control_study"]  # as studies of an earlier version are
+
+    folder = writer(tmp_path / "study")(planted)
+    assert not any("ontrols" in line for line in findings(analysis.load(folder)))
+    assert "verdicts" not in {made.name for made in analysis.reporting.tables(analysis.load(folder))}
+    assert not any("Knowledge of another image" in line for line in findings(analysis.load(folder)))
+
+
+def test_the_preset_has_every_net_that_its_controls_need() -> None:
+    config = load_config("controls", ["seeds=1"])
+    assert config.control_study
+    graph = plan(config)
+    pairs = {(cell.sparsity, cell.knowledge) for cell, _ in graph.cells}
+    assert pairs == {(s, k) for s in ("none", "magnitude", "random") for k in ("none", "reference", "shuffled")}
+    kinds = {stage.spec.kind for stage in graph.stages.values()}
+    assert kinds == {"reference", "source_prune", "knowledge", "transfer"}
+    source = {key for key, stage in graph.stages.items() if stage.spec.kind in ("reference", "source_prune")}
+    assert source <= set(plan(load_config("digits", ["seeds=1"])).stages), "the default study's source is taken over"
