@@ -193,11 +193,11 @@ def _controls(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
         net = plain(cells, name)
         if net and (control := _control(cells, net, change)):
             yield Question("control", subject, net, control, than)
-    standard = plain(cells, STANDARD)
-    control = _control(cells, standard, shuffled) if standard else None
-    # Elsewhere it would only dilute the family: what K owes to its images is asked above.
-    if results.control_study and standard and control:
-        yield Question("control", "Knowledge of another image", control, standard, "none (without S)")
+    # Elsewhere these would only dilute the family: what K owes to its images is asked above.
+    for than, name in (("none (without S)", STANDARD), ("none (with S)", SPARSE_ONLY)) if results.control_study else ():
+        net = plain(cells, name)
+        if net and (control := _control(cells, net, shuffled)):
+            yield Question("control", "Knowledge of another image", control, net, than)
 
 
 def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:

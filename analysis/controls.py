@@ -13,10 +13,15 @@ from analysis.tables import NOTHING, Header, Table, interval_columns, points_tex
 POSITIVE = (
     KNOWLEDGE,
     "The image's own knowledge against that of another image (without S)",
+    "The image's own knowledge against that of another image (with S)",
     "Pruning by magnitude against random masks (without K)",
+    "Pruning by magnitude against random masks (with K)",
 )
 """Comparisons, by name, in which a control study must show a gain."""
-NEGATIVE = ("Knowledge of another image against none (without S)",)
+NEGATIVE = (
+    "Knowledge of another image against none (without S)",
+    "Knowledge of another image against none (with S)",
+)
 """Comparisons in which it must show none."""
 
 

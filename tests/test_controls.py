@@ -18,9 +18,11 @@ from tests.analysis_study import Study, table, writer
 from tests.conftest import TINY
 
 EIGHT = tuple(range(8))
-KNOWLEDGE, IMAGE, MAGNITUDE = POSITIVE
-# Both parts gain 2 points, random masks gain nothing and knowledge of other images costs 1.
-GAINS = {"Hybrid-TransferNet(S-K+)": 2.0, "Hybrid-TransferNet(S+K-)": 2.0, "control-none-shuffled": -1.0}
+KNOWLEDGE, IMAGE, IMAGE_WITH_S, MAGNITUDE, MAGNITUDE_WITH_K = POSITIVE
+OTHER, OTHER_WITH_S = NEGATIVE
+# Each part gains 2 points; random masks gain nothing, and knowledge of other images costs 1.
+GAINS = {"Hybrid-TransferNet(S-K+)": 2.0, "Hybrid-TransferNet(S+K-)": 2.0, "Hybrid-TransferNet": 4.0}
+GAINS |= {"control-none-shuffled": -1.0, "control-magnitude-shuffled": 1.0, "control-random-reference": 2.0}
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_controls_pass_where_all_is_as_it_must_be(write: Callable[..., Path]) ->
     lines = findings(analysis.load(folder))
     number = r"\+\d\.\d \[\d\.\d, \d\.\d\]"
     positive = "; ".join(re.escape(f"{name}: ") + number for name in POSITIVE)
-    assert re.match(rf"All 4 controls passed: the study sees effects that are there \({positive}\)", lines[0])
+    assert re.match(rf"All 7 controls passed: the study sees effects that are there \({positive}\)", lines[0])
     assert "and none where there is none to see (Knowledge of another image against none" in lines[0]
     assert not any("CONTROLS NOT PASSED" in line for line in lines)
     assert any(line.startswith("Knowledge of another image is worse than none (without S) on Digits") for line in lines)
@@ -58,8 +60,12 @@ def test_controls_pass_where_all_is_as_it_must_be(write: Callable[..., Path]) ->
     ("change", "failed"),
     [
         # Any knowledge does: what helps is no knowledge of the image.
-        ({"control-none-shuffled": 2.0}, {IMAGE, *NEGATIVE}),
+        ({"control-none-shuffled": 2.0}, {IMAGE, OTHER}),
         ({"control-random-none": 2.0}, {MAGNITUDE}),
+        (
+            {"control-random-reference": 4.0, "control-magnitude-shuffled": 4.0},
+            {MAGNITUDE_WITH_K, IMAGE_WITH_S, OTHER_WITH_S},
+        ),
         ({"Hybrid-TransferNet(S-K+)": 0.0}, {KNOWLEDGE}),
         ({"Hybrid-TransferNet(S-K+)": -2.0}, {KNOWLEDGE, IMAGE}),
     ],
@@ -70,7 +76,7 @@ def test_a_control_that_fails_is_said_first_and_loudly(
     folder = write(GAINS | change)
     assert {name for name, result in results_of(folder).items() if result == "NOT PASSED"} == failed
     line = findings(analysis.load(folder))[0]
-    assert line.startswith(f"CONTROLS NOT PASSED, {len(failed)} of 4: ")
+    assert line.startswith(f"CONTROLS NOT PASSED, {len(failed)} of 7: ")
     assert {name for name in (*POSITIVE, *NEGATIVE) if name in line} == failed
     assert analysis.markdown_summary(folder).startswith(f"## What this study shows\n\n- {line}")
     page = analysis.report(folder).read_text(encoding="utf-8")
@@ -88,7 +94,12 @@ def test_nothing_passes_without_numbers(write: Callable[..., Path]) -> None:
 
     folder = write(GAINS, change=lose)
     rows = {row[0]: row for row in table(folder, "verdicts").rows}
-    assert {name for name, row in rows.items() if row[-1] == "NOT PASSED"} == {IMAGE, MAGNITUDE, *NEGATIVE}
+    assert {name for name, row in rows.items() if row[-1] == "NOT PASSED"} == {
+        IMAGE,
+        MAGNITUDE,
+        MAGNITUDE_WITH_K,
+        OTHER,
+    }
     assert rows[IMAGE][3] == "no pair" and rows[MAGNITUDE][3] == "not in this study"
     assert any("no memory" in note for note in table(folder, "verdicts").notes)
 
@@ -98,7 +109,7 @@ def test_a_study_with_nothing_to_compare_fails_its_controls(write: Callable[...,
         study.rows["cells"] = [row for row in study.rows["cells"] if row["net"] == "Standard-TransferNet"]
 
     folder = write(GAINS, change=alone)
-    assert findings(analysis.load(folder))[0].startswith("CONTROLS NOT PASSED, 4 of 4")
+    assert findings(analysis.load(folder))[0].startswith("CONTROLS NOT PASSED, 7 of 7")
     assert "CONTROLS NOT PASSED" in analysis.report(folder).read_text(encoding="utf-8")
 
 
@@ -146,4 +157,4 @@ def test_wrong_knowledge_hurts_in_real_trainings(tmp_path: Path) -> None:
     pairs = analysis.pairs(analysis.load(tmp_path / "studies" / "small"))
     difference = pairs.set_index(["comparison", "seed"])["difference"]
     assert (difference[IMAGE] > 5).all()
-    assert (difference[NEGATIVE[0]] < 0).all()
+    assert (difference[OTHER] < 0).all()
