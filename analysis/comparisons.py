@@ -20,6 +20,7 @@ from analysis.streams import better_stream, stream_rows
 Kind = Literal["part", "pruning", "control", "fusion"]
 MAIN: Kind = "part"
 """The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
+KNOWLEDGE = "Knowledge (K)"
 
 
 @dataclass(frozen=True)
@@ -200,13 +201,13 @@ def questions(results: Results, cells: pd.DataFrame) -> list[Question]:
     found: list[Question] = []
     for stream in ["", *results.streams]:
         found += [*_parts(cells, stream), *_pruning(cells, stream)]
-    found += [*_controls(cells), *_fusion(results, cells)]
+    found += [*_controls(results, cells), *_fusion(results, cells)]
     return [question for question in found if question.net.stages != question.baseline.stages]
 
 
 def _parts(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
     standard = plain(cells, STANDARD, stream)
-    parts = {"Sparsity (S)": SPARSE_ONLY, "Knowledge (K)": KNOWLEDGE_ONLY, "Sparsity with knowledge (S and K)": HYBRID}
+    parts = {"Sparsity (S)": SPARSE_ONLY, KNOWLEDGE: KNOWLEDGE_ONLY, "Sparsity with knowledge (S and K)": HYBRID}
     for subject, name in parts.items():
         net = plain(cells, name, stream)
         if net and standard:
@@ -222,7 +223,7 @@ def _pruning(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
             yield Question("pruning", net.variant, net, standard, STANDARD)
 
 
-def _controls(cells: pd.DataFrame) -> Iterator[Question]:
+def _controls(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
     """What a part is compared with that has all of it but the point: knowledge of another image, random masks."""
     shuffled, random = {"knowledge": "shuffled"}, {"sparsity": "random"}
     own, other = "The image's own knowledge", "that of another image"
@@ -237,6 +238,11 @@ def _controls(cells: pd.DataFrame) -> Iterator[Question]:
         net = plain(cells, name)
         if net and (control := _control(cells, net, change)):
             yield Question("control", subject, net, control, than)
+    # Elsewhere these would only dilute the family: what K owes to its images is asked above.
+    for than, name in (("none (without S)", STANDARD), ("none (with S)", SPARSE_ONLY)) if results.control_study else ():
+        net = plain(cells, name)
+        if net and (control := _control(cells, net, shuffled)):
+            yield Question("control", "Knowledge of another image", control, net, than)
 
 
 def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:

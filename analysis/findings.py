@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.comparisons import MAIN, Comparison, comparisons
+from analysis.controls import controls, verdict
 from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
 from analysis.power import MOST_SEEDS
@@ -24,12 +25,16 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
         cells: all its cells with their outcomes, where they are made already.
     """
     cells = outcomes(results) if cells is None else cells
-    found = comparisons(results, off_axis(cells))
+    own = off_axis(cells)
+    found = comparisons(results, own)
+    asked = controls(results, own)
     if not found:
-        return []
+        return [verdict(asked)] if asked else []
     lines = [f"{sentence(one, results)}." for one in found]
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
+    if asked:
+        lines.insert(0, verdict(asked))
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
     if results.sequential is not None:

@@ -63,6 +63,12 @@ class Results:
         return design and SequentialDesign(**design)
 
     @property
+    def control_study(self) -> bool:
+        """Whether the study's effects are known beforehand, so that its report says whether it sees them."""
+        # Studies of an earlier version do not say.
+        return bool(self.study.get("control_study", False))
+
+    @property
     def published(self) -> Column:
         """The paper's values to print beside the study's: empty tables where there are none."""
         return PUBLISHED.get(self.study["published"] or "", Column())

@@ -17,6 +17,7 @@ from analysis.axis_tables import axis_table
 from analysis.checklist import checklist, operating_points
 from analysis.class_tables import classes_table
 from analysis.comparison_tables import comparisons_table
+from analysis.controls import controls_table
 from analysis.costs import costs
 from analysis.findings import findings
 from analysis.layer_tables import ratios, table2
@@ -29,6 +30,7 @@ from analysis.tables import Table
 from study.files import Folder, StorageError
 
 TABLES = {
+    "verdicts": controls_table,
     "comparisons": comparisons_table,
     "table1": table1,
     "table2": table2,

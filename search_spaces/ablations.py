@@ -96,6 +96,13 @@ def paper(config: StudyConfig, seed: int) -> list[Cell]:
     return cells
 
 
+@ablation("transfer")
+def transfer(config: StudyConfig, seed: int) -> list[Cell]:
+    """The four transfer nets of Table 1 alone, for a study that prunes nothing in the target."""
+    table1 = [cell for cell in paper(config, seed) if "table1" in cell.tables]
+    return [replace(cell, ablation="transfer", tables=("table1",)) for cell in table1]
+
+
 @ablation("two-stream")
 def two_stream(config: StudyConfig, seed: int) -> list[Cell]:
     """Table 4: Standard, Hybrid and pruned nets of each stream, and their fused class scores."""

@@ -233,6 +233,8 @@ class StudyConfig(Hyperparameters):
     """Which of the paper's targets to print beside one's own results."""
     same_data: bool = False
     """Whether the target is that very data set."""
+    control_study: bool = False
+    """Whether knowledge and magnitude pruning are known to help here: the report says whether the study sees it."""
     data: Places = Field(default_factory=Places)
     """Where data sets lie."""
     source: SourceConfig

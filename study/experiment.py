@@ -331,6 +331,7 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         "seeds": config.seed_list,
         "published": config.published,
         "same_data": config.same_data,
+        "control_study": config.control_study,
         "tau": config.transfer.tau,
         "streams": list(config.streams),
         "fusion": config.fusion,

@@ -211,6 +211,18 @@ class Study:
             for predicted, number in taken.items()
         ]
 
+    def control_study(self) -> None:
+        """Turn the study into a control study, with the controls of the nets that have but one of S and K."""
+        self.description["control_study"] = True
+        for seed in self.description["seeds"]:
+            for sparsity, knowledge, name in (
+                ("none", "shuffled", "S-, K shuffled"),
+                ("random", "none", "S random, K-"),
+            ):
+                stage, net = f"control-{sparsity}-{knowledge}-{seed}", f"Hybrid-TransferNet({name})"
+                self._stage("transfer", stage, seed, 79.0 + OFFSET[seed], 0.0 if sparsity == "none" else 63.8)
+                self._cell("controls", net, ["controls"], seed, stage, sparsity=sparsity, knowledge=knowledge)
+
     def simulate(self, gains: Mapping[str, float], spread: float = 0.3, seed: int = 0) -> None:
         """Draw every net's accuracy anew: 80 %, what its seed does, a gain by net or control, and normal noise."""
         rng = np.random.default_rng(seed)
