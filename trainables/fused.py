@@ -4,8 +4,8 @@ A layer of all the nets is one operation: one convolution with a group a net, on
 else in a net has no weights, so it serves the fused net as it is. All tensors have a row for each image and net, in the
 order image 0 of every net, image 1 of every net, and so on; so a layer has to treat each of its rows alone.
 
-Worth it where an operation takes less time than starting it does: see ``benchmarks/README.md``, where a CPU's stand.
-Studies train their stages one by one; checkpoints and reports are no part of this.
+Worth it where an operation takes less time than starting it does. ``benchmarks/README.md`` says what it is worth on a
+CPU, and why studies train their stages one by one; checkpoints and reports are no part of this.
 """
 
 import copy
@@ -120,8 +120,9 @@ def _share(fused: nn.Parameter, parts: Sequence[nn.Parameter]) -> None:
 
 
 class FusedTraining:
-    """Several trainings as one: the same result for each as alone, to float tolerance.
+    """Several trainings as one, each doing what it does alone, but for rounding.
 
+    Sums are taken in another order, as with another memory layout, and what that rounds differently grows with epochs.
     The trainings' nets are trained in place, and their histories grow, as if each ran alone. A net that diverges does
     not touch the others.
     """
