@@ -82,9 +82,9 @@ class StageSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Take note of how far the stage has got: on machines that come and go, one that gets on is not given up."""
-        key = self.running.get(trial_id, "")
+        key = self.running.get(trial_id)
         reached = (result.get("round", 0), result.get("epoch", 0))
-        if reached > self._reached.get(key, (0, 0)):
+        if key is not None and reached > self._reached.get(key, (0, 0)):
             self._reached[key] = reached
             del self._lost_processes[key]
 

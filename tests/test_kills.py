@@ -55,6 +55,7 @@ def begun(counter: Path) -> Callable[[], int]:
 @pytest.fixture(scope="module")
 def undisturbed(preset: Path, counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
+    counter.write_bytes(b"")
     study(preset, storage, *LONG, "--slots", "2")
     assert counter.stat().st_size == table(storage, "stages")["epochs"].sum()
     return storage
@@ -148,7 +149,7 @@ def grouped(preset: Path, folder: Path, cluster: Nodes, workers: int, epochs: in
 def test_a_worker_group_loses_a_worker_and_then_a_node(
     preset: Path, cluster: Nodes, begun: Callable[[], int], tmp_path: Path
 ) -> None:
-    experiment = grouped(preset, tmp_path, cluster, workers=2, epochs=30, last=0)
+    experiment = grouped(preset, tmp_path, cluster, workers=2, epochs=12, last=0)
     ((key, stage),) = experiment.graph.stages.items()
     alone = run_stage(stage.spec, {}, Session())
     lost: list[str] = []
@@ -156,11 +157,11 @@ def test_a_worker_group_loses_a_worker_and_then_a_node(
     def kill() -> None:
         # Both workers count.
         so_far = begun()
-        wait_until(lambda: begun() > so_far + 10)
+        wait_until(lambda: begun() > so_far + 8)
         named("ray::RayTrainWorker", started_by(nodes_with("ray::RayTrainWorker", cluster)[0]))[0].kill()
         lost.append("worker")
         so_far = begun()
-        wait_until(lambda: begun() > so_far + 10)
+        wait_until(lambda: begun() > so_far + 8)
         cluster.remove_node(nodes_with("ray::RayTrainWorker", cluster)[0], allow_graceful=False)
         lost.append("node")
 
@@ -170,7 +171,7 @@ def test_a_worker_group_loses_a_worker_and_then_a_node(
     killing.join(1)
     assert lost == ["worker", "node"]
     assert experiment.ran == [key], experiment.failed
-    assert experiment.storage.rows("stages", [key])["resumed_from_epoch"].to_pylist()[0] >= 8
+    assert experiment.storage.rows("stages", [key])["resumed_from_epoch"].to_pylist()[0] >= 6
     losses = experiment.storage.rows("epochs", [key])["loss"].to_pylist()
     assert losses == pytest.approx([row["loss"] for row in alone.epochs], rel=1e-2)
 
