@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,15 +222,15 @@ def test_the_head_is_lost_and_another_cluster_goes_on(
 ) -> None:
     log = tmp_path / "log.txt"
     with nodes(1) as cluster:
-        driver = start([*command(preset, tmp_path, *LONG), "--slots", "1", "--address", str(cluster.address)], log)
+        address = str(cluster.address)
+        driver = start([*command(preset, tmp_path, *LONG), "--slots", "1", "--address", address], log)
         wait_until(lambda: begun() >= 20 or driver.poll() is not None)
         for processes in cluster.head_node.all_processes.values():
             for started in processes:
                 started.process.kill()
-        killed = time.monotonic()
-        assert driver.wait(60) == 2, log.read_text()
-        assert time.monotonic() - killed < 55
-    assert f"the head of the Ray cluster at {cluster.address} is gone" in log.read_text()
+        # Ray itself would end it with status 1.
+        assert driver.wait(SECONDS) == 2, log.read_text()
+    assert f"the head of the Ray cluster at {address} is gone" in log.read_text()
     assert "run the same command" in log.read_text() and "Traceback" not in log.read_text()
     study(preset, tmp_path, *LONG)
     assert resumed_epochs(tmp_path) > 0
