@@ -139,8 +139,8 @@ def test_the_preset_has_every_net_that_its_controls_need() -> None:
 
 
 @pytest.mark.slow
-def test_wrong_knowledge_hurts_in_real_trainings(tmp_path: Path) -> None:
-    """The preset's largest effect in small: knowledge of other images against the images' own."""
+def test_real_trainings_show_effects_that_are_there(tmp_path: Path) -> None:
+    """The controls in small, where wrong knowledge and random masks leave hardly anything of the net."""
     train = {"epochs": 8, "learning_rate": 0.03, "batch_size": 20, "dropout": 0.1, "validate_every": 8}
     transfer = {"epochs": 60, "learning_rate": 0.02, "validate_every": 60}
     small: dict[str, Any] = TINY | {"ablations": ["transfer", "controls"], "control_study": True, "seeds": 2}
@@ -158,5 +158,6 @@ def test_wrong_knowledge_hurts_in_real_trainings(tmp_path: Path) -> None:
     assert "CONTROLS NOT PASSED" in printed
     pairs = analysis.pairs(analysis.load(tmp_path / "studies" / "small"))
     difference = pairs.set_index(["comparison", "seed"])["difference"]
-    assert (difference[IMAGE] > 5).all()
-    assert (difference[OTHER] < 0).all()
+    # Each was 55 points or more.
+    assert (difference[[IMAGE, MAGNITUDE]] > 30).all()
+    assert (difference[OTHER] < -30).all()
