@@ -10,7 +10,7 @@ import pytest
 
 from study.config import load_config
 from study.graph import StageGraph, plan
-from study.scheduling import MOST_LOSSES, StageSearcher
+from study.scheduling import MOST_LOSSES, MOST_LOST_PROCESSES, StageSearcher
 from study.trial import ERROR, LOST, PUBLISHED
 from tests.commands import SECONDS, assert_same_results, command, study, table
 
@@ -74,6 +74,26 @@ def test_a_stage_that_is_lost_again_and_again_fails(graph: StageGraph) -> None:
         searcher.on_trial_complete("child", {ERROR: "was damaged", LOST: reference})
         assert (child["stage"] in searcher.failed) == (loss == MOST_LOSSES)
         assert (child["stage"] in searcher.waiting) == (loss < MOST_LOSSES)
+
+
+def test_a_stage_that_gets_further_is_never_given_up(graph: StageGraph) -> None:
+    searcher = StageSearcher(graph, set(), lambda key: "task")
+    reference = next(iter(graph.stages))
+
+    def lose_at(epoch: int) -> None:
+        config = searcher.suggest("trial")
+        assert isinstance(config, dict) and config["stage"] == reference
+        searcher.on_trial_result("trial", {"round": 0, "epoch": epoch})
+        searcher.on_trial_complete("trial", error=True)
+
+    for epoch in range(1, 3 * MOST_LOST_PROCESSES):
+        lose_at(epoch)
+    # The last of them was the first at its place; an epoch that is trained again is no progress.
+    for epoch in range(1, MOST_LOST_PROCESSES):
+        assert reference not in searcher.failed
+        lose_at(epoch)
+    assert "at the same place" in searcher.failed[reference]
+    assert searcher.skipped and not searcher.waiting
 
 
 @pytest.fixture
