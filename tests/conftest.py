@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from study.config import StudyConfig, load_config
+
+# A busy machine may take any time for an example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 TRAIN = {"epochs": 2, "learning_rate": 0.01, "batch_size": 20}
 

@@ -134,7 +134,7 @@ def test_a_stage_is_found_by_name_and_by_the_beginning_of_its_key(storage: Stora
         assert float((load_exported(exports / f"{file}.safetensors")(x) - net(x)).abs().max()) <= allowed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(keep=st.floats(0.003, 0.5), seed=st.integers(0, 1000))
 @torch.no_grad()
 def test_cut_off_neurons_go_without_changing_the_output(keep: float, seed: int) -> None:
@@ -151,7 +151,7 @@ def test_cut_off_neurons_go_without_changing_the_output(keep: float, seed: int) 
     assert not any(remove_unconnected(small).values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     groups=st.sampled_from([(1, 2), (2, 1), (2, 4), (4, 4)]),
     padding=st.sampled_from([0, 1]),
@@ -198,7 +198,7 @@ def test_neighbours_of_a_normalised_channel_keep_it() -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(keep=st.floats(0.0, 1.0), seed=st.integers(0, 1000), batch=st.integers(1, 3))
 @torch.no_grad()
 def test_every_kernel_gives_the_product(kernel: str, kind: WeightType, keep: float, seed: int, batch: int) -> None:
@@ -211,7 +211,7 @@ def test_every_kernel_gives_the_product(kernel: str, kind: WeightType, keep: flo
     torch.testing.assert_close(KERNELS[kernel](stored)(x), right, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(keep=st.sampled_from([0.0, 0.0005, 0.01, 0.2, 0.9, 1.0]), kind=st.sampled_from(KINDS), seed=st.integers(0, 1000))
 @torch.no_grad()
 def test_weights_come_back_from_a_file(

@@ -50,7 +50,7 @@ def test_global_scope_agrees_with_torch() -> None:
         assert torch.equal(masks[name], mask_of(net.op(name)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     shares=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=4),
