@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,10 +112,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def growing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
     """A Ray head without CPUs whose autoscaler starts up to two one-CPU workers: its address, and its folder."""
-    # Sockets lie in it, whose paths are short.
-    folder = tmp_path_factory.mktemp("ray")
+    # Not pytest's folder: sockets lie in it, whose paths have 107 characters at most.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port = free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     kinds = {
@@ -160,6 +162,7 @@ def growing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         for process in ours(folder):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def ours(folder: Path) -> list[psutil.Process]:
