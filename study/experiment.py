@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+from ray.tune import Callback
 from rich.console import Console
 
 from analysis.sequential import SequentialDesign
@@ -107,8 +109,9 @@ class Experiment:
             with (
                 _while_the_head_answers(self.cluster.address, console),
                 Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
+                CtrlC() as ctrl_c,
             ):
-                self._fit(searcher, progress, scheduler, folder)
+                self._fit(searcher, [LostProcesses(searcher), progress, ctrl_c], scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
             new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
@@ -217,7 +220,7 @@ class Experiment:
         console.print(f"Ray's logs, for TensorBoard: {folder}", markup=False, soft_wrap=True)
         return folder
 
-    def _fit(self, searcher: StageSearcher, progress: Progress, scheduler: Any, folder: str) -> None:
+    def _fit(self, searcher: StageSearcher, callbacks: list[Callback], scheduler: Any, folder: str) -> None:
         from ray import tune
 
         in_group = self.resources.workers > 0
@@ -247,7 +250,7 @@ class Experiment:
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
                 storage_path=folder,
                 verbose=0,
-                callbacks=[LostProcesses(searcher), progress],
+                callbacks=callbacks,
             ),
         ).fit()
 
@@ -275,6 +278,37 @@ def _reach(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+class CtrlC(Callback):
+    """Ctrl-C that cannot get lost: raised within some of Ray's compiled code, it would be forgotten."""
+
+    pressed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
+        return {}
+
+    def __enter__(self) -> "CtrlC":
+        """Listen, where that can be: signals are the main thread's."""
+        self._listens = threading.current_thread() is threading.main_thread()
+        if self._listens:
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it to whoever listened before."""
+        if self._listens:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, *_: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise it again."""
+        if self.pressed:
+            raise KeyboardInterrupt
 
 
 @contextmanager

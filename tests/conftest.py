@@ -66,4 +66,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("full") and not config.getoption("--full"):
-            item.add_marker(pytest.mark.skip(reason="takes half an hour: --full"))
+            item.add_marker(pytest.mark.skip(reason="takes minutes: --full"))

@@ -22,13 +22,13 @@ def test_tables_of_many_stages(tmp_path: Path) -> None:
     assert [goal.measured > 0 for goal in goals] == [True, True]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_stages_that_sleep_and_stages_that_do_not() -> None:
     slept, awake = scheduling.run(2, "one_second"), scheduling.run(2, "no_time")
     assert slept.seconds > 1 and len(slept.starts) == len(awake.starts) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_naive_script_trains_the_same_nets(config: StudyConfig, tmp_path: Path) -> None:
     graph = plan(config)
     _, busy, accuracies = naive.ours(config, graph, str(tmp_path / "ours"))

@@ -1,5 +1,6 @@
 """Real signals and killed processes: nothing is lost, and the results are those of an undisturbed run."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from study.config import load_config
-from study.experiment import Cluster, Experiment
+from study.experiment import Cluster, CtrlC, Experiment
 from study.graph import StageGraph, plan
 from study.storage import Storage
 from tests.commands import SECONDS, assert_same_results, command, study, table
@@ -69,6 +70,18 @@ def test_ctrl_c_ends_soon_and_the_next_run_goes_on(undisturbed: Path, preset: Pa
     study(preset, tmp_path, *LONG)
     assert resumed_epochs(tmp_path) > 0
     assert_same_results(tmp_path, undisturbed)
+
+
+def test_ctrl_c_that_somebody_swallows_is_not_lost() -> None:
+    """As compiled code does that can raise nothing."""
+    before = signal.getsignal(signal.SIGINT)
+    with CtrlC() as ctrl_c:
+        ctrl_c.on_step_begin(0, [])
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.on_step_begin(1, [])
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def trials(process: "subprocess.Popen[str]") -> list[psutil.Process]:

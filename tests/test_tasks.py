@@ -53,6 +53,7 @@ def test_indoor67(tmp_path: Path) -> None:
     assert hybrid["prune_percent"].to_numpy() == pytest.approx(100 * (1 - kept / sum(dense)), abs=1e-4)
 
 
+@pytest.mark.full
 def test_flower102(tmp_path: Path) -> None:
     make_imagenet(tmp_path / "imagenet")
     make_flower102(tmp_path / "flower102")
@@ -70,6 +71,7 @@ def test_flower102(tmp_path: Path) -> None:
     assert set(found.loc[found["kind"] == "transfer", "images"]) == {9}
 
 
+@pytest.mark.full
 def test_two_folders_are_all_it_takes(tmp_path: Path) -> None:
     make_folder(tmp_path / "mine", per_class=20)
     make_folder(tmp_path / "yours", parts=("train", "val", "test"), per_class=6)
