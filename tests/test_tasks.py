@@ -85,6 +85,7 @@ def test_two_folders_are_all_it_takes(tmp_path: Path) -> None:
     assert not any(str(tmp_path) in text for text in found["hyperparameters"])
 
 
+@pytest.mark.full
 def test_hmdb51(tmp_path: Path) -> None:
     make_ucf101(tmp_path / "ucf101", classes=2, groups=(1, 8, 9), clips=1)
     make_hmdb51(tmp_path / "hmdb51", classes=2, train=2, test=1)
