@@ -10,6 +10,7 @@ others may not.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -223,6 +224,7 @@ EXPORT_TABLES: dict[str, tuple[Column, ...]] = {"nets": NETS}
 """Tables of ``study.export``."""
 
 
+@cache
 def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
     columns = {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]
@@ -236,6 +238,8 @@ def completed(name: str, rows: pa.Table) -> pa.Table:
         ValueError: a column is lacking that may not be null, or has another type.
     """
     schema = arrow_schema(name)
+    if rows.schema.equals(schema):
+        return rows
     if lacking := [field.name for field in schema if not field.nullable and field.name not in rows.column_names]:
         raise ValueError(f"lacks the columns {', '.join(lacking)}")
     known = rows.select([column for column in schema.names if column in rows.column_names])
