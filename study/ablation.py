@@ -78,21 +78,27 @@ def _ablation(options: argparse.Namespace) -> int:
     storage.probe()
     name = options.name or Path(options.preset).stem
     with only_driver(storage.folder, name):
-        return _run(config, settling, storage, name, options)
+        return _run(config, plan(config) if settling else graph, settling, storage, name, options)
 
 
 def _run(
-    config: StudyConfig, settling: Settling | None, storage: Storage, name: str, options: argparse.Namespace
+    config: StudyConfig,
+    graph: StageGraph,
+    settling: Settling | None,
+    storage: Storage,
+    name: str,
+    options: argparse.Namespace,
 ) -> int:
     console = Console(highlight=False)
-    rounds = [_train(config, settling, storage, name, options, console)]
+    rounds = [_train(config, graph, settling, storage, name, options, console)]
     results = analysis.load(storage.study_path(name))
     while settling:
         standing, goes_on = settling.after_round(results)
         console.print(standing, markup=False, soft_wrap=True)
         if not goes_on:
             break
-        rounds.append(_train(settling.config, settling, storage, name, options, console))
+        graph = plan(settling.config)
+        rounds.append(_train(settling.config, graph, settling, storage, name, options, console))
         results = analysis.load(storage.study_path(name))
     report = analysis.write_report(results)
     for text in (analysis.markdown_summary(results), _summary(rounds), f"report: {report}"):
@@ -102,6 +108,7 @@ def _run(
 
 def _train(
     config: StudyConfig,
+    graph: StageGraph,
     settling: Settling | None,
     storage: Storage,
     name: str,
@@ -109,7 +116,6 @@ def _train(
     console: Console,
 ) -> Experiment:
     """Run what is not stored yet, and write the study's tables."""
-    graph = plan(config)
     stored = len(storage.stored(graph.stages))
     console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
     cluster = Cluster(options.address, options.slots, options.dashboard)

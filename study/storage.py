@@ -137,16 +137,19 @@ class Storage:
         self.checkpoint(key).delete()
 
     def _publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
-        files = {TENSORS: save_tensors(dict(result.tensors))}
+        tensors = save_tensors(dict(result.tensors))
+        hashes = {TENSORS: hashlib.sha256(tensors).hexdigest()}
         rows: dict[str, Iterable[Mapping[str, Any]]] = {
-            "stages": [{**row, "tensors_sha256": hashlib.sha256(files[TENSORS]).hexdigest()}],
+            "stages": [{**row, "tensors_sha256": hashes[TENSORS]}],
             "epochs": result.epochs,
             "layers": result.layers,
             "knowledge": result.knowledge,
             "confusion": result.confusion,
         }
+        files = {TENSORS: tensors}
         for name in STAGE_TABLES:
-            files[f"{name}.parquet"] = _parquet(name, [{"stage": key, **own} for own in rows[name]])
+            content = _parquet(name, [{"stage": key, **own} for own in rows[name]])
+            files[f"{name}.parquet"], hashes[f"{name}.parquet"] = content, hashlib.sha256(content).hexdigest()
         attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
             self.folder.write(f"stages/{key}/{attempt}/{name}", content)
@@ -155,7 +158,7 @@ class Storage:
             "folder": attempt,
             "metrics": result.metrics,
             "class_names": result.class_names,
-            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            "sha256": hashes,
         }
         manifest["manifest_sha256"] = _digest(manifest)
         self.folder.write(f"stages/{key}/{MANIFEST}", json.dumps(manifest, indent=1).encode())

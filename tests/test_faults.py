@@ -17,6 +17,7 @@ from study.experiment import Cluster, CtrlC, Experiment
 from study.graph import StageGraph, plan
 from study.storage import Storage
 from tests.commands import SECONDS, assert_same_results, command, study, table
+from tests.kills import named, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +33,6 @@ def start(preset: Path, storage: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def has_checkpoint(storage: Path) -> Callable[[], bool]:
@@ -86,9 +80,7 @@ def test_ctrl_c_that_somebody_swallows_is_not_lost() -> None:
 
 def trials(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The processes in which stages are trained, by the name that Ray gives them."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    names = {child: next(iter(child.cmdline()), "") for child in children}
-    return [child for child, name in names.items() if name.startswith("ray::ImplicitFunc")]
+    return named("ray::ImplicitFunc", psutil.Process(process.pid).children(recursive=True))
 
 
 def test_a_killed_driver_loses_nothing(undisturbed: Path, preset: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.hybrid import HybridTransferNet, extra_loss, main_loss
 from trainables.images import Views
 from trainables.networks import Dropout, LayeredNet, WeightedLayer
-from trainables.training import DivergedError, Training
+from trainables.training import DivergedError, Training, descend
 
 
 class FusedConv2d(nn.Conv2d):
@@ -175,7 +175,7 @@ class FusedTraining:
             ((main if extra is None else main + extra).sum() / len(batch)).backward()
             none = main.new_zeros(nets)
             sums += torch.stack([main.sum(0), none if extra is None else extra.sum(0), correct]).detach()
-            self._step(rate)
+            descend(self.optimizer, rate, self.net.main, self.masks)
         self._record(epoch, rate, sums / len(first.images.train), squares)
 
     def _forward(
@@ -197,14 +197,6 @@ class FusedTraining:
             extra = extra_loss(output.extra.float(), torch.stack(logits, dim=1).flatten(0, 1), taus)
             extra = self._weights * extra.unflatten(0, (-1, nets))
         return main, extra, output.shared, correct
-
-    def _step(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        with torch.no_grad():
-            for name, mask in self.masks.items():
-                self.net.main.op(name).weight.mul_(mask)
 
     def _record(self, epoch: int, rate: float, means: Tensor, squares: Tensor) -> None:
         ratios = [sqrt(extra / main) if main else None for extra, main in squares.T.tolist()]

@@ -200,7 +200,7 @@ class Training:
                     (loss * self.session.world_size).backward()
                 none = main.new_zeros(())
                 sums += torch.stack([main.sum(), none if extra is None else extra.sum(), correct]).detach()
-            self._step(rate)
+            descend(self.optimizer, rate, self.net.main, self.masks)
         means = (self.session.sum(sums) / len(self.images.train)).tolist()
         extra_square, main_square = self.session.sum(squares).tolist()
         self.record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
@@ -267,15 +267,6 @@ class Training:
         logits = self.knowledge.of(self.net, self.images, items, views)
         return self.knowledge.weight * extra_loss(output.extra.float(), logits, self.knowledge.config.tau)
 
-    def _step(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        with torch.no_grad():
-            # After the step, so that neither momentum nor weight decay revives a pruned connection.
-            for name, mask in self.masks.items():
-                self.net.main.op(name).weight.mul_(mask)
-
     def record(self, epoch: int, rate: float, means: list[float], gradient_ratio: float | None) -> None:
         """Append an epoch's row to the history.
 
@@ -310,6 +301,15 @@ class Training:
                 "val_accuracy": evaluate(self.net.main, self.images, self.images.val).accuracy if validate else None,
             }
         )
+
+
+def descend(optimizer: torch.optim.Optimizer, rate: float, net: LayeredNet, masks: Masks) -> None:
+    """Take one step, after which the net's masked weights are zero again."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    # After the step, so that neither momentum nor weight decay revives a pruned connection.
+    pruning.apply(net, masks)
 
 
 def _gradient_squares(extra: Tensor, main: Tensor, shared: Tensor) -> Tensor:
