@@ -6,7 +6,6 @@ CPU they are of processor time, which other work on the machine disturbs less th
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -87,17 +86,12 @@ Ratios = dict[tuple[bool, int], float]
 def groups_of(graph: StageGraph) -> list[Group]:
     """A study's stages, together where they could be trained as one.
 
-    Such stages are of one kind, network, data and seed, are trained with the same settings, both with knowledge or both
-    without, and are as many stages of their kind away from where their chain begins.
+    They are as many stages of their kind away from where their chain begins, for they must be ready together.
     """
-    groups: dict[str, Group] = {}
+    groups: dict[tuple[str, int], Group] = {}
     for stage in graph.stages.values():
-        params = stage.spec.params.model_dump(mode="json")
         before = [graph.stages[key].spec.kind for key in graph.path(stage.key)].count(stage.spec.kind)
-        same = [stage.spec.model_dump(mode="json", exclude={"params"}), params.get("train"), params.get("retrain")]
-        # Nets that have lost neurons differ in shape.
-        single = stage.key if stage.spec.kind == "neuron_prune" else None
-        groups.setdefault(json.dumps([*same, _is_guided(stage), before, single]), []).append(stage)
+        groups.setdefault((graph.fusible(stage.key) or stage.key, before), []).append(stage)
     return list(groups.values())
 
 

@@ -152,7 +152,7 @@ class NeuronPruneConfig(Hyperparameters):
 
 
 class ResourceConfig(Hyperparameters):
-    """What a stage asks of the machine. Only ``threads`` can change a result, in the last bits."""
+    """What a stage asks of the machine. Only ``threads`` and ``fused`` can change a result, by rounding."""
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -164,6 +164,17 @@ class ResourceConfig(Hyperparameters):
     """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
     images_a_pass: Annotated[int, Field(ge=1)] | None = None
     """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
+    fused: Annotated[int, Field(ge=1)] = 1
+    """Most nets that are trained as one, where stages share data, seed and settings; 1: each stage by itself."""
+
+    @model_validator(mode="after")
+    def _fused_stages_are_not_split(self) -> "ResourceConfig":
+        for name in ("workers", "images_a_pass"):
+            if self.fused > 1 and getattr(self, name):
+                raise ValueError(
+                    f"fused={self.fused} and {name}={getattr(self, name)} exclude each other: leave one out"
+                )
+        return self
 
 
 class CrossingConfig(Hyperparameters):

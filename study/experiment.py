@@ -27,7 +27,7 @@ from study.progress import Progress, label
 from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
 from study.scheduling import LostProcesses, StageSearcher
 from study.storage import Storage
-from study.trial import Task, describe, run_trial
+from study.trial import Mate, Task, describe, run_trial
 from trainables import data, networks
 from trainables.hyperparameters import DataConfig
 
@@ -87,7 +87,8 @@ class Experiment:
             console.print(f"{label(self.graph, key)}: {damage}", markup=False, soft_wrap=True)
         done = set(stored) - damaged.keys()
         if len(done) < len(self.graph.stages):
-            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
+            fused = self.resources.fused
+            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task, fused=fused, slots=self.slots))
 
     def run_with(
         self, console: Console, algorithm: Callable[[], StageSearcher], scheduler: Any = None, *, foreseen: bool = True
@@ -146,13 +147,14 @@ class Experiment:
         about = {**_about(self.study, config), "sequential": sequential and asdict(sequential)}
         self.storage.write_study(self.study, "study.json", json.dumps(about, indent=1).encode())
 
-    def task(self, key: str) -> str:
-        """The JSON of a stage's task."""
-        stage, resources = self.graph.stages[key], self.resources
+    def task(self, key: str, *mates: str) -> str:
+        """The JSON of the task of a stage, and of those that are trained as one with it."""
+        stages, resources = self.graph.stages, self.resources
         task = Task(
             key=key,
-            spec=stage.spec,
-            parents=stage.parents,
+            spec=stages[key].spec,
+            parents=stages[key].parents,
+            mates=tuple(Mate(key=mate, spec=stages[mate].spec, parents=stages[mate].parents) for mate in mates),
             storage=self.storage.root,
             threads=resources.threads,
             workers=resources.workers,

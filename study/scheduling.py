@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ MOST_LOST_PROCESSES = 4
 class StageSearcher(Searcher):
     """Suggests ready stages, those on the longest remaining path first; skips what depends on a failed stage."""
 
-    def __init__(self, graph: StageGraph, done: set[str], task: Callable[[str], str]) -> None:
+    def __init__(
+        self, graph: StageGraph, done: set[str], task: Callable[..., str], *, fused: int = 1, slots: int = 1
+    ) -> None:
         """Schedule the stages of ``graph`` that are not done.
 
         Args:
             graph: the study's stages.
             done: keys of complete stages.
-            task: gives the JSON of a stage's task.
+            task: gives the JSON of a stage's task, and of the stages that are trained as one with it.
+            fused: most stages that are trained as one.
+            slots: how many trials run side by side: each is to have its share of such stages.
         """
         # A searcher must name a metric; this one every report has, and no decision hangs on it.
         super().__init__(metric="training_iteration", mode="max")
@@ -44,6 +49,9 @@ class StageSearcher(Searcher):
         """Stage of each live trial, by trial id."""
         self.stopped: set[str] = set()
         """Stages that a scheduler ended before they were complete."""
+        self._with: dict[str, list[str]] = {}
+        """Stages that a live trial trains beside its own, by trial id; they wait, and are handed out afterwards."""
+        self._fused, self._slots = fused, slots
         self._lost_processes: Counter[str] = Counter()
         self._reached: dict[str, tuple[int, int]] = {}
         self._graph, self._task = graph, task
@@ -74,11 +82,25 @@ class StageSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next ready stage; None while all wait for parents; FINISHED at the end."""
         for key in self._waiting:
-            if all(parent in self.done for parent in self._graph.stages[key].parents.values()):
+            if self._is_ready(key):
                 self._waiting.remove(key)
+                self._with[trial_id] = mates = self._mates(key)
                 self.running[trial_id] = key
-                return {"stage": key, "task": self._task(key)}
+                return {"stage": key, "task": self._task(key, *mates)}
         return None if self._waiting or self.running else Searcher.FINISHED
+
+    def _is_ready(self, key: str) -> bool:
+        with_others = any(key in mates for mates in self._with.values())
+        return not with_others and all(parent in self.done for parent in self._graph.stages[key].parents.values())
+
+    def _mates(self, key: str) -> list[str]:
+        """Waiting stages to be trained as one with this one, so many that no free slot is left without work."""
+        shape = self._graph.fusible(key) if self._fused > 1 else None
+        if shape is None:
+            return []
+        alike = [other for other in self._waiting if self._graph.fusible(other) == shape and self._is_ready(other)]
+        share = ceil((1 + len(alike)) / max(1, self._slots - len(self.running)))
+        return alike[: min(share, self._fused) - 1]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Take note of how far the stage has got: on machines that come and go, one that gets on is not given up."""
@@ -93,6 +115,10 @@ class StageSearcher(Searcher):
         key = self.running.pop(trial_id, None)
         if key is None:
             return
+        # What became of its mates the storage knows: handed out now, those that are complete are done at once, and what
+        # needs them can be trained as one again.
+        mates = self._with.pop(trial_id, [])
+        self._waiting.sort(key=lambda waiting: waiting not in mates)
         message = (result or {}).get(ERROR)
         lost = (result or {}).get(LOST)
         if lost and self._train_again(lost, key):

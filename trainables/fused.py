@@ -4,13 +4,14 @@ A layer of all the nets is one operation: one convolution with a group a net, on
 else in a net has no weights, so it serves the fused net as it is. All tensors have a row for each image and net, in the
 order image 0 of every net, image 1 of every net, and so on; so a layer has to treat each of its rows alone.
 
-Worth it where an operation takes less time than starting it does. ``benchmarks/README.md`` says what it is worth on a
-CPU, and why studies train their stages one by one; checkpoints and reports are no part of this.
+Worth it where an operation takes less time than starting it does: ``benchmarks/README.md`` says what it is worth on a
+CPU.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,15 @@ from torch import Tensor, nn
 from trainables.hybrid import HybridTransferNet, extra_loss, main_loss
 from trainables.images import Views
 from trainables.networks import Dropout, LayeredNet, WeightedLayer
+from trainables.sessions import State
 from trainables.training import DivergedError, Training, descend
+
+MOMENTUM = "momentum_buffer"
+"""Where SGD keeps a parameter's momentum."""
+
+
+class UnlikeError(ValueError):
+    """These trainings cannot be fused."""
 
 
 class FusedConv2d(nn.Conv2d):
@@ -92,7 +101,17 @@ def fuse(nets: Sequence[LayeredNet], *, shared: bool) -> LayeredNet:
     for number, name in enumerate(nets[0].names):
         parts = [net.layer(name) for net in nets]
         layers.append((name, _fused_layer(parts, shared and number == 0)))
-    return LayeredNet(layers, nets[0].input_shape)
+    fused = LayeredNet(layers, nets[0].input_shape)
+    for own, parameters in _shares(fused, nets):
+        _share(own, parameters)
+    return fused
+
+
+def _shares(fused: LayeredNet, nets: Sequence[LayeredNet]) -> Iterator[tuple[nn.Parameter, list[nn.Parameter]]]:
+    """Each parameter of a fused net, and those that are its parts."""
+    for layer in fused.names:
+        for name, own in fused.op(layer).named_parameters():
+            yield own, [net.op(layer).get_parameter(name) for net in nets]
 
 
 def _fused_layer(layers: Sequence[WeightedLayer], shared: bool) -> WeightedLayer:
@@ -107,8 +126,6 @@ def _fused_layer(layers: Sequence[WeightedLayer], shared: bool) -> WeightedLayer
         fused.op = FusedConv2d(convolutions, shared)
     else:
         fused.op = FusedLinear([op for op in ops if isinstance(op, nn.Linear)], shared)
-    for name, own in fused.op.named_parameters():
-        _share(own, [op.get_parameter(name) for op in ops])
     return fused
 
 
@@ -128,16 +145,20 @@ class FusedTraining:
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        """Fuse trainings that have not begun.
+        """Fuse trainings that have not begun in this process.
 
         Raises:
-            ValueError: they are not of one shape, or do not see the same batches in the same order.
+            UnlikeError: they are not of one shape, or do not see the same batches in the same order.
         """
         _require_alike(trainings)
         self.trainings, first = list(trainings), trainings[0]
+        mains = [training.net.main for training in trainings]
         extras = [training.net.extra for training in trainings if training.net.extra is not None]
-        main = fuse([training.net.main for training in trainings], shared=True)
+        main = fuse(mains, shared=True)
         self.net = HybridTransferNet(main, fuse(extras, shared=False) if extras else None)
+        self._parameters = list(_shares(main, mains))
+        if self.net.extra is not None:
+            self._parameters += _shares(self.net.extra, extras)
         self.masks = _fused_masks(trainings)
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), momentum=first.config.momentum, weight_decay=first.config.weight_decay
@@ -150,11 +171,48 @@ class FusedTraining:
         """Why a training ended, by its place among them."""
 
     def run(self) -> None:
-        """Train all epochs, as long as some net has not diverged; ``failed`` says which have."""
-        for epoch in range(1, self.trainings[0].config.epochs + 1):
+        """Train all epochs that are not in the checkpoints, unless all nets diverge; ``failed`` says which have.
+
+        The first training's session is told of each epoch and says when it is time for checkpoints. Each training has
+        its own, from which it can go on alone as well.
+
+        Raises:
+            UnlikeError: some trainings have got further than others.
+        """
+        lead = self.trainings[0]
+        for epoch in range(self._resume() + 1, lead.config.epochs + 1):
             self.train(epoch)
-            if len(self.failed) == len(self.trainings):
+            alive = [training for place, training in enumerate(self.trainings) if place not in self.failed]
+            if not alive:
                 return
+            lead.session.checkpoint_together([(training.session, self._state_of(training)) for training in alive])
+            if lead in alive:
+                lead.session.report({**lead.history[-1], "epochs": lead.config.epochs})
+
+    def _resume(self) -> int:
+        """Take over the checkpoints, if there are any; gives the epochs already trained."""
+        epochs = {training.resume() for training in self.trainings}
+        if len(epochs) > 1:
+            raise UnlikeError("these trainings cannot be fused: some have got further than others")
+        for own, parts in self._parameters:
+            states = [training.optimizer.state[part] for training, part in zip(self.trainings, parts, strict=True)]
+            if any(state.get(MOMENTUM) is not None for state in states):
+                self.optimizer.state[own][MOMENTUM] = torch.cat([state[MOMENTUM] for state in states])
+        return epochs.pop()
+
+    def _state_of(self, training: Training) -> State:
+        """State of one training, in tensors of its own: views would be stored with all that they are views of."""
+
+        def state() -> dict[str, Any]:
+            place = self.trainings.index(training)
+            for own, parts in self._parameters:
+                if (momentum := self.optimizer.state[own].get(MOMENTUM)) is not None:
+                    part = momentum.chunk(len(self.trainings))[place]
+                    training.optimizer.state[parts[place]][MOMENTUM] = part.clone()
+            own_state = training.state()
+            return {**own_state, "net": {name: tensor.clone() for name, tensor in own_state["net"].items()}}
+
+        return state
 
     def train(self, epoch: int) -> None:
         """Train all nets one epoch, counted from 1, and append a row to the history of each that has not diverged."""
@@ -239,11 +297,18 @@ def _require_alike(trainings: Sequence[Training]) -> None:
             ("having knowledge", first.knowledge is None, training.knowledge is None),
         ):
             if one != other:
-                raise ValueError(f"these trainings cannot be fused: they differ in {what}")
+                raise UnlikeError(f"these trainings cannot be fused: they differ in {what}")
         if training.images is not first.images:
-            raise ValueError("these trainings cannot be fused: they must be given the same Images")
+            raise UnlikeError("these trainings cannot be fused: they must be given the same Images")
         if training.session.world_size > 1 or training.session.images_a_pass is not None:
-            raise ValueError("fused trainings have one worker, and take whole batches (no images_a_pass)")
+            raise UnlikeError("fused trainings have one worker, and take whole batches (no images_a_pass)")
+        for module in training.net.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                raise UnlikeError(
+                    f"a net with {type(module).__name__} cannot be fused: each of its rows must stand alone"
+                )
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and type(module) not in (nn.Conv2d, nn.Linear):
+                raise UnlikeError(f"a net with {type(module).__name__} cannot be fused: nobody knows how")
 
 
 def _shapes(training: Training) -> dict[str, torch.Size]:

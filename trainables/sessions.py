@@ -6,7 +6,7 @@
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,10 @@ class CheckpointStore(Protocol):
 
     def write(self, content: bytes) -> None:
         """Replace the checkpoint."""
+
+
+State = Callable[[], dict[str, Any]]
+"""Gives what a checkpoint holds: tensors, numbers, strings, lists and dictionaries."""
 
 
 class Session:
@@ -77,18 +81,25 @@ class Session:
         """Whether the node is about to be taken away; all workers are told the same."""
         return False
 
-    def checkpoint(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Store the state, if a checkpoint is due. It may hold tensors, numbers, strings, lists and dictionaries.
+    def checkpoint(self, state: State) -> None:
+        """Store the state, if a checkpoint is due.
 
         Raises:
             LeavingError: the node is about to be taken away; the state is stored.
         """
+        self.checkpoint_together([(self, state)])
+
+    def checkpoint_together(self, states: Sequence[tuple["Session", State]]) -> None:
+        """Store the states of several trainings that run as one, each in its own session's store, if it is time.
+
+        Raises:
+            LeavingError: the node is about to be taken away; the states are stored.
+        """
         leaving = self.leaving()
         started = time.monotonic()
         if self.rank == 0 and self._store is not None and (leaving or started - self._last >= self._pause):
-            buffer = io.BytesIO()
-            torch.save(state(), buffer)
-            self._store.write(buffer.getvalue())
+            for session, state in states:
+                session._save(state)
             self._last = time.monotonic()
             if self._least_pause:
                 self._pause = max(self._least_pause, (self._last - started) / CHECKPOINT_SHARE)
@@ -96,6 +107,12 @@ class Session:
             # All workers wait here for the first one's checkpoint.
             self.sum(torch.zeros(1, device=self.device))
             raise LeavingError("the node is about to be taken away")
+
+    def _save(self, state: State) -> None:
+        if self._store is not None:
+            buffer = io.BytesIO()
+            torch.save(state(), buffer)
+            self._store.write(buffer.getvalue())
 
     def resume(self) -> dict[str, Any] | None:
         """The last stored state, or None."""
