@@ -25,7 +25,7 @@ from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
-from study.scheduling import LostProcesses, StageSearcher
+from study.scheduling import LostGroups, LostProcesses, StageSearcher
 from study.storage import Storage
 from study.trial import Mate, Task, describe, run_trial
 from trainables import data, networks
@@ -112,7 +112,7 @@ class Experiment:
                 Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
                 CtrlC() as ctrl_c,
             ):
-                self._fit(searcher, [LostProcesses(searcher), progress, ctrl_c], scheduler, folder)
+                self._fit(searcher, [LostProcesses(searcher), LostGroups(), progress, ctrl_c], scheduler, folder)
         finally:
             self.seconds = time.monotonic() - started
             new = (searcher.done - done) | (searcher.done & searcher.losses.keys())

@@ -1,5 +1,6 @@
 """The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are published."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from math import ceil
@@ -193,6 +194,47 @@ class LostProcesses(Callback):
             self._searcher.tracebacks[key] = said
             if advice := out_of_memory(said):
                 self._searcher.failed[key] = advice
+
+
+class LostGroups(Callback):
+    """Frees what the worker groups of lost trials hold, so that the next group finds room.
+
+    Ray Train does so itself where a dashboard runs, and Ray where a whole job ends.
+    """
+
+    def __init__(self) -> None:
+        self._lost, self._looked = False, 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
+        return {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """From now on, look: a group's controller may be found dead a while after its trial."""
+        self._lost = True
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look once a second."""
+        if self._lost and time.monotonic() > self._looked + 1:
+            self._looked = time.monotonic()
+            free_lost_groups()
+
+
+def free_lost_groups() -> None:
+    """Remove the placement groups of this job whose creators are dead."""
+    import ray
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    job = ray.get_runtime_context().get_job_id()
+    # What Ray's public table leaves out is who made a group.
+    for row in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(row)
+        # The driver's own have no actor as their creator, which counts as a dead one.
+        by_actor = not ray.ActorID(group.creator_actor_id).is_nil()
+        is_lost = by_actor and group.creator_actor_dead and group.creator_job_id.hex() == job and not group.is_detached
+        if is_lost and group.state != PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def _longest_paths(graph: StageGraph) -> dict[str, int]:
