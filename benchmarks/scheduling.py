@@ -1,9 +1,10 @@
 """``python -m benchmarks.scheduling``: what a study takes beyond the time that its stages take.
 
 The stages sleep for a second each, and train a small net by two steps; they are scheduled, published and written to
-Parquet like any others. Ray's own figure for 10,000 trials of one second on 16 CPUs is 1.14 times the least there is
-(Ray Tune's guide, "Scalability and overhead benchmarks"). Stages that do not sleep show whether the last of thousands
-costs more than the first.
+Parquet like any others. The least there is are the same stages one after the other in a bare process, without Ray and
+without a storage, divided by the slots. Ray's own figure for 10,000 trials of one second on 16 CPUs is 1.14 times the
+least (Ray Tune's guide, "Scalability and overhead benchmarks"). Stages that do not sleep show whether the last of
+thousands costs more than the first.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from rich.console import Console
@@ -22,6 +24,8 @@ from study.graph import Stage, StageGraph, stage_key
 from study.storage import Storage
 from trainables.data import ArrayPixels, ImageSet, Pixels, Places
 from trainables.hyperparameters import DataConfig, ReferenceParams, StageSpec, TrainConfig
+from trainables.sessions import Session
+from trainables.stages import run_stage
 
 SLOTS, SECONDS, OVERHEAD, FLAT = 2, 1.0, 1.10, 1.10
 WINDOW = 200
@@ -49,6 +53,17 @@ def _noise(seconds: float) -> ImageSet:
         return ArrayPixels(images)
 
     return ImageSet("noise", labels, ("0", "1"), shape, f"noise, {seconds} s", pixels)
+
+
+def bare(stages: int = 11) -> float:
+    """Seconds of such a stage in this process, with nothing around it: the median, without the first one's imports."""
+    torch.set_num_threads(1)
+    seconds = []
+    for stage in references(load_config("digits"), stages, "one_second").stages.values():
+        started = time.perf_counter()
+        run_stage(stage.spec, {}, Session())
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
 
 
 @dataclass(frozen=True)
@@ -95,10 +110,12 @@ def main() -> int:
     parser.add_argument("--many", type=int, default=2000, help="stages without a rest (default: %(default)s)")
     options = parser.parse_args()
     slept, awake = run(options.stages, "one_second"), run(options.many, "no_time")
-    least = options.stages * SECONDS / SLOTS
+    alone = bare()
+    least = options.stages * alone / SLOTS
     first, last = awake.pace(WARM_UP), awake.pace(options.many - WINDOW - 1)
     print(
-        f"{options.stages} stages of {SECONDS:g} s on {SLOTS} slots: {slept.seconds:.1f} s, the least is {least:.1f} s"
+        f"{options.stages} stages of {alone:.3f} s ({SECONDS:g} s of it asleep) on {SLOTS} slots: "
+        f"{slept.seconds:.1f} s, the least is {least:.1f} s"
     )
     print(
         f"{options.many} stages without a rest: {1000 * first:.1f} ms from stage to stage, {1000 * last:.1f} at the end"
