@@ -31,8 +31,8 @@ SIDE, SIZE, BATCH, ROUNDS = 256, 224, 25, 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASTER = 10
 TRIED = (
-    "crops copied image by image instead of by index arrays take 0.4 ms a batch for 17, "
-    "normalising in place 2.4 ms for 19, both to the same bits"
+    "crops are copied image by image, not by index arrays, and normalised in place; of 13 ms a batch, reading takes 4, "
+    "mirroring 4 and normalising 6, and where there is a GPU it does all but reading"
 )
 
 
