@@ -2,7 +2,8 @@
 
 The stages are those of the default study with more seeds and axes, the numbers in them random. Beside it stand the same
 files read one by one with pandas, and what users of Ray Tune have: ``ResultGrid.get_dataframe``, for trials that report
-as many epochs. All in time a stage, as the latter two are too slow for so many.
+as many epochs, of which it gives the last. It reads what Tune has written while its trials ran; so it is compared with
+loading what a study has collected at its end. All in time a stage, as the latter two are too slow for so many.
 """
 
 import argparse
@@ -37,6 +38,7 @@ STAGES_A_SEED = 31
 SAMPLE = 200
 """So many stages, or trials, are enough for a time a stage."""
 FASTER, SECONDS = 3.0, 60.0
+TRIED = "opening files is what takes the time, several at once or in one thread; with 1,000 stages it is 3.3"
 
 Result = TypeVar("Result")
 
@@ -137,13 +139,14 @@ def measure(config: StudyConfig, folder: str, tune: bool) -> list[Goal]:
     ours, theirs = (collecting + loading) / count, by_pandas / SAMPLE
     print(f"  {'pandas, file by file':32} {'':10}   {1000 * theirs:8.3f} ms a stage")
     goals = [
-        Goal("pandas file by file over ours, from files to DataFrames", theirs / ours, ">=", FASTER),
+        Goal("pandas file by file over ours, from files to DataFrames", theirs / ours, ">=", FASTER, TRIED),
         Goal(f"from the files of {count:,} stages to all tables, s", collecting + loading + tabling, "<=", SECONDS),
     ]
     if tune:
         trial = tune_seconds(folder)
         print(f"  {'Tune, last epochs only':32} {'':10}   {1000 * trial:8.3f} ms a trial")
-        goals.append(Goal("Tune's get_dataframe over ours, time a stage", trial / ours, ">=", 1.0))
+        ratio = trial / (loading / count)
+        goals.append(Goal("Tune's get_dataframe over loading the study, time a stage", ratio, ">=", 1.0))
     return goals
 
 
