@@ -45,7 +45,7 @@ VERDICTS: dict[Verdict, str] = {
 QUANTITIES = {"test_accuracy": "test ACC %", "prune_percent": "Prune %"}
 CELL = ["ablation", "point", *VARIANT]
 """What tells a cell from all others of its seed, whatever its stages' keys."""
-MADE_WITH = ("code_version", "processor", "device", "threads", "workers", "fused")
+MADE_WITH = ("code_version", "processor", "device", "threads", "workers")
 SETTINGS = ["network", "data", "data_fingerprint", "hyperparameters"]
 MOST_LINES = 20
 Row = Mapping[str, Any]

@@ -14,13 +14,12 @@ import time
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from benchmarks.goals import Goal, show
+from benchmarks.studies import run_stages
 from study.config import StudyConfig, load_config
-from study.experiment import QUIET, Cluster, Experiment
+from study.experiment import QUIET
 from study.graph import StageGraph, plan
-from study.storage import Storage
 from trainables.artifacts import Artifact
 from trainables.data import Places
 from trainables.hyperparameters import StageSpec
@@ -100,9 +99,7 @@ def naive(config: StudyConfig, graph: StageGraph, folder: str) -> tuple[float, d
 
 def ours(config: StudyConfig, graph: StageGraph, folder: str) -> tuple[float, float, dict[str, float]]:
     """Wall time without the start of Ray, the share of it that the slots trained, and the test accuracies."""
-    experiment = Experiment(graph, Storage(folder), "ours", config.resources, config.data, Cluster(slots=SLOTS))
-    experiment.run(Console(quiet=True))
-    assert not experiment.failed, experiment.failed
+    experiment = run_stages(config, graph, folder, SLOTS)
     rows = experiment.storage.rows("stages", list(graph.stages)).to_pylist()
     first = min(row["started_at"].timestamp() for row in rows)
     end = max(row["started_at"].timestamp() + row["seconds"] for row in rows)

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from rich.console import Console
 
 from benchmarks.goals import Goal, show
+from benchmarks.studies import run_stages
 from study.config import StudyConfig, load_config
-from study.experiment import Cluster, Experiment
 from study.graph import Stage, StageGraph, stage_key
-from study.storage import Storage
 from trainables.data import ArrayPixels, ImageSet, Pixels, Places
 from trainables.hyperparameters import DataConfig, ReferenceParams, StageSpec, TrainConfig
 from trainables.sessions import Session
@@ -94,12 +92,11 @@ def run(count: int, data_set: str) -> Timing:
     """Run so many stages as a study does."""
     config = load_config("digits")
     with tempfile.TemporaryDirectory() as folder:
-        graph, storage = references(config, count, data_set), Storage(folder)
-        experiment = Experiment(graph, storage, "overhead", config.resources, config.data, Cluster(slots=SLOTS))
-        experiment.run(Console(quiet=True))
+        graph = references(config, count, data_set)
+        experiment = run_stages(config, graph, folder, SLOTS)
         experiment.write_tables(config)
-        assert len(experiment.ran) == count, experiment.failed
-        starts = [start.timestamp() for start in storage.rows("stages", graph.stages)["started_at"].to_pylist()]
+        rows = experiment.storage.rows("stages", graph.stages)
+        starts = [start.timestamp() for start in rows["started_at"].to_pylist()]
     return Timing(experiment.seconds, sorted(starts))
 
 

@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, network: str, batch: int, steps: int, device: str = "cpu") -> None:
         self.network, self.steps = network, steps
         self.config = TrainConfig(
-            epochs=10**6, learning_rate=1e-4, batch_size=batch, dropout=DROPOUT, validate_every=10**6
+            epochs=NEVER, learning_rate=1e-4, batch_size=batch, dropout=DROPOUT, validate_every=NEVER
         )
         self.images = _images(networks.input_shape(network), batch * steps, torch.device(device))
         items = self.images.train[:batch]

@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -78,58 +79,52 @@ def _ablation(options: argparse.Namespace) -> int:
     storage.probe()
     name = options.name or Path(options.preset).stem
     with only_driver(storage.folder, name):
-        return _run(config, plan(config) if settling else graph, settling, storage, name, options)
+        return _Rounds(settling, storage, name, options).run(config, plan(config) if settling else graph)
 
 
-def _run(
-    config: StudyConfig,
-    graph: StageGraph,
-    settling: Settling | None,
-    storage: Storage,
-    name: str,
-    options: argparse.Namespace,
-) -> int:
-    console = Console(highlight=False)
-    rounds = [_train(config, graph, settling, storage, name, options, console)]
-    results = analysis.load(storage.study_path(name))
-    while settling:
-        standing, goes_on = settling.after_round(results)
-        console.print(standing, markup=False, soft_wrap=True)
-        if not goes_on:
-            break
-        graph = plan(settling.config)
-        rounds.append(_train(settling.config, graph, settling, storage, name, options, console))
-        results = analysis.load(storage.study_path(name))
-    report = analysis.write_report(results)
-    for text in (analysis.markdown_summary(results), _summary(rounds), f"report: {report}"):
-        console.print(text, markup=False, soft_wrap=True)
-    return SOME_FAILED if rounds[-1].failed else OK
+@dataclass(frozen=True)
+class _Rounds:
+    """A study's rounds of training: one, unless seeds are added until it is settled."""
 
+    settling: Settling | None
+    storage: Storage
+    name: str
+    options: argparse.Namespace
+    console: Console = field(default_factory=lambda: Console(highlight=False))
 
-def _train(
-    config: StudyConfig,
-    graph: StageGraph,
-    settling: Settling | None,
-    storage: Storage,
-    name: str,
-    options: argparse.Namespace,
-    console: Console,
-) -> Experiment:
-    """Run what is not stored yet, and write the study's tables."""
-    stored = len(storage.stored(graph.stages))
-    console.print(f"study {name}: {len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored")
-    cluster = Cluster(options.address, options.slots, options.dashboard)
-    if options.address is None and stored < len(graph.stages):
-        # Before hours of decoding. On a cluster each node decodes for itself, when its first stage asks for it.
-        ask = ask_of(config.resources)
-        require(ask, this_machine(ask))
-        decode_all(config)
-    experiment = Experiment(graph, storage, name, config.resources, config.data, cluster)
-    try:
-        experiment.run(console)
-    finally:
-        experiment.write_tables(config, settling.design if settling else None)
-    return experiment
+    def run(self, config: StudyConfig, graph: StageGraph) -> int:
+        """Train, report, and give the exit status."""
+        rounds = [self._train(config, graph)]
+        results = analysis.load(self.storage.study_path(self.name))
+        while self.settling:
+            standing, goes_on = self.settling.after_round(results)
+            self.console.print(standing, markup=False, soft_wrap=True)
+            if not goes_on:
+                break
+            rounds.append(self._train(self.settling.config, plan(self.settling.config)))
+            results = analysis.load(self.storage.study_path(self.name))
+        report = analysis.write_report(results)
+        for text in (analysis.markdown_summary(results), _summary(rounds), f"report: {report}"):
+            self.console.print(text, markup=False, soft_wrap=True)
+        return SOME_FAILED if rounds[-1].failed else OK
+
+    def _train(self, config: StudyConfig, graph: StageGraph) -> Experiment:
+        """Run what is not stored yet, and write the study's tables."""
+        stored = len(self.storage.stored(graph.stages))
+        counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
+        self.console.print(f"study {self.name}: {counts}")
+        cluster = Cluster(self.options.address, self.options.slots, self.options.dashboard)
+        if self.options.address is None and stored < len(graph.stages):
+            # Before hours of decoding. On a cluster each node decodes for itself, when its first stage asks for it.
+            ask = ask_of(config.resources)
+            require(ask, this_machine(ask))
+            decode_all(config)
+        experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, cluster)
+        try:
+            experiment.run(self.console)
+        finally:
+            experiment.write_tables(config, self.settling.design if self.settling else None)
+        return experiment
 
 
 def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | None:

@@ -25,6 +25,8 @@ from trainables.hyperparameters import (
 from trainables.sessions import CHECKPOINT_SECONDS
 
 PRESETS = Path(str(resources.files("study"))) / "presets"
+RETIRED: dict[str, Any] = {"resources.fused": 1}
+"""Keys of earlier versions, and the value at which they changed nothing: the stored configurations have them."""
 
 
 class ConfigError(Exception):
@@ -152,7 +154,7 @@ class NeuronPruneConfig(Hyperparameters):
 
 
 class ResourceConfig(Hyperparameters):
-    """What a stage asks of the machine. Only ``threads`` and ``fused`` can change a result, by rounding."""
+    """What a stage asks of the machine. Only ``threads`` can change a result, by rounding."""
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -164,17 +166,6 @@ class ResourceConfig(Hyperparameters):
     """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
     images_a_pass: Annotated[int, Field(ge=1)] | None = None
     """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
-    fused: Annotated[int, Field(ge=1)] = 1
-    """Most nets that are trained as one, where stages share data, seed and settings; 1: each stage by itself."""
-
-    @model_validator(mode="after")
-    def _fused_stages_are_not_split(self) -> "ResourceConfig":
-        for name in ("workers", "images_a_pass"):
-            if self.fused > 1 and getattr(self, name):
-                raise ValueError(
-                    f"fused={self.fused} and {name}={getattr(self, name)} exclude each other: leave one out"
-                )
-        return self
 
 
 class CrossingConfig(Hyperparameters):
@@ -440,7 +431,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is no preset: it must hold keys such as network and transfer")
     unshared: dict[str, Any] = _unshared(tree)
+    for key, value in RETIRED.items():
+        _drop(unshared, key.split("."), value)
     return unshared
+
+
+def _drop(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Remove the key at ``path`` if it holds ``value``."""
+    name, *inner = path
+    branch = tree.get(name)
+    if inner and isinstance(branch, dict):
+        _drop(branch, inner, value)
+    elif not inner and branch == value:
+        del tree[name]
 
 
 def _unshared(value: Any) -> Any:

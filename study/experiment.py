@@ -25,9 +25,9 @@ from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
 from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
-from study.scheduling import LostGroups, LostProcesses, StageSearcher
+from study.scheduling import LostGroups, LostProcesses, Observer, StageSearcher
 from study.storage import Storage
-from study.trial import Mate, Task, describe, run_trial
+from study.trial import Task, describe, run_trial
 from trainables import data, networks
 from trainables.hyperparameters import DataConfig
 
@@ -87,8 +87,7 @@ class Experiment:
             console.print(f"{label(self.graph, key)}: {damage}", markup=False, soft_wrap=True)
         done = set(stored) - damaged.keys()
         if len(done) < len(self.graph.stages):
-            fused = self.resources.fused
-            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task, fused=fused, slots=self.slots))
+            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
 
     def run_with(
         self, console: Console, algorithm: Callable[[], StageSearcher], scheduler: Any = None, *, foreseen: bool = True
@@ -147,14 +146,13 @@ class Experiment:
         about = {**_about(self.study, config), "sequential": sequential and asdict(sequential)}
         self.storage.write_study(self.study, "study.json", json.dumps(about, indent=1).encode())
 
-    def task(self, key: str, *mates: str) -> str:
-        """The JSON of the task of a stage, and of those that are trained as one with it."""
-        stages, resources = self.graph.stages, self.resources
+    def task(self, key: str) -> str:
+        """The JSON of a stage's task."""
+        stage, resources = self.graph.stages[key], self.resources
         task = Task(
             key=key,
-            spec=stages[key].spec,
-            parents=stages[key].parents,
-            mates=tuple(Mate(key=mate, spec=stages[mate].spec, parents=stages[mate].parents) for mate in mates),
+            spec=stage.spec,
+            parents=stage.parents,
             storage=self.storage.root,
             threads=resources.threads,
             workers=resources.workers,
@@ -285,14 +283,10 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-class CtrlC(Callback):
+class CtrlC(Observer):
     """Ctrl-C that cannot get lost: raised within some of Ray's compiled code, it would be forgotten."""
 
     pressed = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
-        return {}
 
     def __enter__(self) -> "CtrlC":
         """Listen, where that can be: signals are the main thread's."""

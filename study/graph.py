@@ -30,9 +30,6 @@ from trainables.hyperparameters import (
 )
 from trainables.weights import fingerprint
 
-FUSIBLE_KINDS = ("source_prune", "transfer", "target_prune")
-"""Stages that train once, on images that stages of other cells see in the same order."""
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -52,7 +49,6 @@ class StageGraph:
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, str]] = field(default_factory=list)
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
-    _fusible: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Number the stages in the order in which they came."""
@@ -78,24 +74,6 @@ class StageGraph:
                 needed.add(current)
                 pending.extend(self.stages[current].parents.values())
         return sorted(needed, key=self._positions.__getitem__)
-
-    def fusible(self, key: str) -> str | None:
-        """What the stage has in common with those that could be trained as one with it; None where none could."""
-        if key not in self._fusible:
-            self._fusible[key] = self._common(key)
-        return self._fusible[key]
-
-    def _common(self, key: str) -> str | None:
-        spec, path = self.stages[key].spec, [self.stages[stage].spec for stage in self.path(key)]
-        # Nets without some of their neurons differ in shape.
-        if spec.kind not in FUSIBLE_KINDS or any(other.kind == "neuron_prune" for other in path):
-            return None
-        params = spec.params.model_dump(mode="json")
-        guided = params.get("knowledge") is not None
-        extra = [other.params.n_e for other in path if isinstance(other.params, TransferParams)] if guided else None
-        return json.dumps(
-            [spec.model_dump(mode="json", exclude={"params"}), *map(params.get, ("train", "retrain")), extra]
-        )
 
     @property
     def networks(self) -> set[str]:

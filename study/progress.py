@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-from ray.tune import Callback
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.graph import StageGraph
-from study.scheduling import StageSearcher
+from study.scheduling import Observer, StageSearcher
 from study.trial import ERROR, LOST
 from trainables.hyperparameters import (
     KnowledgeConfig,
@@ -22,7 +21,7 @@ from trainables.hyperparameters import (
 )
 
 
-class Progress(Callback):
+class Progress(Observer):
     """Follows the trials of the experiment and shows how the study stands."""
 
     def __init__(
@@ -36,10 +35,6 @@ class Progress(Callback):
         self._started: dict[str, float] = {}
         self._effort_done, self._busy_seconds = 0, 0.0
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy of its callbacks with the experiment, and a display is not worth keeping."""
-        return {}
 
     def __enter__(self) -> "Progress":
         """Start the live display, if there is a terminal."""

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,13 @@ MOST_LOST_PROCESSES = 4
 class StageSearcher(Searcher):
     """Suggests ready stages, those on the longest remaining path first; skips what depends on a failed stage."""
 
-    def __init__(
-        self, graph: StageGraph, done: set[str], task: Callable[..., str], *, fused: int = 1, slots: int = 1
-    ) -> None:
+    def __init__(self, graph: StageGraph, done: set[str], task: Callable[[str], str]) -> None:
         """Schedule the stages of ``graph`` that are not done.
 
         Args:
             graph: the study's stages.
             done: keys of complete stages.
-            task: gives the JSON of a stage's task, and of the stages that are trained as one with it.
-            fused: most stages that are trained as one.
-            slots: how many trials run side by side: each is to have its share of such stages.
+            task: gives the JSON of a stage's task.
         """
         # A searcher must name a metric; this one every report has, and no decision hangs on it.
         super().__init__(metric="training_iteration", mode="max")
@@ -50,9 +45,6 @@ class StageSearcher(Searcher):
         """Stage of each live trial, by trial id."""
         self.stopped: set[str] = set()
         """Stages that a scheduler ended before they were complete."""
-        self._with: dict[str, list[str]] = {}
-        """Stages that a live trial trains beside its own, by trial id; they wait, and are handed out afterwards."""
-        self._fused, self._slots = fused, slots
         self._lost_processes: Counter[str] = Counter()
         self._reached: dict[str, tuple[int, int]] = {}
         self._graph, self._task = graph, task
@@ -85,23 +77,12 @@ class StageSearcher(Searcher):
         for key in self._waiting:
             if self._is_ready(key):
                 self._waiting.remove(key)
-                self._with[trial_id] = mates = self._mates(key)
                 self.running[trial_id] = key
-                return {"stage": key, "task": self._task(key, *mates)}
+                return {"stage": key, "task": self._task(key)}
         return None if self._waiting or self.running else Searcher.FINISHED
 
     def _is_ready(self, key: str) -> bool:
-        with_others = any(key in mates for mates in self._with.values())
-        return not with_others and all(parent in self.done for parent in self._graph.stages[key].parents.values())
-
-    def _mates(self, key: str) -> list[str]:
-        """Waiting stages to be trained as one with this one, so many that no free slot is left without work."""
-        shape = self._graph.fusible(key) if self._fused > 1 else None
-        if shape is None:
-            return []
-        alike = [other for other in self._waiting if self._graph.fusible(other) == shape and self._is_ready(other)]
-        share = ceil((1 + len(alike)) / max(1, self._slots - len(self.running)))
-        return alike[: min(share, self._fused) - 1]
+        return all(parent in self.done for parent in self._graph.stages[key].parents.values())
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Take note of how far the stage has got: on machines that come and go, one that gets on is not given up."""
@@ -116,10 +97,6 @@ class StageSearcher(Searcher):
         key = self.running.pop(trial_id, None)
         if key is None:
             return
-        # What became of its mates the storage knows: handed out now, those that are complete are done at once, and what
-        # needs them can be trained as one again.
-        mates = self._with.pop(trial_id, [])
-        self._waiting.sort(key=lambda waiting: waiting not in mates)
         message = (result or {}).get(ERROR)
         lost = (result or {}).get(LOST)
         if lost and self._train_again(lost, key):
@@ -175,16 +152,20 @@ class StageSearcher(Searcher):
         """Nothing to restore: the storage knows which stages are complete."""
 
 
-class LostProcesses(Callback):
+class Observer(Callback):
+    """A callback that leaves nothing in the copy of its callbacks that Tune keeps with the experiment."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class LostProcesses(Observer):
     """Says in a stage's error what became of its process, which Tune does not tell its search algorithm."""
 
     def __init__(self, searcher: StageSearcher) -> None:
         super().__init__()
         self._searcher = searcher
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
-        return {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Keep what Ray says, and its gist where memory ran out."""
@@ -196,7 +177,7 @@ class LostProcesses(Callback):
                 self._searcher.failed[key] = advice
 
 
-class LostGroups(Callback):
+class LostGroups(Observer):
     """Frees what the worker groups of lost trials hold, so that the next group finds room.
 
     Ray Train does so itself where a dashboard runs, and Ray where a whole job ends.
@@ -204,10 +185,6 @@ class LostGroups(Callback):
 
     def __init__(self) -> None:
         self._lost, self._looked = False, 0.0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy of its callbacks with the experiment."""
-        return {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """From now on, look: a group's controller may be found dead a while after its trial."""

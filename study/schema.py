@@ -71,7 +71,7 @@ STAGES: tuple[Column, ...] = (
     Column("epochs", pa.int64(), "epochs trained, over all rounds"),
     Column("images", pa.int64(), "training images seen by each epoch"),
     _optional("tensors_sha256", pa.string(), "hash of the stored net (logits, scores): two nets with one hash are one"),
-    _volatile("seconds", pa.float64(), "wall time of the stage, last attempt, s; its share where nets were fused"),
+    _volatile("seconds", pa.float64(), "wall time of the stage, last attempt, s"),
     _volatile("started_at", pa.timestamp("us", tz="UTC"), "start of the last attempt"),
     _volatile("resumed_from_epoch", pa.int64(), "epochs that the last attempt took over from a checkpoint"),
     _volatile("host", pa.string(), "machine of the last attempt"),
@@ -79,7 +79,6 @@ STAGES: tuple[Column, ...] = (
     _volatile("device", pa.string(), "cpu or the accelerator's name"),
     _volatile("threads", pa.int64(), "threads of the arithmetic: other numbers of them may differ in the last bits"),
     _volatile("workers", pa.int64(), "Ray Train workers: 0 is the trial's own process"),
-    _volatile("fused", pa.int64(), "nets that were trained as one, this one included: rounding differs from one alone"),
     _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
     _volatile("package_versions", pa.string(), "JSON object: versions of python, torch, torchvision, ray, numpy"),
 )

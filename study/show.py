@@ -134,7 +134,6 @@ def _made_with(row: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in json.loads(row["package_versions"] or "{}").items())
     machine = [row["host"], row["processor"], *([row["device"]] if row["device"] != "cpu" else [])]
     machine += [f"{name} {row[name]}" for name in ("threads", "workers") if row[name]]
-    machine += [f"fused with {row['fused'] - 1} others"] if (row["fused"] or 1) > 1 else []
     parts = (f"code {row['code_version']}" if row["code_version"] else "", packages, ", ".join(filter(None, machine)))
     return "; ".join(filter(None, parts)) or "code, packages and machine were not recorded"
 

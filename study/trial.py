@@ -19,13 +19,11 @@ import torch
 from study.advice import out_of_memory
 from study.storage import Storage, StorageError
 from trainables import data
-from trainables.artifacts import Artifact
 from trainables.data import Places
-from trainables.fused import UnlikeError
 from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
 from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
-from trainables.stages import run_fused, run_stage
+from trainables.stages import run_stage
 
 ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
@@ -41,18 +39,12 @@ class LostProcessError(Exception):
     """A worker group lost a process or found no room: the stage goes on from its checkpoint with another group."""
 
 
-class Mate(Hyperparameters):
-    """A stage that is trained as one with a trial's own stage."""
+class Task(Hyperparameters):
+    """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
 
     key: str
     spec: StageSpec
     parents: dict[str, str]
-
-
-class Task(Mate):
-    """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
-
-    mates: tuple[Mate, ...] = ()
     storage: str
     threads: int = 1
     workers: int = 0
@@ -112,38 +104,6 @@ def run_task(task: Task, session: Session) -> None:
         storage.publish(task.key, result, stage_row(task, result, session, started))
 
 
-def run_with_mates(task: Task, session: Session) -> None:
-    """Train a task's stage and its mates as one, and publish all that come to their end, the task's own last.
-
-    A mate that cannot be read or diverges is left out here: as the stage of a trial of its own it tells its error.
-
-    Raises:
-        UnlikeError: they cannot be trained as one.
-    """
-    _prepare_process(task)
-    storage = Storage(task.storage)
-    started = datetime.now(UTC)
-    together: list[tuple[Mate, dict[str, Artifact], Session]] = []
-    for mate in (task, *task.mates):
-        store = storage.checkpoint(mate.key)
-        own = session if mate is task else Session(store, session.device, task.checkpoint_seconds, places=task.places)
-        try:
-            parents = {role: storage.artifact(key) for role, key in mate.parents.items()}
-        except StorageError:
-            if mate is task:
-                raise
-        else:
-            if mate is task or not storage.has(mate.key):
-                together.append((mate, parents, own))
-    results = run_fused([(mate.spec, parents, own) for mate, parents, own in together])
-    for (mate, _, own), result in reversed(list(zip(together, results, strict=True))):
-        if isinstance(result, StageResult):
-            row = stage_row(task.model_copy(update=dict(mate)), result, own, started, len(together))
-            storage.publish(mate.key, result, row)
-        elif mate is task:
-            raise result
-
-
 def _prepare_process(task: Task) -> None:
     torch.set_num_threads(task.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -167,10 +127,6 @@ def _train(task: Task) -> None:
 
         def run() -> None:
             settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
-            with suppress(UnlikeError):
-                if task.mates:
-                    run_with_mates(task, TuneSession(storage.checkpoint(task.key), device, *settings))
-                    return
             run_task(task, TuneSession(storage.checkpoint(task.key), device, *settings))
 
         TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0)).fit()
@@ -220,15 +176,15 @@ def _run_worker(config: dict[str, Any]) -> None:
     run_task(task, TrainSession(checkpoint, task.checkpoint_seconds, task.images_a_pass, task.places))
 
 
-def stage_row(task: Task, result: StageResult, session: Session, started: datetime, fused: int = 1) -> dict[str, Any]:
-    """The stage's row of the stages table, one of so many that were trained as one."""
+def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
+    """The stage's row of the stages table."""
     return {
         "stage": task.key,
         "status": "done",
         **describe(task.spec, task.parents),
         "data_fingerprint": data.load(task.spec.data, task.places).fingerprint,
         **result.metrics,
-        "seconds": (datetime.now(UTC) - started).total_seconds() / fused,
+        "seconds": (datetime.now(UTC) - started).total_seconds(),
         "started_at": started,
         "resumed_from_epoch": session.resumed_epochs,
         "host": socket.gethostname(),
@@ -236,7 +192,6 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
         "threads": task.threads,
         "workers": task.workers,
-        "fused": fused,
         "code_version": code_version(),
         "package_versions": package_versions(),
     }

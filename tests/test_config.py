@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.config import ConfigError, StudyConfig, list_presets, load_config, read_config
+from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, read_config
 from tests.conftest import TINY
 
 
@@ -98,6 +98,16 @@ def test_all_problems_are_listed_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("digits", ["transfer.tau=-1", "neuron_prune.tolerance=-2"])
     assert "transfer.tau" in str(caught.value) and "neuron_prune.tolerance" in str(caught.value)
+
+
+def test_a_stored_configuration_may_hold_a_retired_key_that_changed_nothing(tmp_path: Path) -> None:
+    text = as_yaml(load_config("digits"))
+    old = tmp_path / "old.yaml"
+    old.write_text(text.replace("resources:\n", "resources:\n  fused: 1\n"))
+    assert as_yaml(load_config(str(old))) == text
+    old.write_text(text.replace("resources:\n", "resources:\n  fused: 8\n"))
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_config(str(old))
 
 
 def test_unknown_presets() -> None:

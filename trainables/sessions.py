@@ -6,7 +6,7 @@
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -87,19 +87,12 @@ class Session:
         Raises:
             LeavingError: the node is about to be taken away; the state is stored.
         """
-        self.checkpoint_together([(self, state)])
-
-    def checkpoint_together(self, states: Sequence[tuple["Session", State]]) -> None:
-        """Store the states of several trainings that run as one, each in its own session's store, if it is time.
-
-        Raises:
-            LeavingError: the node is about to be taken away; the states are stored.
-        """
         leaving = self.leaving()
         started = time.monotonic()
         if self.rank == 0 and self._store is not None and (leaving or started - self._last >= self._pause):
-            for session, state in states:
-                session._save(state)
+            buffer = io.BytesIO()
+            torch.save(state(), buffer)
+            self._store.write(buffer.getvalue())
             self._last = time.monotonic()
             if self._least_pause:
                 self._pause = max(self._least_pause, (self._last - started) / CHECKPOINT_SHARE)
@@ -107,12 +100,6 @@ class Session:
             # All workers wait here for the first one's checkpoint.
             self.sum(torch.zeros(1, device=self.device))
             raise LeavingError("the node is about to be taken away")
-
-    def _save(self, state: State) -> None:
-        if self._store is not None:
-            buffer = io.BytesIO()
-            torch.save(state(), buffer)
-            self._store.write(buffer.getvalue())
 
     def resume(self) -> dict[str, Any] | None:
         """The last stored state, or None."""

@@ -1,6 +1,6 @@
 """One runner a stage kind: from the parents' artifacts to the stage's own artifact and rows."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -11,7 +11,6 @@ from torch import Tensor
 from trainables import artifacts, data, networks, neurons, pruning
 from trainables.artifacts import Artifact
 from trainables.data import ImageSet
-from trainables.fused import FusedTraining
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
     FusionParams,
@@ -40,14 +39,12 @@ from trainables.results import (
 )
 from trainables.seeds import generator
 from trainables.sessions import Session
-from trainables.training import DivergedError, Knowledge, Round, Row, Training, evaluate
+from trainables.training import Knowledge, Round, Row, Training, evaluate
 
 TARGET_KINDS = ("transfer", "target_prune", "neuron_prune")
 """Stages whose net is for the target: their class scores can be fused with another net's."""
 
 Parents = Mapping[str, Artifact]
-Steps = Generator[Training, list[Row], StageResult]
-"""A runner that trains: it yields each training that is to be run, and is sent its history."""
 
 
 def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResult:
@@ -58,42 +55,7 @@ def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResul
         parents: artifacts by role (``source``, ``reference``, ``knowledge``, ``start``, ``standard``).
         session: where reports and checkpoints go, and the device.
     """
-    stage = _Stage(spec, parents, session)
-    if spec.kind in WITHOUT_TRAINING:
-        return WITHOUT_TRAINING[spec.kind](stage)
-    steps = RUNNERS[spec.kind](stage)
-    now = _next(steps)
-    while isinstance(now, Training):
-        now = _next(steps, now.run())
-    return now
-
-
-def run_fused(stages: Sequence[tuple[StageSpec, Parents, Session]]) -> list[StageResult | DivergedError]:
-    """Run stages that train once each as one training, like :func:`run_stage` but for rounding.
-
-    Args:
-        stages: of one data set and seed; reports go to the first one's session.
-
-    Raises:
-        UnlikeError: these stages cannot be trained as one.
-    """
-    first = _Stage(*stages[0])
-    images = first.images()
-    runners = [RUNNERS[spec.kind](_Stage(spec, parents, session, images)) for spec, parents, session in stages]
-    fused = FusedTraining([cast(Training, _next(steps)) for steps in runners])
-    fused.run()
-    results = []
-    for place, (steps, training) in enumerate(zip(runners, fused.trainings, strict=True)):
-        results.append(fused.failed.get(place) or cast(StageResult, _next(steps, training.history)))
-    return results
-
-
-def _next(steps: Steps, history: list[Row] | None = None) -> Training | StageResult:
-    """The first training, or what comes after the one with this history: another one, or the end."""
-    try:
-        return next(steps) if history is None else steps.send(history)
-    except StopIteration as end:
-        return cast(StageResult, end.value)
+    return RUNNERS[spec.kind](_Stage(spec, parents, session))
 
 
 @dataclass
@@ -101,8 +63,6 @@ class _Stage:
     spec: StageSpec
     parents: Parents
     session: Session
-    opened: Images | None = None
-    """The stage's images, where another stage has opened them already."""
 
     @property
     def seed(self) -> int:
@@ -114,7 +74,7 @@ class _Stage:
         return data.load(self.spec.data, self.session.places)
 
     def images(self) -> Images:
-        return self.opened or self._open(data.split(self.content, self.spec.data, self.seed))
+        return self._open(data.split(self.content, self.spec.data, self.seed))
 
     def known_images(self) -> Images:
         """All images that knowledge can guide: those outside the official test part. They stand as training images."""
@@ -166,7 +126,7 @@ class _Stage:
             net.extra.set_dropout(train.dropout)
 
 
-def _reference(stage: _Stage) -> Steps:
+def _reference(stage: _Stage) -> StageResult:
     params = cast(ReferenceParams, stage.spec.params)
     images = stage.images()
     main = networks.build(stage.spec.network, len(stage.content.class_names))
@@ -178,11 +138,11 @@ def _reference(stage: _Stage) -> Steps:
     net, epochs = HybridTransferNet(main.to(stage.session.device)), []
     if params.train is not None:
         stage.set_dropout(net, {}, params.train)
-        epochs = yield Training(net, {}, images, params.train, stage.session, stage.seed)
+        epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
     return _result(stage, net, {}, images, epochs, before=Extent.of(main, {}))
 
 
-def _source_prune(stage: _Stage) -> Steps:
+def _source_prune(stage: _Stage) -> StageResult:
     params = cast(SourcePruneParams, stage.spec.params)
     images = stage.images()
     net, masks = stage.hybrid("source", None)
@@ -194,7 +154,7 @@ def _source_prune(stage: _Stage) -> Steps:
     else:
         masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
-    epochs = yield Training(net, masks, images, params.retrain, stage.session, stage.seed)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed).run()
     return _result(stage, net, masks, images, epochs, before)
 
 
@@ -215,7 +175,7 @@ def _knowledge(stage: _Stage) -> StageResult:
     return StageResult({"logits": logits}, metrics, stage.content.class_names)
 
 
-def _transfer(stage: _Stage) -> Steps:
+def _transfer(stage: _Stage) -> StageResult:
     params = cast(TransferParams, stage.spec.params)
     images = stage.images()
     source, source_masks = stage.net("source")
@@ -229,14 +189,14 @@ def _transfer(stage: _Stage) -> Steps:
     net = HybridTransferNet(main, extra, stage.live_reference(params.knowledge)).to(stage.session.device)
     stage.set_dropout(net, masks, params.train)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = yield Training(net, masks, images, params.train, stage.session, stage.seed, knowledge)
+    epochs = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge).run()
     result = _result(stage, net, masks, images, epochs, before)
     if knowledge is not None:
         result.knowledge = knowledge_rows(net, knowledge, images, stage.parents["reference"].class_names)
     return result
 
 
-def _target_prune(stage: _Stage) -> Steps:
+def _target_prune(stage: _Stage) -> StageResult:
     params = cast(TargetPruneParams, stage.spec.params)
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
@@ -245,14 +205,14 @@ def _target_prune(stage: _Stage) -> Steps:
     masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = yield Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
     return _result(stage, net, masks, images, epochs, before)
 
 
-def _neuron_prune(stage: _Stage) -> Steps:
+def _neuron_prune(stage: _Stage) -> StageResult:
     params = cast(NeuronPruneParams, stage.spec.params)
     if params.layer is not None:
-        return (yield from _neuron_step(stage, params, params.layer))
+        return _neuron_step(stage, params, params.layer)
     images = stage.images()
     level = stage.parents["standard"].metrics["val_accuracy"] - params.tolerance
     accepted, start_masks = stage.hybrid("start", params.knowledge)
@@ -274,7 +234,7 @@ def _neuron_prune(stage: _Stage) -> Steps:
         masks = _remove_neurons(stage, params, net, masks, layer, images)
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
-        history = yield Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_)
+        history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
         epochs = [*epochs, *history]
         rounds += 1
         if evaluate(net.main, images, images.val).accuracy < level:
@@ -286,7 +246,7 @@ def _neuron_prune(stage: _Stage) -> Steps:
     return result
 
 
-def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> Steps:
+def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> StageResult:
     """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
@@ -294,7 +254,7 @@ def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> Steps:
     masks = _remove_neurons(stage, params, net, masks, layer, images)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = yield Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge)
+    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
     return _result(stage, net, masks, images, epochs, before)
 
 
@@ -383,11 +343,12 @@ def _fused(parents: Parents, shares: Mapping[str, float], part: str) -> Scores:
     return Scores((torch.stack(scores).sum(0) / sum(shares.values())).log(), labels[0])
 
 
-RUNNERS: dict[str, Callable[[_Stage], Steps]] = {
+RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {
     "reference": _reference,
     "source_prune": _source_prune,
+    "knowledge": _knowledge,
     "transfer": _transfer,
     "target_prune": _target_prune,
     "neuron_prune": _neuron_prune,
+    "fusion": _fusion,
 }
-WITHOUT_TRAINING: dict[str, Callable[[_Stage], StageResult]] = {"knowledge": _knowledge, "fusion": _fusion}
