@@ -87,7 +87,7 @@ def _axis(cells: pd.DataFrame, settings: pd.DataFrame) -> Axis:
 
 
 def _points(cells: pd.DataFrame) -> list[Point]:
-    cells = cells.drop_duplicates(["net", "point", "seed", "stage"])
+    cells = cells.drop_duplicates(["net", "point", "seed", "measured"])
     if (twice := cells[cells.duplicated(["net", "point", "seed"])]).shape[0]:
         first = twice.iloc[0]
         raise StudyError(

@@ -116,7 +116,8 @@ def confusion_of(results: Results, net: Net) -> pd.DataFrame:
 
 def _confusion(results: Results, net: Net) -> pd.DataFrame:
     """The confusion of each seed that is done."""
-    return net.cells.loc[net.cells["problem"] == "", ["seed", "stage"]].merge(results.confusion, on="stage")
+    done = net.cells.loc[net.cells["problem"] == "", ["seed", "measured"]]
+    return done.merge(results.confusion, left_on="measured", right_on="stage")
 
 
 def _nets(results: Results, cells: pd.DataFrame) -> list[Net]:

@@ -64,7 +64,7 @@ def stage_hours(results: Results) -> pd.DataFrame:
 
 def _alone(cells: pd.DataFrame) -> "pd.Series[int]":
     """In how many nets' paths each stage is; nets of one stage and seed are one net, whatever table asks for it."""
-    return cells.drop_duplicates("stage")["path"].explode().value_counts()
+    return cells.drop_duplicates("measured")["path"].explode().value_counts()
 
 
 def _hours(value: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
@@ -130,7 +131,19 @@ def _table(folder: Folder, name: str) -> pd.DataFrame:
     except (OSError, ValueError, ArrowException) as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
     try:
-        frame: pd.DataFrame = schema.completed(name, rows).to_pandas()
+        return frame(name, rows)
     except (ValueError, ArrowException) as error:
         raise StudyError(f"{path} {error}: another version wrote it, run the study's command again") from error
-    return frame
+
+
+def frame(name: str, rows: pa.Table) -> pd.DataFrame:
+    """A stored table in the columns of its schema; what an earlier version did not write is null or made up for.
+
+    Raises:
+        ValueError: a column is lacking that may not be null, or has another type.
+    """
+    found: pd.DataFrame = schema.completed(name, rows).to_pandas()
+    if name == "cells":
+        # In studies of an earlier version, each net was measured by the stage that gave it.
+        found["measured"] = found["measured"].fillna(found["stage"])
+    return found

@@ -39,8 +39,8 @@ class Net:
 
     @cached_property
     def stages(self) -> frozenset[str]:
-        """The stages that give the net: nets of the same stages are one net, whatever table asks for it."""
-        return frozenset(self.cells["stage"])
+        """The stages that measure the net: nets of the same stages are one net, whatever table asks for it."""
+        return frozenset(self.cells["measured"])
 
     @cached_property
     def accuracy(self) -> dict[int, float]:
@@ -82,8 +82,8 @@ def outcomes(results: Results) -> pd.DataFrame:
 
     ``stream`` is empty, not null, in an ordinary study: null would not equal itself.
     """
-    measured = results.stages[["stage", *MEASURED]]
-    cells = results.cells.merge(measured, on="stage", how="left", validate="many_to_one")
+    measured = results.stages[["stage", *MEASURED]].rename(columns={"stage": "measured"})
+    cells = results.cells.merge(measured, on="measured", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
     cells["stream"] = cells["stream"].fillna("")
     stages = results.stages.set_index("stage")
@@ -102,7 +102,7 @@ def nets(cells: pd.DataFrame) -> list[Net]:
     """
     # A net that several ablations asked for is one net: the paper's cells first, the others are the same stage.
     cells = cells.sort_values("ablation", key=lambda names: names != "paper", kind="stable")
-    cells = cells.drop_duplicates([*VARIANT, "seed", "stage"])
+    cells = cells.drop_duplicates([*VARIANT, "seed", "measured"])
     keys = [*VARIANT, "ablation"] if cells.duplicated([*VARIANT, "seed"]).any() else VARIANT
     if (twice := cells[cells.duplicated([*keys, "seed"])]).shape[0]:
         first = twice.iloc[0]

@@ -45,8 +45,8 @@ VERDICTS: dict[Verdict, str] = {
 QUANTITIES = {"test_accuracy": "test ACC %", "prune_percent": "Prune %"}
 CELL = ["ablation", "point", *VARIANT]
 """What tells a cell from all others of its seed, whatever its stages' keys."""
-MADE_WITH = ("code_version", "processor", "device", "threads", "workers")
-SETTINGS = ["network", "data", "data_fingerprint", "hyperparameters"]
+MADE_WITH = ("code_version", "processor", "device", "tf32", "threads", "workers", "images_a_pass")
+SETTINGS = ["network", "network_digest", "weights_fingerprint", "data", "data_fingerprint", "hyperparameters"]
 MOST_LINES = 20
 Row = Mapping[str, Any]
 
@@ -162,7 +162,11 @@ def _paths(results: Results) -> dict[tuple[str, int], list[str]]:
 def _roles(results: Results) -> pd.DataFrame:
     """Each stage with its role, which its seeds have in common: the first cell that needs it, and its place there."""
     stages = results.stages.set_index("stage")
-    names = dict(zip(results.cells["stage"], results.cells["net"], strict=True))
+    names = {
+        stage: net
+        for column in ("measured", "stage")
+        for stage, net in zip(results.cells[column], results.cells["net"], strict=True)
+    }
     found: dict[str, dict[str, Any]] = {}
     for (variant, seed), path in _paths(results).items():
         for place, stage in enumerate(path):

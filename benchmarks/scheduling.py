@@ -19,7 +19,8 @@ import torch
 from benchmarks.goals import Goal, show
 from benchmarks.studies import run_stages
 from study.config import StudyConfig, load_config
-from study.graph import Stage, StageGraph, stage_key
+from study.graph import Stage, StageGraph
+from study.keys import contents, stage_key
 from trainables.data import ArrayPixels, ImageSet, Pixels, Places
 from trainables.hyperparameters import DataConfig, ReferenceParams, StageSpec, TrainConfig
 from trainables.sessions import Session
@@ -84,7 +85,7 @@ def references(config: StudyConfig, count: int, data_set: str) -> StageGraph:
     graph, params = StageGraph(), ReferenceParams(train=TRAIN)
     for seed in range(count):
         spec = StageSpec(kind="reference", network="small_alexnet", data=images, seed=seed, params=params)
-        graph.add_stage(Stage(stage_key(spec, {}, config.data), spec, {}, 1))
+        graph.add_stage(Stage(stage_key(spec, {}, config.data), spec, {}, 1, contents(spec, config.data)))
     return graph
 
 

@@ -150,8 +150,11 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     kinds = Counter(stage.spec.kind for stage in graph.stages.values())
     stored = Counter(graph.stages[key].spec.kind for key in done)
     lines += [f"  {kind:14} {count:4}, {stored[kind]} stored" for kind, count in kinds.items()]
-    images = sum(stage.effort for key, stage in graph.stages.items() if key not in done)
-    lines.append(f"to train: {len(graph.stages) - len(done)} stages, about {images:,} training images")
+    missing = [stage.effort for key, stage in graph.stages.items() if key not in done]
+    trained = [effort for effort in missing if effort]
+    lines.append(f"to train: {len(trained)} stages, about {sum(trained):,} training images")
+    if others := len(missing) - len(trained):
+        lines.append(f"to compute without training: {others} stages")
     return "\n".join(lines)
 
 

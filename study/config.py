@@ -154,7 +154,11 @@ class NeuronPruneConfig(Hyperparameters):
 
 
 class ResourceConfig(Hyperparameters):
-    """What a stage asks of the machine. Only ``threads`` can change a result, by rounding."""
+    """What a stage asks of the machine. Not part of any key.
+
+    ``threads``, ``workers`` and ``images_a_pass`` change the order of sums, as another kind of device does, so the last
+    bits of a result: each stage's row has them. The others change nothing.
+    """
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0

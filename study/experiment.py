@@ -153,6 +153,7 @@ class Experiment:
             key=key,
             spec=stage.spec,
             parents=stage.parents,
+            contents=stage.contents,
             storage=self.storage.root,
             threads=resources.threads,
             workers=resources.workers,

@@ -1,7 +1,5 @@
 """From cells (what to compare) to stages (what to compute, once): the stage graph and its content keys."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,12 +8,12 @@ from typing import Any
 from search_spaces.ablations import cells_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
 from study.config import StudyConfig, located_weights
+from study.keys import Contents, contents, stage_key
 from trainables import data, networks, neurons
 from trainables.data import Places
 from trainables.hyperparameters import (
-    KEY_VERSION,
-    WEIGHTS_FILE,
     DataConfig,
+    EvaluationParams,
     FusionParams,
     Hyperparameters,
     KnowledgeConfig,
@@ -26,9 +24,7 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TrainConfig,
     TransferParams,
-    WeightsConfig,
 )
-from trainables.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,8 @@ class Stage:
     parents: dict[str, str]
     effort: int
     """Training images that the stage is expected to see: what an estimate of its time goes by."""
+    contents: Contents
+    """What the key was made of: the node compares it with what it reads."""
 
 
 @dataclass
@@ -48,6 +46,7 @@ class StageGraph:
 
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, str]] = field(default_factory=list)
+    """Each cell with the stage whose accuracies are its net's."""
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,10 +59,17 @@ class StageGraph:
         self._positions.setdefault(stage.key, len(self._positions))
 
     def add(self, cell: Cell) -> str:
-        """Add a cell and the stages that it needs; gives the key of the stage that gives its net."""
-        key = _Path(self, cell).final()
+        """Add a cell and the stages that it needs. Return the key of the one that measures its net."""
+        path = _Path(self, cell)
+        key = path.final()
+        path.evaluate_source()
         self.cells.append((cell, key))
         return key
+
+    def net_of(self, key: str) -> str:
+        """The stage that gives the net which a cell's stage measures: most measure their own."""
+        stage = self.stages[key]
+        return stage.parents["net"] if stage.spec.kind == "evaluation" else key
 
     def path(self, key: str) -> list[str]:
         """The stage and all that it needs, in the graph's order."""
@@ -99,30 +105,6 @@ def plan_cells(cells: Iterable[Cell]) -> StageGraph:
     return graph
 
 
-def stage_key(spec: StageSpec, parents: dict[str, str], places: Places) -> str:
-    """Content key: kind and a hash of hyperparameters, data, seed and parents' keys.
-
-    Fields at their default are left out, so that a new field does not orphan old results. A stage without a seed
-    (knowledge) sees all images, so the split is not part of its key. Of files, their content is, not their paths.
-    """
-    left_out = {"path"} | ({"test_share", "train_per_class", "val_per_class"} if spec.seed is None else set())
-    weights: WeightsConfig | None = getattr(spec.params, "weights", None) if spec.kind == "reference" else None
-    content = {
-        "version": KEY_VERSION,
-        "kind": spec.kind,
-        "network": spec.network,
-        "data": spec.data.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=left_out),
-        "fingerprint": data.load(spec.data, places).fingerprint,
-        "seed": spec.seed,
-        "params": spec.params.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=WEIGHTS_FILE),
-        "parents": parents,
-    }
-    if weights is not None:
-        content["weights"] = fingerprint(weights.file)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{spec.kind}-{digest[:16]}"
-
-
 class _Path:
     """The stages of one cell, each added to the graph unless it is there."""
 
@@ -130,10 +112,14 @@ class _Path:
         self.graph, self.cell, self.config = graph, cell, cell.config
 
     def final(self) -> str:
+        """The stage whose accuracies are the cell's."""
+        if self.cell.parts:
+            return self.fusion(self.cell.parts)
+        return self.evaluation(self.net(), self.config.target.data, self.cell.seed)
+
+    def net(self) -> str:
         """The stage that gives the cell's net."""
         cell = self.cell
-        if cell.parts:
-            return self.fusion(cell.parts)
         key = self.transfer(cell.sparsity, cell.knowledge)
         if cell.keep is None:
             return self.neuron_steps(key)
@@ -145,6 +131,21 @@ class _Path:
     @property
     def source_seed(self) -> int:
         return self.config.source.seed if self.config.source.seed is not None else self.cell.seed
+
+    def evaluate_source(self) -> None:
+        """Have the source's nets that the cell starts from measured as the source's data asks for."""
+        if not self.cell.parts and self.config.source.data.evaluation != "centre":
+            for net in (self.reference(), self.sparse_source(self.cell.sparsity)):
+                self.evaluation(net, self.config.source.data, self.source_seed)
+
+    def evaluation(self, net: str, images: DataConfig, seed: int) -> str:
+        """The stage that measures a net: its own, which sees the centre crop, or one more."""
+        if images.evaluation == "centre":
+            return net
+        spec = StageSpec(
+            kind="evaluation", network=self.config.network, data=images, seed=seed, params=EvaluationParams()
+        )
+        return self._add(spec, {"net": net})
 
     def reference(self) -> str:
         train, weights = self.config.source.train, located_weights(self.config)
@@ -241,12 +242,15 @@ class _Path:
     def _spec(
         self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, network: str | None = None
     ) -> StageSpec:
+        # Accuracies of other crops than the centre one are measured by stages of their own.
+        images = images.model_copy(update={"evaluation": "centre"})
         return StageSpec(kind=kind, network=network or self.config.network, data=images, seed=seed, params=params)
 
     def _add(self, spec: StageSpec, parents: dict[str, str]) -> str:
         key = stage_key(spec, parents, self.config.data)
         if key not in self.graph.stages:
-            self.graph.add_stage(Stage(key, spec, parents, _effort(spec, self.config.data)))
+            effort, read = _effort(spec, self.config.data), contents(spec, self.config.data)
+            self.graph.add_stage(Stage(key, spec, parents, effort, read))
         return key
 
 
@@ -273,7 +277,8 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "lambda": transfer.lambda_ if guided else None,
         "n_m": transfer.n_m,
         "n_e": transfer.n_e if guided else None,
-        "stage": key,
+        "stage": graph.net_of(key),
+        "measured": key,
         "path": graph.path(key),
     }
 

@@ -15,7 +15,7 @@ from trainables.data import DataError
 from trainables.images import Images
 from trainables.networks import LayeredNet
 
-NETLESS = {"knowledge": "logits", "fusion": "class scores"}
+NETLESS = {"knowledge": "logits", "fusion": "class scores", "evaluation": "accuracies"}
 """Stage kinds that give no net, and what they give."""
 REFERENCE = "Reference-SourceNet"
 

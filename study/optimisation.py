@@ -138,10 +138,13 @@ class TrialBook(OptunaSearch):
 
 @dataclass
 class Candidate:
-    """A configuration under way: its Optuna trial and the stages that give its nets, one a seed."""
+    """A configuration under way: its Optuna trial and its nets, one per seed."""
 
     trial_id: str
     nets: list[str]
+    """The stages that measure the nets."""
+    trained: list[str]
+    """The stages that give them: the same, unless nets are measured by stages of their own."""
 
 
 class ConfigurationSearcher(StageSearcher):
@@ -197,7 +200,7 @@ class ConfigurationSearcher(StageSearcher):
 
     def is_judged(self, key: str) -> bool:
         """Whether a configuration may be stopped early by what the stage shows: its net at the first seed."""
-        return any(key == candidate.nets[0] for candidate in self._candidates)
+        return any(key == candidate.trained[0] for candidate in self._candidates)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a validation of the first seed's net on to Optuna, for trials that are stopped early."""
@@ -206,7 +209,7 @@ class ConfigurationSearcher(StageSearcher):
 
     def _pass_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         for candidate in self._candidates:
-            if candidate.nets[0] == self.running.get(trial_id) and ACCURACY in result and "epoch" in result:
+            if candidate.trained[0] == self.running.get(trial_id) and ACCURACY in result and "epoch" in result:
                 self._book.report(candidate.trial_id, result["epoch"], result[ACCURACY])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -220,8 +223,9 @@ class ConfigurationSearcher(StageSearcher):
         cells = self._nets(self._book.suggest(trial_id))
         before = set(self._graph.stages)
         nets = [self._graph.add(cell) for cell in cells]
-        self._candidates.append(Candidate(trial_id, nets))
-        self._book.note(trial_id, "stages", nets)
+        trained = [self._graph.net_of(net) for net in nets]
+        self._candidates.append(Candidate(trial_id, nets, trained))
+        self._book.note(trial_id, "stages", trained)
         needed = dict.fromkeys(key for net in nets for key in self._graph.path(net))
         known = self.done | set(self.failed) | set(self.skipped) | set(self.running.values()) | set(self._waiting)
         self.done |= {key for key in needed if key not in before and self._is_done(key)}
@@ -234,7 +238,7 @@ class ConfigurationSearcher(StageSearcher):
             broken = [net for net in candidate.nets if net in self.failed or net in self.skipped]
             if broken:
                 self._end(candidate, None, "failed")
-            elif any(net in self.stopped for net in candidate.nets):
+            elif any(net in self.stopped for net in candidate.trained):
                 self._end(candidate, None, "pruned")
             elif all(net in self.done for net in candidate.nets):
                 self._end(candidate, [self._metrics(net) for net in candidate.nets], "complete")

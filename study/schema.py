@@ -15,7 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-STAGE_KINDS = ("reference", "source_prune", "knowledge", "transfer", "target_prune", "neuron_prune", "fusion")
+STAGE_KINDS = (
+    "reference",
+    "source_prune",
+    "knowledge",
+    "transfer",
+    "target_prune",
+    "neuron_prune",
+    "evaluation",
+    "fusion",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ STAGES: tuple[Column, ...] = (
     Column("network", pa.string(), "architecture, e.g. small_alexnet"),
     Column("data", pa.string(), "data set that the stage trains or is evaluated on"),
     _optional("data_fingerprint", pa.string(), "hash of that data set's content; null until the stage is done"),
+    _optional(
+        "network_digest", pa.string(), "hash of the network's modules and shapes (and source, of one of your own)"
+    ),
+    _optional("weights_fingerprint", pa.string(), "hash of the pretrained weights' file; null without one"),
     _optional(
         "seed", pa.int64(), "seed of split, image order, initialisation and dropout; null where nothing is random"
     ),
@@ -76,11 +89,21 @@ STAGES: tuple[Column, ...] = (
     _volatile("resumed_from_epoch", pa.int64(), "epochs that the last attempt took over from a checkpoint"),
     _volatile("host", pa.string(), "machine of the last attempt"),
     _volatile("processor", pa.string(), "model of the machine's CPU"),
-    _volatile("device", pa.string(), "cpu or the accelerator's name"),
+    _volatile("device", pa.string(), "cpu or the accelerator's name; results of another may differ in the last bits"),
+    _volatile("tf32", pa.bool_(), "whether a GPU took the float32 products of training in TF32; evaluation never does"),
     _volatile("threads", pa.int64(), "threads of the arithmetic: other numbers of them may differ in the last bits"),
-    _volatile("workers", pa.int64(), "Ray Train workers: 0 is the trial's own process"),
+    _volatile(
+        "workers", pa.int64(), "Ray Train workers, 0: the trial's own process; others may differ in the last bits"
+    ),
+    _volatile(
+        "images_a_pass",
+        pa.int64(),
+        "most images that a device took at once, null: the whole batch; others may differ in the last bits",
+    ),
     _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
-    _volatile("package_versions", pa.string(), "JSON object: versions of python, torch, torchvision, ray, numpy"),
+    _volatile(
+        "package_versions", pa.string(), "JSON object: versions of python and of the packages that results depend on"
+    ),
 )
 
 EPOCHS: tuple[Column, ...] = (
@@ -154,6 +177,7 @@ CELLS: tuple[Column, ...] = (
     Column("n_m", pa.int64(), "top layers of the main branch that start dense and random"),
     _optional("n_e", pa.int64(), "layers of the extra branch; null without knowledge"),
     Column("stage", pa.string(), "key of the stage that gives the net"),
+    _optional("measured", pa.string(), "key of the stage whose accuracies are the net's: the same, or an evaluation"),
     Column("path", pa.list_(pa.string()), "keys of the stages that the net needs, in order, its own last"),
 )
 

@@ -12,7 +12,7 @@ from study.command import OK, run
 from study.nets import find_stage
 from study.progress import duration
 from study.storage import TENSORS, LostStageError, Storage, StorageError
-from trainables.hyperparameters import PARAMS, WEIGHTS_FILE, DataConfig
+from trainables.hyperparameters import PARAMS, DataConfig
 
 SHOWN_DIGITS = 12
 """Of a hash: enough to tell two apart."""
@@ -96,12 +96,11 @@ def settings(kind: str, hyperparameters: str) -> dict[str, Any]:
     """Those of a stage's hyperparameters (the JSON of its row) that are not at their defaults, by dotted key."""
     values = json.loads(hyperparameters)
     images = values.pop("data")
-    options: dict[str, Any] = {"mode": "json", "by_alias": True, "exclude_defaults": True}
     try:
         # The file's path is not recorded, as it is another one on another machine.
         pretrained = {"weights": {"file": "", **values["weights"]}} if values.get("weights") else {}
-        own = PARAMS[kind].model_validate(values | pretrained).model_dump(**options, exclude=WEIGHTS_FILE)
-        images = DataConfig.model_validate(images).model_dump(**options)
+        own = PARAMS[kind].model_validate(values | pretrained).without_paths(exclude_defaults=True)
+        images = DataConfig.model_validate(images).without_paths(exclude_defaults=True)
     except ValidationError:
         # Of a version with other hyperparameters: all of them.
         own = values

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from study.advice import out_of_memory
+from study.keys import Contents, contents
 from study.storage import Storage, StorageError
 from trainables import data
 from trainables.data import Places
-from trainables.hyperparameters import WEIGHTS_FILE, Hyperparameters, StageSpec
+from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
 from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
 from trainables.stages import run_stage
@@ -39,12 +40,18 @@ class LostProcessError(Exception):
     """A worker group lost a process or found no room: the stage goes on from its checkpoint with another group."""
 
 
+class ContentsError(Exception):
+    """A stage would read something else here than what its key was made of; nothing is trained."""
+
+
 class Task(Hyperparameters):
     """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
 
     key: str
     spec: StageSpec
     parents: dict[str, str]
+    contents: Contents
+    """What the key was made of, where the study was planned."""
     storage: str
     threads: int = 1
     workers: int = 0
@@ -94,14 +101,37 @@ def _lost_parent(task: Task) -> dict[str, str]:
 
 
 def run_task(task: Task, session: Session) -> None:
-    """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes)."""
+    """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes).
+
+    Raises:
+        ContentsError: data, weights or network are not here what they were where the study was planned.
+    """
     _prepare_process(task)
+    _require_contents(task)
     storage = Storage(task.storage)
     started = datetime.now(UTC)
     parents = {role: storage.artifact(key) for role, key in task.parents.items()}
     result = run_stage(task.spec, parents, session)
     if session.rank == 0:
         storage.publish(task.key, result, stage_row(task, result, session, started))
+
+
+def _require_contents(task: Task) -> None:
+    data.reopen()
+    here = contents(task.spec, task.places)
+    named = {"data": task.spec.data.name, "network": task.spec.network, "weights": _weights_file(task.spec)}
+    for what, name in named.items():
+        planned, found = getattr(task.contents, what), getattr(here, what)
+        if planned != found:
+            raise ContentsError(
+                f"the {what} {name} differ from what the study was planned with: {planned} there, {found} on "
+                f"{socket.gethostname()}. If they were changed since, run the command again, which plans with what is "
+                "there now; if this node has others, give it the same"
+            )
+
+
+def _weights_file(spec: StageSpec) -> str | None:
+    return spec.params.weights.file if isinstance(spec.params, ReferenceParams) and spec.params.weights else None
 
 
 def _prepare_process(task: Task) -> None:
@@ -182,7 +212,9 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "stage": task.key,
         "status": "done",
         **describe(task.spec, task.parents),
-        "data_fingerprint": data.load(task.spec.data, task.places).fingerprint,
+        "data_fingerprint": task.contents.data,
+        "network_digest": task.contents.network,
+        "weights_fingerprint": task.contents.weights,
         **result.metrics,
         "seconds": (datetime.now(UTC) - started).total_seconds(),
         "started_at": started,
@@ -190,11 +222,18 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "host": socket.gethostname(),
         "processor": processor(),
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
+        "tf32": _used_tf32(task, session),
         "threads": task.threads,
         "workers": task.workers,
+        "images_a_pass": task.images_a_pass,
         "code_version": code_version(),
         "package_versions": package_versions(),
     }
+
+
+def _used_tf32(task: Task, session: Session) -> bool:
+    train = getattr(task.spec.params, "train", None) or getattr(task.spec.params, "retrain", None)
+    return session.device.type == "cuda" and train is not None and train.precision == "tf32"
 
 
 def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
@@ -205,13 +244,8 @@ def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
         "data": spec.data.name,
         "seed": spec.seed,
         "parents": json.dumps(parents),
-        "hyperparameters": json.dumps({"data": _dump(spec.data, {"path"}), **_dump(spec.params, WEIGHTS_FILE)}),
+        "hyperparameters": json.dumps({"data": spec.data.without_paths(), **spec.params.without_paths()}),
     }
-
-
-def _dump(model: Hyperparameters, without: Any) -> dict[str, Any]:
-    """All fields but the paths, which are other ones on another machine."""
-    return model.model_dump(mode="json", by_alias=True, exclude=without)
 
 
 @cache
@@ -239,5 +273,17 @@ def processor() -> str:
 @cache
 def package_versions() -> str:
     """Versions of what a result can depend on, as JSON."""
-    names = ("torch", "torchvision", "ray", "numpy")
-    return json.dumps({"python": platform.python_version(), **{name: metadata.version(name) for name in names}})
+    versions = {"python": platform.python_version()}
+    for name in (
+        "torch",
+        "torchvision",
+        "ray",
+        "numpy",
+        "pillow",
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+    ):
+        # OpenCV is there only where videos are read.
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return json.dumps(versions)

@@ -13,6 +13,7 @@ from scipy import stats
 import analysis
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
+from analysis.loading import frame
 from analysis.power import detectable
 from analysis.significance import holm
 from analysis.statistics import Interval
@@ -234,5 +235,5 @@ def test_end_near_zero_does_not_seem_to_be_zero() -> None:
 
 def _results(study: Study) -> analysis.Results:
     """The study's results without a folder."""
-    frames = {name: schema.table(name, rows).to_pandas() for name, rows in study.rows.items()}
+    frames = {name: frame(name, schema.table(name, rows)) for name, rows in study.rows.items()}
     return analysis.Results(Folder("."), study.description, **frames)

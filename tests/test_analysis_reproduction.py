@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.loading import Results
+from analysis.loading import Results, frame
 from analysis.reproduction import Reproduction, compare, describe
 from study import schema
 from study.files import Folder
@@ -24,7 +24,7 @@ def results(change: Callable[[Study], object] = lambda study: None, seeds: tuple
         if row["kind"] == "target_prune":
             row["parents"] = json.dumps({"start": f"{HYBRID}-{row['seed']}"})
     change(study)
-    frames = {name: schema.table(name, rows).to_pandas() for name, rows in study.rows.items()}
+    frames = {name: frame(name, schema.table(name, rows)) for name, rows in study.rows.items()}
     return Results(Folder("."), study.description, **frames)
 
 

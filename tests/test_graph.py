@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from search_spaces.cells import Cell
 from study.config import StudyConfig, load_config
-from study.graph import StageGraph, plan, stage_key
+from study.graph import StageGraph, plan
+from study.keys import stage_key
 from trainables.data import Places
 from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
 
 PLACES = Places()
-KEYS = {"Hybrid-TransferNet": "transfer-5d71df9e56fbf1f1", "Sparse-TargetNet_N": "neuron_prune-a3d5b60829d7fba0"}
+KEYS = {"Hybrid-TransferNet": "transfer-80f7db32be482f87", "Sparse-TargetNet_N": "neuron_prune-17edfa111a4b578a"}
 
 
 def counts(graph: StageGraph) -> dict[str, int]:

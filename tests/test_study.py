@@ -67,6 +67,26 @@ def test_every_stage_says_what_it_was_made_with(finished: tuple[Path, str]) -> N
     assert stages["tensors_sha256"].is_unique
 
 
+def test_another_evaluation_of_a_study_trains_nothing(finished: tuple[Path, str], tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    shutil.copytree(finished[0], storage)
+    preset, ten = storage / "studies" / "tiny" / "config.yaml", ["--set", "target.data.evaluation=ten"]
+    less = ["--set", "transfer.train.validate_every=2"]
+    planned = study(preset, storage, *ten, *less, "--dry-run")
+    assert "to train: 0 stages, about 0 training images" in planned
+    study(preset, storage, *ten, *less, "--name", "ten")
+    before, after = table(storage, "stages"), table(storage, "stages", "ten")
+    new = after[~after["stage"].isin(before["stage"])]
+    assert set(new["kind"]) == {"evaluation"} and (new["status"] == "done").all()
+    cells = table(storage, "cells", "ten")
+    assert set(cells["measured"]) == set(new["stage"]) and set(cells["stage"]) <= set(before["stage"])
+    accuracy = after.set_index("stage")["test_accuracy"]
+    shown = pd.read_csv(storage / "studies" / "ten" / "report" / "table1.csv").set_index("net")
+    standard = cells[cells["net"] == "Standard-TransferNet"].iloc[0]
+    assert shown.loc["Standard-TransferNet", "mean"] == pytest.approx(accuracy[standard["measured"]])
+    assert accuracy[standard["measured"]] != accuracy[standard["stage"]]
+
+
 def test_show_prints_the_whole_ancestry(finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     cell = net(finished[0], "Sparse-TargetNet_N")
     (row,) = (row for row in table(finished[0], "stages").to_dict("records") if row["stage"] == cell["stage"])

@@ -5,7 +5,7 @@ does, and so is a change of meaning that must bump :data:`KEY_VERSION`.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ KnowledgeSource = Literal["reference", "shuffled"]
 Views = Literal["centre", "ten", "random"]
 Modality = Literal["rgb", "flow"]
 FlowMethod = Literal["tvl1", "dis"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def absolute(path: str) -> str:
@@ -35,14 +36,30 @@ class Hyperparameters(BaseModel):
     """Base: immutable, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    PATHS: ClassVar[dict[str, Any]] = {}
+    """Fields that hold paths, in the form that pydantic excludes fields by: they differ from machine to machine."""
+
+    def without_paths(self, **options: Any) -> dict[str, Any]:
+        """All fields but paths, as JSON types under their aliases; ``options`` are those of ``model_dump``."""
+        return self.model_dump(mode="json", by_alias=True, exclude=self.PATHS, **options)
 
 
 FilePath = Annotated[str, AfterValidator(absolute)]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
+Crops = Literal["centre", "ten"]
+READING = ("name", "path", "size", "modality", "positions", "stack", "flow")
+"""Fields of :class:`DataConfig` that can decide which pixels there are."""
+
+
+def _one_for_all(value: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    """Equal values of all channels as one number, so that both spellings have one key."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 class DataConfig(Hyperparameters):
     """Which images a stage sees, how they are read, split, cropped and normalised."""
+
+    PATHS: ClassVar[dict[str, Any]] = {"path": True}
 
     name: str
     """A data set that the project knows, ``folder`` for a folder of one's own, or ``module:function``."""
@@ -54,16 +71,17 @@ class DataConfig(Hyperparameters):
     """Training images a class, drawn by the seed; null: all that validation leaves."""
     val_per_class: Annotated[int, Field(ge=1)] | None = None
     """Validation images a class, drawn by the seed; null: all that training leaves. Unused where they are official."""
-    mean: Annotated[float, Field(ge=0, le=1)] | PerChannel = 0.0
-    std: Annotated[float, Field(gt=0)] | PerChannel = 1.0
+    mean: Annotated[Annotated[float, Field(ge=0, le=1)] | PerChannel, AfterValidator(_one_for_all)] = 0.0
+    std: Annotated[Annotated[float, Field(gt=0)] | PerChannel, AfterValidator(_one_for_all)] = 1.0
     """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""
     size: Annotated[int, Field(ge=8)] = 256
     """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
     views: Views = "centre"
     """Training views of the network's input size: the centre crop, one of the classic ten crops (corners and centre,
     mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""
-    evaluation: Literal["centre", "ten"] = "centre"
-    """Accuracies are of the centre crop, or of the mean of the ten crops' class scores."""
+    evaluation: Crops = "centre"
+    """Final accuracies are of the centre crop, or of the mean of the ten crops' class scores. What a training
+    validates by, and what stops neuron pruning, is the centre crop, so that no training depends on this."""
     modality: Modality = "rgb"
     """What is seen of a video: its frames, or stacks of optical flow."""
     positions: Annotated[int, Field(ge=1)] = 25
@@ -75,8 +93,7 @@ class DataConfig(Hyperparameters):
 
     def content(self) -> "DataConfig":
         """Only what decides which pixels there are: the fields of split, view and normalisation at their defaults."""
-        reading = ("name", "path", "size", "modality", "positions", "stack", "flow")
-        return DataConfig(**{name: getattr(self, name) for name in reading})
+        return DataConfig(**{name: getattr(self, name) for name in READING})
 
 
 class TrainConfig(Hyperparameters):
@@ -92,10 +109,11 @@ class TrainConfig(Hyperparameters):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass while training: ``bfloat16`` by automatic mixed precision. Evaluation is exact."""
+    precision: Precision = "float32"
+    """Arithmetic of training: ``float32``; ``tf32``, float32 whose products GPUs since Ampere round to ten bits (no
+    different on others); or ``bfloat16`` by automatic mixed precision. Evaluation is always in float32."""
     validate_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between validations; the last epoch is always validated."""
+    """Epochs between validations; the last epoch is always validated. Not part of any key: it decides no weight."""
 
 
 class WeightsConfig(Hyperparameters):
@@ -127,6 +145,8 @@ class KnowledgeConfig(Hyperparameters):
 
 class ReferenceParams(Hyperparameters):
     """The Reference-SourceNet: trained on the source, loaded, or loaded but for its output layer and then trained."""
+
+    PATHS: ClassVar[dict[str, Any]] = {"weights": {"file": True}}
 
     train: TrainConfig | None = None
     weights: WeightsConfig | None = None
@@ -180,6 +200,10 @@ class NeuronPruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
+class EvaluationParams(Hyperparameters):
+    """Measure a net by the crops that its data's ``evaluation`` names."""
+
+
 class FusionParams(Hyperparameters):
     """Fuse the class scores of several nets."""
 
@@ -194,6 +218,7 @@ Params = (
     | TransferParams
     | TargetPruneParams
     | NeuronPruneParams
+    | EvaluationParams
     | FusionParams
 )
 PARAMS: dict[str, type[Params]] = {
@@ -203,12 +228,13 @@ PARAMS: dict[str, type[Params]] = {
     "transfer": TransferParams,
     "target_prune": TargetPruneParams,
     "neuron_prune": NeuronPruneParams,
+    "evaluation": EvaluationParams,
     "fusion": FusionParams,
 }
 
 
 class StageSpec(Hyperparameters):
-    """Everything that decides a stage's result, but for its parents' artifacts."""
+    """Everything that decides a stage's result, but for its parents' artifacts and what it reads from files."""
 
     kind: str
     network: str
@@ -222,8 +248,6 @@ class StageSpec(Hyperparameters):
         return PARAMS[info.data["kind"]].model_validate(value) if isinstance(value, dict) else value
 
 
-WEIGHTS_FILE = {"weights": {"file": True}}
-"""Where a stage's hyperparameters hold the path of a file (in the form that pydantic excludes fields by)."""
-
-KEY_VERSION = 2
-"""Part of every content key: to be raised when a stage's result changes although its hyperparameters do not."""
+KEY_VERSION = 3
+"""Part of every content key. Raise it when a stage's result changes although its hyperparameters do not: when code
+changes what is computed, or when a default changes (``tests/test_keys.py`` lists them)."""

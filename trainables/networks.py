@@ -6,6 +6,8 @@ write one function that lists its layers and register it with :func:`network`; o
 importable on every worker, and name it ``module:function`` (see :func:`find`).
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from math import sqrt
@@ -14,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.importing import imported
+from trainables.importing import imported, source_digest
 from trainables.seeds import derive, generator
 
 NETWORKS: dict[str, Callable[[int], "LayeredNet"]] = {}
@@ -217,6 +219,26 @@ def _outline(name: str, classes: int) -> LayeredNet:
         net = find(name)(classes)
     _check(name, net, classes)
     return net
+
+
+@cache
+def digest(name: str) -> str:
+    """SHA-256 of what a network is: its modules, their types, the shapes of its weights and of its input.
+
+    Of a network of the user's own (``module:function``), its source text too. Weights do not count.
+
+    Raises:
+        KeyError: no such network.
+        TypeError, ValueError: the project cannot train it.
+    """
+    net = _known_outline(name, 1)
+    outline = {
+        "input": net.input_shape,
+        "modules": [(path, f"{type(m).__module__}.{type(m).__qualname__}") for path, m in net.named_modules()],
+        "shapes": [(path, list(tensor.shape)) for path, tensor in net.state_dict().items()],
+        "source": source_digest(name) if ":" in name else None,
+    }
+    return hashlib.sha256(json.dumps(outline).encode()).hexdigest()
 
 
 @cache

@@ -10,6 +10,7 @@ from torch.nn import functional
 from trainables import networks, pruning
 from trainables.data import ArrayPixels
 from trainables.hybrid import HybridTransferNet
+from trainables.hyperparameters import Crops
 from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
@@ -54,9 +55,9 @@ class Scores:
     labels: Tensor
 
     @classmethod
-    def of(cls, net: LayeredNet, images: Images, items: Tensor) -> "Scores":
+    def of(cls, net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre") -> "Scores":
         """The scores of a main branch, on the CPU."""
-        batches = [(scores.cpu(), labels.cpu()) for scores, labels in log_scores(net, images, items)]
+        batches = [(scores.cpu(), labels.cpu()) for scores, labels in log_scores(net, images, items, crops)]
         return cls(torch.cat([scores for scores, _ in batches]), torch.cat([labels for _, labels in batches]))
 
 
@@ -80,14 +81,16 @@ def score_tensors(val: Scores, test: Scores) -> dict[str, Tensor]:
     }
 
 
-def net_metrics(net: HybridTransferNet, masks: Masks, network: str, images: Images, epochs: list[Row]) -> Row:
-    """What there is to say of a final net beside its accuracies on validation and test images."""
+def net_metrics(
+    net: HybridTransferNet, masks: Masks, network: str, images: Images, epochs: list[Row], crops: Crops = "centre"
+) -> Row:
+    """What there is to say of a final net in addition to its accuracies on validation and test images."""
     after, dense = Extent.of(net.main, masks), networks.connection_counts(network, net.main.classes)
     total, kept = sum(dense.values()), sum(after.connections.values())
     # Images that are read anew each time are too many to be run over once more.
     in_reach = isinstance(images.pixels, ArrayPixels)
     return {
-        "train_accuracy": evaluate(net.main, images, images.train).accuracy if in_reach else None,
+        "train_accuracy": evaluate(net.main, images, images.train, crops).accuracy if in_reach else None,
         "connections_dense": total,
         "connections": kept,
         "prune_percent": 100 * (1 - kept / total),

@@ -318,6 +318,24 @@ def _result(
     return result
 
 
+def _evaluation(stage: _Stage) -> StageResult:
+    """Accuracies of a net by other crops than those that it was trained and validated by."""
+    images, crops = stage.images(), stage.spec.data.evaluation
+    main, masks = stage.net("net")
+    val, test = (Scores.of(main, images, part, crops) for part in (images.val, images.test))
+    metrics = net_metrics(HybridTransferNet(main), masks, stage.spec.network, images, [], crops)
+    result = StageResult({}, {**metrics, **accuracies(val, test), "rounds": 0}, stage.content.class_names)
+    if _holds_scores(stage.parents["net"]):
+        result.tensors |= score_tensors(val, test)
+        result.confusion = confusion_rows(test, stage.content.class_names)
+    return result
+
+
+def _holds_scores(artifact: Artifact) -> bool:
+    """Whether a net is for the target: the class scores of other nets are large, and nobody fuses them."""
+    return "labels.test" in artifact.tensors
+
+
 def _fusion(stage: _Stage) -> StageResult:
     """Weighted mean of the class scores of several nets on the same videos."""
     params = cast(FusionParams, stage.spec.params)
@@ -350,5 +368,6 @@ RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {
     "transfer": _transfer,
     "target_prune": _target_prune,
     "neuron_prune": _neuron_prune,
+    "evaluation": _evaluation,
     "fusion": _fusion,
 }

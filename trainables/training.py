@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, main_loss
-from trainables.hyperparameters import KnowledgeConfig, TrainConfig
+from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
@@ -74,13 +74,15 @@ class Evaluation:
 
 
 @torch.no_grad()
-def log_scores(net: LayeredNet, images: Images, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def log_scores(
+    net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre"
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Logarithm of the class scores of a main branch, without dropout, and the labels, in evaluation batches.
 
     Scores ``float32 (k, classes)`` are the mean of the softmax outputs over positions and crops; labels are ``(k,)``.
     """
     net.eval()
-    views = images.placements(images.config.evaluation)
+    views = images.placements(crops)
     parts = list(images.evaluation_batches(items))
     stream = images.stream((part, view) for part in parts for view in views)
     for part in parts:
@@ -101,9 +103,9 @@ def judge(batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
     return Evaluation(100 * top1 / count, 100 * top5 / count, loss / count)
 
 
-def evaluate(net: LayeredNet, images: Images, items: Tensor) -> Evaluation:
+def evaluate(net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre") -> Evaluation:
     """Evaluate a main branch on the items, without dropout."""
-    return judge(log_scores(net, images, items))
+    return judge(log_scores(net, images, items, crops))
 
 
 class Training:

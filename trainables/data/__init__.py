@@ -9,7 +9,7 @@ from trainables.data import digits as _digits  # noqa: F401
 from trainables.data import layouts as _layouts  # noqa: F401
 from trainables.data import videos as _videos  # noqa: F401
 from trainables.data.catalogue import LAYOUTS, Catalogue, Layout, Problem, layout
-from trainables.data.imageset import DATA_SETS, ArrayPixels, DataError, ImageSet, Pixels, data_set, load
+from trainables.data.imageset import DATA_SETS, ArrayPixels, DataError, ImageSet, Pixels, data_set, load, reopen
 from trainables.data.places import Places
 from trainables.data.splits import Split, split
 
@@ -28,5 +28,6 @@ __all__ = [
     "data_set",
     "layout",
     "load",
+    "reopen",
     "split",
 ]

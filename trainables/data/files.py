@@ -121,6 +121,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         pixels=partial(FilePixels, folder, catalogue.files, config, how.decode_item),
         positions=how.positions,
         official=catalogue.parts,
+        reads=frozenset(how.settings),
     )
     if layout.medium == "stream":
         return content

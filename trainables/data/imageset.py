@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.data.catalogue import LAYOUTS
 from trainables.data.places import Places
-from trainables.hyperparameters import DataConfig
+from trainables.hyperparameters import READING, DataConfig
 from trainables.importing import imported
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class ImageSet:
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
     decoding: "Decoding | None" = None
     """How its files are decoded into the array that is kept; None where nothing is kept."""
+    reads: frozenset[str] = frozenset(READING)
+    """Fields of its configuration that decide its pixels; the others are in no content key."""
 
 
 Reader = Callable[[DataConfig, Places], ImageSet]
@@ -83,22 +85,38 @@ def data_set(name: str) -> Callable[[Reader], Reader]:
 
 
 def load(config: DataConfig, places: Places) -> ImageSet:
-    """The data set that a configuration names, opened once a process; its pixels are not read yet.
+    """The data set that a configuration names, opened once per process; its pixels are not read yet.
 
     Raises:
         KeyError: no such data set.
-        DataError: it is not there, or not whole.
+        DataError: it is not there, or not whole, or it is no video and ``modality`` is ``flow``.
     """
-    return _load(config.content(), places)
+    content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
+    if config.modality == "flow" and "modality" not in content.reads:
+        raise DataError(f"{content.title} holds images, no videos: set modality to rgb")
+    return content
+
+
+def reopen() -> None:
+    """Let the next :func:`load` look at files again: they may have changed."""
+    _opened.cache_clear()
 
 
 @cache
-def _load(config: DataConfig, places: Places) -> ImageSet:
+def _packaged(config: DataConfig, places: Places) -> ImageSet:
+    """A data set that comes with a package, so that it cannot change while this process runs."""
+    return DATA_SETS[config.name](config, places)
+
+
+@cache
+def _opened(config: DataConfig, places: Places) -> ImageSet:
     if config.name in LAYOUTS:
         from trainables.data.files import open_layout
 
         return open_layout(LAYOUTS[config.name], config, places)
-    read: Reader = imported(config.name) if ":" in config.name else DATA_SETS[config.name]
+    if ":" not in config.name:
+        raise KeyError(f"no data set {config.name!r}")
+    read: Reader = imported(config.name)
     return read(config, places)
 
 
