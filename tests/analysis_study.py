@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import analysis
 from analysis import writing
 from analysis.figures import Plot
-from analysis.loading import Results
+from analysis.loading import Results, frame
 from analysis.nets import outcomes
 from analysis.reporting import tables
 from analysis.tables import Table
 from study import schema
+from study.files import Folder
 
 SEEDS = (0, 1, 2)
 PACKAGES = json.dumps({"python": "3.11.9", "torch": "2.9.0", "ray": "2.60.0"})
@@ -107,6 +108,11 @@ class Study:
             self._cell(
                 "controls", "Hybrid-TransferNet", ["controls"], seed, stage, sparsity=sparsity, knowledge=knowledge
             )
+
+    def results(self) -> Results:
+        """The study as the analysis reads it, without a folder."""
+        frames = {name: frame(name, schema.table(name, rows)) for name, rows in self.rows.items()}
+        return Results(Folder("."), self.description, **frames)
 
     def _stage(self, kind: str, stage: str, seed: int, accuracy: float | None, prune: float | None) -> None:
         row: dict[str, Any] = {"stage": stage, "kind": kind, "status": "done"}

@@ -13,13 +13,10 @@ from scipy import stats
 import analysis
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
-from analysis.loading import frame
 from analysis.power import detectable
 from analysis.significance import holm
 from analysis.statistics import Interval
 from analysis.tables import points_text
-from study import schema
-from study.files import Folder
 from tests.analysis_study import ACCURACY, SEEDS, Study, columns, stream_accuracy, table, writer
 
 QUESTIONS = [
@@ -140,7 +137,7 @@ def test_studies_without_effect_rarely_claim_one() -> None:
     for seed in range(30):
         study = Study(EIGHT[:4])
         study.simulate({}, seed=seed)
-        results = _results(study)
+        results = study.results()
         claims += any(one.shown for one in comparisons(results))
     # Of 30 studies with 5 % each, six or more claim something in three of a thousand tests.
     assert claims < 6
@@ -231,9 +228,3 @@ def test_end_near_zero_does_not_seem_to_be_zero() -> None:
     assert points_text(Interval(0.8, 0.78, 3), " points") == "+0.80 points [0.02, 1.58]"
     assert points_text(Interval(-0.3, 0.1, 3)) == "\N{MINUS SIGN}0.3 [\N{MINUS SIGN}0.4, \N{MINUS SIGN}0.2]"
     assert points_text(Interval(0.5, None, 1)) == "+0.5"
-
-
-def _results(study: Study) -> analysis.Results:
-    """The study's results without a folder."""
-    frames = {name: frame(name, schema.table(name, rows)) for name, rows in study.rows.items()}
-    return analysis.Results(Folder("."), study.description, **frames)

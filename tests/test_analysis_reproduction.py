@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.loading import Results, frame
+from analysis.loading import Results
 from analysis.reproduction import Reproduction, compare, describe
-from study import schema
-from study.files import Folder
 from tests.analysis_study import SEEDS, Study
 
 HYBRID = "Hybrid-TransferNet"
@@ -24,8 +22,7 @@ def results(change: Callable[[Study], object] = lambda study: None, seeds: tuple
         if row["kind"] == "target_prune":
             row["parents"] = json.dumps({"start": f"{HYBRID}-{row['seed']}"})
     change(study)
-    frames = {name: frame(name, schema.table(name, rows)) for name, rows in study.rows.items()}
-    return Results(Folder("."), study.description, **frames)
+    return study.results()
 
 
 def stage(study: Study, key: str) -> dict[str, Any]:

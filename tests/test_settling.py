@@ -6,9 +6,7 @@ import pytest
 
 from analysis.loading import Results
 from analysis.sequential import SequentialDesign
-from study import schema
 from study.config import ConfigError, StudyConfig
-from study.files import Folder
 from study.settling import Settling, more_seeds
 from tests.analysis_study import Study
 
@@ -19,8 +17,7 @@ def after(seeds: int, effects: dict[str, float], change: Callable[[Study], objec
     study = Study(tuple(range(seeds)), sequential={"negligible": 0.5, "most_seeds": 8})
     study.simulate(effects)
     change(study)
-    frames = {name: schema.table(name, rows).to_pandas() for name, rows in study.rows.items()}
-    return Results(Folder("."), study.description, **frames)
+    return study.results()
 
 
 def settling(config: StudyConfig, seeds: int, hours: float | None = None) -> Settling:
