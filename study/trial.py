@@ -21,6 +21,7 @@ from study.keys import Contents, contents
 from study.storage import Storage, StorageError
 from trainables import data
 from trainables.data import Places
+from trainables.devices import release_memory
 from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
 from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
@@ -111,7 +112,10 @@ def run_task(task: Task, session: Session) -> None:
     storage = Storage(task.storage)
     started = datetime.now(UTC)
     parents = {role: storage.artifact(key) for role, key in task.parents.items()}
-    result = run_stage(task.spec, parents, session)
+    try:
+        result = run_stage(task.spec, parents, session)
+    finally:
+        release_memory(session.device)
     if session.rank == 0:
         storage.publish(task.key, result, stage_row(task, result, session, started))
 

@@ -131,7 +131,7 @@ def test_scores_are_the_mean_over_positions_and_crops(positions: int) -> None:
     logits = torch.stack([net(seen) for seen in images.stream((items, view) for view in images.placements("ten"))])
     scores = torch.softmax(logits.double(), dim=2).mean(0)
     labels = images.labels[items]
-    found = evaluate(net, images, items, "ten")
+    found = evaluate(net, images, items, Session(), "ten")
     assert found.accuracy == pytest.approx(100 * (scores.argmax(1) == labels).double().mean().item())
     expected = -scores[torch.arange(len(items)), labels].log().mean().item()
     assert found.loss == pytest.approx(expected, rel=1e-5)

@@ -47,18 +47,21 @@ class Dropout(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         if self.rows is None:
-            return x * self.noise(x, len(x))
-        if self._noise is None:
-            assert self.images is not None
-            self._noise = self.noise(x, self.images)
-        return x * self._noise[self.rows.to(x.device)]
+            noise = self.noise(x, len(x))
+        else:
+            if self._noise is None:
+                assert self.images is not None
+                self._noise = self.noise(x, self.images)
+            noise = self._noise[self.rows.to(x.device)]
+        return (x * noise).to(x.dtype)
 
     def noise(self, x: Tensor, images: int) -> Tensor:
-        """Fresh factors ``(images, ...)`` for rows like those of ``x``."""
+        """Fresh factors ``float32 (images, ...)`` for rows like those of ``x``: in bfloat16, 1 / 0.7 would be 1.43."""
         if self.generator is None:
             raise RuntimeError("dropout was not seeded: call LayeredNet.seed_dropout first")
         keep = 1.0 - self.rate
-        return x.new_empty((images, *x.shape[1:])).bernoulli_(keep, generator=self.generator).div_(keep)
+        factors = torch.empty((images, *x.shape[1:]), device=x.device)
+        return factors.bernoulli_(keep, generator=self.generator).div_(keep)
 
 
 class WeightedLayer(nn.Module):

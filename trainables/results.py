@@ -14,7 +14,8 @@ from trainables.hyperparameters import Crops
 from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
-from trainables.training import Knowledge, Row, evaluate, judge, log_scores
+from trainables.sessions import Session
+from trainables.training import Evaluation, Knowledge, Row, evaluate, log_scores, tally
 
 KNOWLEDGE_RANKS = 10
 """Source classes that the knowledge table holds for each target class: the most probable ones."""
@@ -55,15 +56,17 @@ class Scores:
     labels: Tensor
 
     @classmethod
-    def of(cls, net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre") -> "Scores":
-        """The scores of a main branch, on the CPU."""
-        batches = [(scores.cpu(), labels.cpu()) for scores, labels in log_scores(net, images, items, crops)]
-        return cls(torch.cat([scores for scores, _ in batches]), torch.cat([labels for _, labels in batches]))
+    def of(cls, net: LayeredNet, images: Images, items: Tensor, session: Session, crops: Crops = "centre") -> "Scores":
+        """The scores of a main branch, on the CPU; the workers of a group share the work, and each gets all scores."""
+        found = torch.zeros(len(items), net.classes, device=images.device)
+        for part, scores in log_scores(net, images, items, session, crops):
+            found[int(part[0]) : int(part[-1]) + 1] = scores
+        return cls(session.sum(found).cpu(), images.labels[items])
 
 
 def accuracies(val: Scores, test: Scores) -> Row:
     """The metrics of final scores. The test set is looked at here and nowhere else."""
-    on_val, on_test = judge([(val.log_scores, val.labels)]), judge([(test.log_scores, test.labels)])
+    on_val, on_test = (Evaluation.of(tally(part.log_scores, part.labels), len(part.labels)) for part in (val, test))
     return {
         "val_accuracy": on_val.accuracy,
         "val_loss": on_val.loss,
@@ -82,7 +85,13 @@ def score_tensors(val: Scores, test: Scores) -> dict[str, Tensor]:
 
 
 def net_metrics(
-    net: HybridTransferNet, masks: Masks, network: str, images: Images, epochs: list[Row], crops: Crops = "centre"
+    net: HybridTransferNet,
+    masks: Masks,
+    network: str,
+    images: Images,
+    session: Session,
+    epochs: list[Row],
+    crops: Crops = "centre",
 ) -> Row:
     """What there is to say of a final net in addition to its accuracies on validation and test images."""
     after, dense = Extent.of(net.main, masks), networks.connection_counts(network, net.main.classes)
@@ -90,7 +99,7 @@ def net_metrics(
     # Images that are read anew each time are too many to be run over once more.
     in_reach = isinstance(images.pixels, ArrayPixels)
     return {
-        "train_accuracy": evaluate(net.main, images, images.train, crops).accuracy if in_reach else None,
+        "train_accuracy": evaluate(net.main, images, images.train, session, crops).accuracy if in_reach else None,
         "connections_dense": total,
         "connections": kept,
         "prune_percent": 100 * (1 - kept / total),

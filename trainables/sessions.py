@@ -6,8 +6,8 @@
 
 import io
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ CHECKPOINT_SHARE = 0.05
 """Most of a training's time that its checkpoints may take, else."""
 
 
+Part = TypeVar("Part")
 NOTICE_SECONDS = 1.0
 """How often a trial asks whether its node is about to be taken away."""
 
@@ -73,6 +74,10 @@ class Session:
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all workers."""
         return values
+
+    def share(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Those of the parts of some work that this worker does."""
+        return parts[self.rank :: self.world_size]
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Say how the training stands after an epoch."""

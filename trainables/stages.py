@@ -11,6 +11,7 @@ from torch import Tensor
 from trainables import artifacts, data, networks, neurons, pruning
 from trainables.artifacts import Artifact
 from trainables.data import ImageSet
+from trainables.devices import float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
     FusionParams,
@@ -23,7 +24,7 @@ from trainables.hyperparameters import (
     TrainConfig,
     TransferParams,
 )
-from trainables.images import Images
+from trainables.images import RESIDENT_BYTES, Images
 from trainables.networks import LayeredNet
 from trainables.pruning import Masks
 from trainables.results import (
@@ -55,7 +56,8 @@ def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResul
         parents: artifacts by role (``source``, ``reference``, ``knowledge``, ``start``, ``standard``).
         session: where reports and checkpoints go, and the device.
     """
-    return RUNNERS[spec.kind](_Stage(spec, parents, session))
+    with float32_products(tf32=False):
+        return RUNNERS[spec.kind](_Stage(spec, parents, session))
 
 
 @dataclass
@@ -92,14 +94,14 @@ class _Stage:
         """A parent's main branch and masks, on the session's device."""
         net, masks = artifacts.unpack_main(self.spec.network, self.parents[role])
         device = self.session.device
-        return net.to(device), {name: mask.to(device) for name, mask in masks.items()}
+        return placed(net, device), {name: mask.to(device) for name, mask in masks.items()}
 
     def hybrid(self, role: str, config: KnowledgeConfig | None) -> tuple[HybridTransferNet, Masks]:
         """A parent's net to go on with; without knowledge its extra branch is left behind."""
         main, masks = self.net(role)
         extra = artifacts.unpack_extra(self.spec.network, self.parents[role]) if config is not None else None
         if extra is not None:
-            extra.to(self.session.device)
+            placed(extra, self.session.device)
         return HybridTransferNet(main, extra, self.live_reference(config)), masks
 
     def live_reference(self, config: KnowledgeConfig | None) -> LayeredNet | None:
@@ -111,11 +113,12 @@ class _Stage:
             return None
         partner = torch.arange(len(images.labels))
         if config.source == "shuffled":
-            train = images.train.cpu()
+            train = images.train
             partner[train] = train[torch.randperm(len(train), generator=generator(self.seed, "shuffle"))]
-        home = images.labels.device
-        logits = None if config.live else self.parents["knowledge"].tensors["logits"].to(home)
-        return Knowledge(config, partner.to(home), logits)
+        if config.live:
+            return Knowledge(config, partner, None)
+        logits = self.parents["knowledge"].tensors["logits"]
+        return Knowledge(config, partner, logits.to(self.session.device) if logits.nbytes <= RESIDENT_BYTES else logits)
 
     def set_dropout(self, net: HybridTransferNet, masks: Masks, train: TrainConfig) -> None:
         """Dropout of the stage's training: the main branch's scaled by what its layers keep, the extra branch's not."""
@@ -135,7 +138,7 @@ def _reference(stage: _Stage) -> StageResult:
         from trainables import weights
 
         weights.load_into(main, params.weights, output=params.train is None)
-    net, epochs = HybridTransferNet(main.to(stage.session.device)), []
+    net, epochs = HybridTransferNet(placed(main, stage.session.device)), []
     if params.train is not None:
         stage.set_dropout(net, {}, params.train)
         epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
@@ -166,11 +169,14 @@ def _knowledge(stage: _Stage) -> StageResult:
     reference.eval()
     views = images.placements(images.config.views)
     logits = torch.zeros(len(images.labels), len(views), reference.classes)
-    parts = list(images.evaluation_batches(images.train))
+    parts = stage.session.share(list(images.evaluation_batches(images.train)))
     stream = images.stream((part, view) for part in parts for view in views)
     for part in parts:
         for view in range(len(views)):
-            logits[part.cpu(), view] = reference(next(stream)).cpu()
+            logits[part, view] = reference(next(stream)).cpu()
+    if stage.session.world_size > 1:
+        for part in images.evaluation_batches(images.train):
+            logits[part] = stage.session.sum(logits[part].to(stage.session.device)).cpu()
     metrics = {"rounds": 0, "epochs": 0, "images": len(images.train)}
     return StageResult({"logits": logits}, metrics, stage.content.class_names)
 
@@ -186,7 +192,8 @@ def _transfer(stage: _Stage) -> StageResult:
     if params.knowledge is not None:
         assert params.n_e is not None
         extra = extra_branch(stage.net("reference")[0], params.n_e)
-    net = HybridTransferNet(main, extra, stage.live_reference(params.knowledge)).to(stage.session.device)
+    net = HybridTransferNet(main, extra, stage.live_reference(params.knowledge))
+    placed(net, stage.session.device)
     stage.set_dropout(net, masks, params.train)
     knowledge = stage.knowledge(params.knowledge, images)
     epochs = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge).run()
@@ -237,7 +244,7 @@ def _neuron_prune(stage: _Stage) -> StageResult:
         history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
         epochs = [*epochs, *history]
         rounds += 1
-        if evaluate(net.main, images, images.val).accuracy < level:
+        if evaluate(net.main, images, images.val, stage.session).accuracy < level:
             break
         best = artifacts.pack(net, masks)
     net, masks = _restore(stage, best, params.knowledge)
@@ -276,11 +283,11 @@ def _restore(
 
 def _subset(images: Images, per_class: int, seed: int) -> Tensor:
     """Up to ``per_class`` training images of each class, drawn by the seed."""
-    train = images.train.cpu()
+    train = images.train
     order = train[torch.randperm(len(train), generator=generator(seed, "activations"))]
-    labels = images.labels.cpu()[order]
+    labels = images.labels[order]
     parts = [order[labels == label][:per_class] for label in labels.unique()]
-    return torch.cat(parts).sort().values.to(images.train.device)
+    return torch.cat(parts).sort().values
 
 
 def _shrink_net(
@@ -304,10 +311,11 @@ def _result(
     stage: _Stage, net: HybridTransferNet, masks: Masks, images: Images, epochs: list[Row], before: Extent
 ) -> StageResult:
     """What the stage gives and says of its final net."""
-    val, test = (Scores.of(net.main, images, part) for part in (images.val, images.test))
+    val, test = (Scores.of(net.main, images, part, stage.session) for part in (images.val, images.test))
+    metrics = net_metrics(net, masks, stage.spec.network, images, stage.session, epochs)
     result = StageResult(
         artifacts.pack(net, masks),
-        {**net_metrics(net, masks, stage.spec.network, images, epochs), **accuracies(val, test)},
+        {**metrics, **accuracies(val, test)},
         stage.content.class_names,
         epochs,
         layer_rows(net.main, masks, stage.spec.network, before),
@@ -322,8 +330,8 @@ def _evaluation(stage: _Stage) -> StageResult:
     """Accuracies of a net by other crops than those that it was trained and validated by."""
     images, crops = stage.images(), stage.spec.data.evaluation
     main, masks = stage.net("net")
-    val, test = (Scores.of(main, images, part, crops) for part in (images.val, images.test))
-    metrics = net_metrics(HybridTransferNet(main), masks, stage.spec.network, images, [], crops)
+    val, test = (Scores.of(main, images, part, stage.session, crops) for part in (images.val, images.test))
+    metrics = net_metrics(HybridTransferNet(main), masks, stage.spec.network, images, stage.session, [], crops)
     result = StageResult({}, {**metrics, **accuracies(val, test), "rounds": 0}, stage.content.class_names)
     if _holds_scores(stage.parents["net"]):
         result.tensors |= score_tensors(val, test)

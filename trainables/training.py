@@ -3,7 +3,7 @@
 Where it runs (a test, a Tune trial's process, a Ray Train worker group) is the session's business.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import cos, isfinite, log, pi, sqrt
@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
+from trainables.devices import float32_products, moved, placed
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, main_loss
 from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
@@ -38,15 +39,16 @@ class Knowledge:
     partner: Tensor
     """Image whose logits guide each image, ``int64 (n,)``: the image itself, or another one as a control."""
     logits: Tensor | None
-    """Cached logits a_R of all views of all images, ``float32 (n, views, source classes)``; None: the net's reference
-    computes them."""
+    """Cached logits a_R of all views of all images, ``float32 (n, views, source classes)``, on the device if they are
+    small; None: the net's reference computes them."""
 
     def of(self, net: HybridTransferNet, images: Images, items: Tensor, views: Views) -> Tensor:
         """Logits a_R that guide the items, ``(len(items), source classes)`` on the images' device."""
         partners = self.partner[items]
         if self.logits is not None:
             assert views.index is not None
-            return self.logits[partners, views.index[partners]].to(images.device)
+            home = self.logits.device
+            return moved(self.logits[moved(partners, home), moved(views.index[partners], home)], images.device)
         (seen,) = images.stream([(partners, views.placement[partners])])
         return net.knowledge(seen)
 
@@ -72,40 +74,49 @@ class Evaluation:
     top5_accuracy: float
     loss: float
 
+    @classmethod
+    def of(cls, total: Tensor, images: int) -> "Evaluation":
+        """The evaluation of so many images, from the sum of their tallies."""
+        right, among_five, loss = total.tolist()
+        return cls(100 * right / images, 100 * among_five / images, loss / images)
+
 
 @torch.no_grad()
 def log_scores(
-    net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre"
+    net: LayeredNet, images: Images, items: Tensor, session: Session, crops: Crops = "centre"
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logarithm of the class scores of a main branch, without dropout, and the labels, in evaluation batches.
+    """Logarithm of the class scores of a main branch, without dropout, in evaluation batches: this worker's share.
 
-    Scores ``float32 (k, classes)`` are the mean of the softmax outputs over positions and crops; labels are ``(k,)``.
+    Scores ``float32 (k, classes)``, on the device, are the mean of the softmax outputs over positions and crops. With
+    them come their places in ``items``, ``int64 (k,)``.
     """
     net.eval()
     views = images.placements(crops)
-    parts = list(images.evaluation_batches(items))
-    stream = images.stream((part, view) for part in parts for view in views)
+    parts = session.share(list(images.evaluation_batches(torch.arange(len(items)))))
+    stream = images.stream((items[part], view) for part in parts for view in views)
     for part in parts:
         seen = torch.stack([functional.log_softmax(net(next(stream)), dim=1) for _ in views])
-        yield seen.logsumexp(0) - log(len(views)) if len(views) > 1 else seen[0], images.targets(part)
+        yield part, seen.logsumexp(0) - log(len(views)) if len(views) > 1 else seen[0]
 
 
-def judge(batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-    """Accuracy and loss of logarithmic class scores ``(k, classes)`` against labels ``(k,)``."""
-    top1 = top5 = count = 0
-    loss = 0.0
-    for scores, labels in batches:
-        ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
-        top1 += int(ranked[:, 0].sum())
-        top5 += int(ranked.any(1).sum())
-        loss += float(functional.nll_loss(scores, labels, reduction="sum"))
-        count += len(labels)
-    return Evaluation(100 * top1 / count, 100 * top5 / count, loss / count)
+def tally(scores: Tensor, labels: Tensor) -> Tensor:
+    """What an evaluation is made of, ``float64 (3,)``: right answers, right ones among the first five, summed loss.
+
+    Args:
+        scores: logarithmic class scores ``(k, classes)``.
+        labels: ``int64 (k,)``, on the same device.
+    """
+    ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
+    loss = functional.nll_loss(scores, labels, reduction="sum")
+    return torch.stack([ranked[:, 0].sum(), ranked.any(1).sum(), loss]).double()
 
 
-def evaluate(net: LayeredNet, images: Images, items: Tensor, crops: Crops = "centre") -> Evaluation:
-    """Evaluate a main branch on the items, without dropout."""
-    return judge(log_scores(net, images, items, crops))
+def evaluate(net: LayeredNet, images: Images, items: Tensor, session: Session, crops: Crops = "centre") -> Evaluation:
+    """Evaluate a main branch on the items, without dropout; the workers of a group share the work."""
+    total = torch.zeros(3, dtype=torch.float64, device=images.device)
+    for part, scores in log_scores(net, images, items, session, crops):
+        total += tally(scores, images.targets(items[part]))
+    return Evaluation.of(session.sum(total), len(items))
 
 
 class Training:
@@ -129,10 +140,9 @@ class Training:
         self.net, self.images, self.config, self.session = net, images, config, session
         self.seed, self.knowledge = seed, knowledge
         self.round = round_ or Round()
+        placed(net, images.device)
         pruning.apply(net.main, masks)
-        self.masks = {name: mask.to(net.main.op(name).weight) for name, mask in masks.items()}
-        if images.device.type == "cuda":
-            net.to(memory_format=torch.channels_last)
+        self.masks = {name: _laid_out(mask, net.main.op(name).weight) for name, mask in masks.items()}
         self.parallel = session.prepare(net)
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in net.parameters() if parameter.requires_grad],
@@ -177,7 +187,19 @@ class Training:
         return len(self.history)
 
     def train(self, epoch: int) -> None:
-        """Train one epoch, counted from 1, and append its row to the history."""
+        """Train one epoch, counted from 1, validate, and append its row to the history."""
+        with float32_products(tf32=self.config.precision == "tf32"):
+            rate, sums, squares = self._steps(epoch)
+        means = (self.session.sum(sums) / len(self.images.train)).tolist()
+        extra_square, main_square = self.session.sum(squares).tolist()
+        self.record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
+
+    def _steps(self, epoch: int) -> tuple[float, Tensor, Tensor]:
+        """Take an epoch's steps: the last one's learning rate, and sums over this worker's images.
+
+        The first, ``float64 (3,)``, are of L_main, lambda * L_extra and right answers, the second, ``float64 (2,)``, of
+        the squared gradients of lambda * L_extra and L_main at the shared layer, in the first batch.
+        """
         self.seed_dropout(epoch)
         items, views = self.batches(epoch)
         batches = [(batch, self._passes(len(batch))) for batch in items]
@@ -192,7 +214,7 @@ class Training:
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
             for number, rows in enumerate(passes, start=1):
-                self._select(rows if len(rows) < len(batch) else None)
+                self._select(moved(rows, self.images.device) if len(rows) < len(batch) else None)
                 with self._synchronised(number == len(passes)):
                     main, extra, shared, correct = self._forward(next(stream), batch[rows], views)
                     if step == 0 and extra is not None and shared is not None:
@@ -203,14 +225,12 @@ class Training:
                 none = main.new_zeros(())
                 sums += torch.stack([main.sum(), none if extra is None else extra.sum(), correct]).detach()
             descend(self.optimizer, rate, self.net.main, self.masks)
-        means = (self.session.sum(sums) / len(self.images.train)).tolist()
-        extra_square, main_square = self.session.sum(squares).tolist()
-        self.record(epoch, rate, means, sqrt(extra_square / main_square) if main_square else None)
+        return rate, sums, squares
 
     def batches(self, epoch: int) -> tuple[Sequence[Tensor], Views]:
         """The training items of each batch of an epoch, and the views in which they are seen."""
         train = self.images.train
-        order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch)).to(train.device)
+        order = torch.randperm(len(train), generator=generator(self.seed, "order", epoch))
         return train[order].split(self.config.batch_size), self.images.views(self.seed, epoch)
 
     def _passes(self, batch: int) -> list[Tensor]:
@@ -287,7 +307,9 @@ class Training:
                 f"the loss became {loss_main + weighted_extra} in epoch {epoch}: "
                 f"try a learning_rate below {self.config.learning_rate}"
             )
-        validate = epoch % self.config.validate_every == 0 or epoch == self.config.epochs
+        validation = None
+        if epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
+            validation = evaluate(self.net.main, self.images, self.images.val, self.session)
         weight = self.knowledge.weight if self.knowledge is not None else 0.0
         self.history.append(
             {
@@ -300,7 +322,7 @@ class Training:
                 "loss_ratio": weighted_extra / loss_main if self.knowledge is not None and loss_main else None,
                 "gradient_ratio": gradient_ratio,
                 "train_accuracy": 100 * correct,
-                "val_accuracy": evaluate(self.net.main, self.images, self.images.val).accuracy if validate else None,
+                "val_accuracy": validation.accuracy if validation else None,
             }
         )
 
@@ -312,6 +334,11 @@ def descend(optimizer: torch.optim.Optimizer, rate: float, net: LayeredNet, mask
     optimizer.step()
     # After the step, so that neither momentum nor weight decay revives a pruned connection.
     pruning.apply(net, masks)
+
+
+def _laid_out(mask: Tensor, weight: Tensor) -> Tensor:
+    """The mask as numbers in the weight's memory layout, in which their product is the fastest."""
+    return torch.empty_like(weight, requires_grad=False).copy_(mask)
 
 
 def _gradient_squares(extra: Tensor, main: Tensor, shared: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.data.catalogue import LAYOUTS
 from trainables.data.places import Places
+from trainables.devices import moved
 from trainables.hyperparameters import READING, DataConfig
 from trainables.importing import imported
 
@@ -39,7 +40,7 @@ class ArrayPixels:
 
     def fetch(self, rows: Tensor) -> Tensor:
         """The images at ``rows``."""
-        return self.array[rows.to(self.array.device)]
+        return self.array[moved(rows, self.array.device)]
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images of each batch of rows."""
