@@ -1,7 +1,7 @@
-"""Every kind of stage on a pretended accelerator, which refuses what CUDA refuses: the net is the CPU's net.
+"""Every kind of stage on a pretended accelerator, which refuses what CUDA refuses: the results are the CPU's.
 
-The stages run in one process of their own, for an accelerator changes all of a process. What the pretence cannot show
-is said in ``accelerator/pretended.cpp``.
+The stages run in one process of their own, because an accelerator changes the whole process. What the pretence cannot
+show is listed in ``accelerator/pretended.cpp``.
 """
 
 import os
@@ -30,7 +30,7 @@ every_stage = pytest.mark.parametrize("name", CASES)
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """What a process with the accelerator has to tell."""
+    """What a process with the accelerator reports."""
     folder = tmp_path_factory.mktemp("accelerator")
     done = subprocess.run(
         [sys.executable, "-m", "tests.accelerator.child", str(folder)],
@@ -41,9 +41,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         timeout=SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = pickle.loads((folder / REPORT).read_bytes())
-    assert isinstance(told, Report)
-    return told
+    content = pickle.loads((folder / REPORT).read_bytes())
+    # Pytest would keep its sixty megabytes for three more runs.
+    (folder / REPORT).unlink()
+    assert isinstance(content, Report)
+    return content
 
 
 def outcome(report: Report, name: str, home: str) -> tuple[Outcome, StageResult]:
@@ -67,7 +69,7 @@ def test_what_cuda_allows_is_allowed(operation: str, report: Report) -> None:
 @everywhere
 @every_stage
 def test_a_stage_gives_what_it_gives_on_the_cpu(name: str, home: str, report: Report) -> None:
-    """To the last bit: the kernels are the CPU's, and so is the noise."""
+    """To the last bit: the kernels are the CPU's, and the generators draw the CPU's numbers."""
     (_, expected), (_, result) = outcome(report, name, "cpu"), outcome(report, name, home)
     assert result.tensors.keys() == expected.tensors.keys()
     for tensor, value in expected.tensors.items():
@@ -88,7 +90,7 @@ def test_all_of_a_stage_lives_on_the_device(name: str, home: str, report: Report
 
 
 def test_something_was_seen_of_each_training(report: Report) -> None:
-    """Or the test above would say nothing."""
+    """Otherwise the test above would prove nothing."""
     always = {"pixels", "weights", "activations"}
     for name, case in CASES.items():
         seen = {what for what, devices in outcome(report, name, "cpu")[0].seen.items() if devices}
@@ -103,14 +105,14 @@ def test_something_was_seen_of_each_training(report: Report) -> None:
 
 @everywhere
 def test_a_disturbed_training_is_resumed(home: str, report: Report) -> None:
-    """Its net is compared with the CPU's undisturbed one, above."""
+    """Its net is compared with the CPU's undisturbed one in the test above."""
     name = "neuron_prune, resumed"
     assert outcome(report, name, home)[0].resumed_epochs == CASES[name].stop_after
     assert outcome(report, name, "cpu")[0].resumed_epochs == 0
 
 
 def test_the_stages_differ(report: Report) -> None:
-    """Each is compared with itself on the CPU; here, that its settings do something."""
+    """Above, each is compared with itself on the CPU; here, with the others, so that its settings do something."""
     transfers = [outcome(report, name, "cpu")[1] for name, case in CASES.items() if case.kind == "transfer"]
     weights = [net.tensors["main.fc6.weight"] for net in transfers]
     for n, weight in enumerate(weights):

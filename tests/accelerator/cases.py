@@ -1,4 +1,4 @@
-"""What is run on the pretended accelerator: small stages of every kind, and what CUDA refuses."""
+"""What is run on the pretended accelerator: small stages of every kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from trainables.hyperparameters import (
     TransferParams,
     WeightsConfig,
 )
+from trainables.images import RESIDENT_BYTES
 
 CENTRE = DataConfig(name="tests.test_images:roomy", train_per_class=6, val_per_class=6, mean=(0.25,), std=(0.5,))
 """Larger than the network's input, so that crops differ; one mean a channel, which is a tensor on the device."""
@@ -38,11 +39,11 @@ class Case:
     kind: str
     params: Hyperparameters
     parents: Mapping[str, str]
-    """By role, the case whose net is the parent, as the CPU trained it."""
+    """By role, the case whose net, trained on the CPU, is the parent."""
     images: DataConfig = CENTRE
     images_a_pass: int | None = None
     stop_after: int | None = None
-    """Crash after this many epochs and resume from the checkpoint, on the accelerator only; None: undisturbed."""
+    """Crash after this many epochs and resume from the checkpoint, on the accelerator only; None: never."""
 
 
 def _transfer(knowledge: KnowledgeConfig | None, views: str = "centre", **more: Any) -> Case:
@@ -101,5 +102,5 @@ CASES = {
         {"spatial": "transfer, S+K+", "temporal": "transfer, S-K-"},
     ),
 }
-HOMES = {"resident": None, "host": 0}
-"""Where the pixels are, and the bytes of them that are let onto the device; None: as ever."""
+HOMES = {"resident": RESIDENT_BYTES, "host": 0}
+"""Where the pixels are: on the device or on the host. The value is up to how many bytes go to the device."""

@@ -1,4 +1,4 @@
-"""What CUDA allows and what it refuses: the pretence must do the same, or a test that passes on it shows nothing."""
+"""What CUDA allows and what it refuses. The pretence must do the same, or a test that passes on it proves nothing."""
 
 from collections.abc import Callable
 
@@ -64,11 +64,11 @@ ALLOWED: dict[str, Callable[[], Tensor]] = {
     "a device generator": lambda: filled(there(3), DEVICE),
     "from pinned memory": lambda: torch.ones(3).pin_memory().to(DEVICE, non_blocking=True),
 }
-"""All of them give a tensor on the device."""
+"""Each returns a tensor on the device."""
 
 
 def refusals() -> dict[str, str | None]:
-    """The error of each operation that must be refused; None where there was none."""
+    """The error of each operation that must be refused; None if there was none."""
     return {name: _error(operation) for name, (operation, _) in REFUSED.items()}
 
 

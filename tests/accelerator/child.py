@@ -1,9 +1,10 @@
-"""A process that has the pretended accelerator: it runs all cases there and on the CPU, and tells how they went."""
+"""The process that has the pretended accelerator: it runs all cases there and on the CPU, and reports the outcomes."""
 
 import os
 import pickle
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,16 +33,16 @@ class Outcome:
 
     error: str | None = None
     result: StageResult | None = None
-    """Its tensors brought to the CPU: who reads this has no other device."""
+    """Its tensors are brought to the CPU: the reader of the report has no other device."""
     stored: set[str] = field(default_factory=set)
-    """Where its tensors were."""
+    """Types of the devices that the stage left its tensors on."""
     seen: Places = field(default_factory=dict)
     resumed_epochs: int = 0
 
 
 @dataclass
 class Report:
-    """All that the process has to tell."""
+    """What the process reports."""
 
     outcomes: dict[tuple[str, str], Outcome]
     """By case, and ``cpu`` or where the pixels were."""
@@ -50,10 +51,13 @@ class Report:
 
 
 def attempt(name: str, device: str) -> Outcome:
-    """Run a case; an error is told, not raised."""
+    """Run a case. Errors are reported, not raised."""
+    case = CASES[name]
     try:
+        # Before the watch begins, for a parent may have to be trained yet.
+        roles = {role: parent(other) for role, other in case.parents.items()}
         with watched() as seen:
-            result, session = run_case(CASES[name], device)
+            result, session = run_case(case, roles, device)
     except Exception:
         return Outcome(traceback.format_exc())
     stored = {tensor.device.type for tensor in result.tensors.values()}
@@ -61,16 +65,14 @@ def attempt(name: str, device: str) -> Outcome:
     return Outcome(None, result, stored, dict(seen), session.resumed_epochs)
 
 
-def run_case(case: Case, device: str) -> tuple[StageResult, Session]:
-    """Run a case, once disturbed and resumed if it says so, and give the session that it ended in."""
-    roles = {role: parent(name) for role, name in case.parents.items()}
+def run_case(case: Case, roles: Mapping[str, Artifact], device: str) -> tuple[StageResult, Session]:
+    """Run a case, interrupted and resumed if it asks for that. Return the session of its last part, too."""
     seed = None if case.kind == "knowledge" else 0
-    session = Session(None, device, images_a_pass=case.images_a_pass)
+    store = MemoryStore()
     if case.stop_after is not None and device != "cpu":
-        store = MemoryStore()
         with suppress(Stopped):
             run(case.kind, case.params, StoppingSession(store, case.stop_after, device), case.images, seed, roles)
-        session = Session(store, device, 0)
+    session = Session(store, device, images_a_pass=case.images_a_pass)
     return run(case.kind, case.params, session, case.images, seed, roles), session
 
 
@@ -81,7 +83,7 @@ def on_the_cpu(name: str) -> Outcome:
 
 
 def parent(name: str) -> Artifact:
-    """A case's net as the CPU trained it; or what neuron pruning needs of the Standard net, its level."""
+    """A case's net as the CPU trained it; or what neuron pruning needs of the Standard net: its accuracy."""
     if name == "no level":
         return Artifact({}, {"val_accuracy": 0.0})
     if name == "level that falls":
@@ -92,7 +94,7 @@ def parent(name: str) -> Artifact:
 
 
 def falling_level() -> float:
-    """A level that the first round of neuron pruning holds, if the accuracy falls below it later at all."""
+    """A level that neuron pruning falls below; after its first round only, if its accuracy falls later at all."""
     free = on_the_cpu("neuron_prune").result
     assert free is not None
     first, *later = (float(row["val_accuracy"]) for row in free.epochs if row["epoch"] == TRAIN.epochs)
@@ -103,20 +105,22 @@ def main(folder: Path) -> None:
     """Run everything and leave the outcomes in the folder."""
     os.chdir(folder)
     torch.set_num_threads(1)
+    # As in a trial: some operations take another way then.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     register()
     save_file(dict(parent("reference").tensors), WEIGHTS)
     outcomes = {}
     for name in CASES:
         outcomes[name, "cpu"] = on_the_cpu(name)
-        for home, resident in HOMES.items():
-            with patch.object(images, "RESIDENT_BYTES", images.RESIDENT_BYTES if resident is None else resident):
+        for home, resident_bytes in HOMES.items():
+            with patch.object(images, "RESIDENT_BYTES", resident_bytes):
                 outcomes[name, home] = attempt(name, DEVICE)
     report = Report(outcomes, checks.refusals(), checks.allowances())
     (folder / REPORT).write_bytes(pickle.dumps(report))
 
 
 if __name__ == "__main__":
-    # By its own name, so that the report can be read by others.
+    # Under the module's name, not as __main__, or the report could not be unpickled elsewhere.
     from tests.accelerator.child import main
 
     main(Path(sys.argv[1]).resolve())

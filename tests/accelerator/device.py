@@ -1,12 +1,13 @@
-"""The pretended accelerator: built once, and from then on a device of the process that asks for it.
+"""The pretended accelerator: how it is built, and registered in a process.
 
-Registering a backend changes the whole process, so only a process of its own does: see :mod:`tests.accelerator.child`.
+Registering a backend changes the whole process, so tests use one of its own: see :mod:`tests.accelerator.child`.
 """
 
-import contextlib
 import os
+import shlex
 import shutil
 import sysconfig
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -18,8 +19,8 @@ BUILDS = Path(__file__).parents[2] / "build" / "accelerator"
 
 
 def lacking() -> str | None:
-    """What this machine lacks to build it, or None."""
-    compiler = os.environ.get("CXX", "c++")
+    """What this machine lacks to build it; None if nothing."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
     for tool in (compiler, "ninja"):
         if shutil.which(tool, path=search_path()) is None:
             return f"the pretended accelerator needs {tool} to be built"
@@ -27,16 +28,16 @@ def lacking() -> str | None:
 
 
 def search_path() -> str:
-    """Where programs are looked for: pip's ninja lies next to the interpreter, which need not be on the path."""
+    """The path to look for programs on; pip's ninja is next to the interpreter, which may not be on it."""
     return os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
 def register() -> None:
-    """Make ``torch.device("pretended")`` a device of this process; build it first if that is not done yet."""
+    """Make ``torch.device("pretended")`` a device of this process. The first call on a machine builds it."""
     from torch.utils.cpp_extension import load
 
     os.environ["PATH"] = search_path()
-    # A build is for one release of PyTorch. PyTorch itself locks the folder, so that one process builds.
+    # A build is for one release of PyTorch, which locks the folder, so that only one process builds.
     folder = BUILDS / torch.__version__
     folder.mkdir(parents=True, exist_ok=True)
     load(
@@ -52,16 +53,13 @@ def register() -> None:
 
 
 def _module() -> ModuleType:
-    """What PyTorch's Python side asks of a backend; other questions fail, and so show what is missing."""
+    """What PyTorch's Python side asks of a backend. Any other question fails, and so shows what is missing."""
     module = ModuleType(f"torch.{DEVICE}")
     answers = {
         "is_available": lambda: True,
-        "is_initialized": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
-        "device": lambda index: contextlib.nullcontext(),
-        "manual_seed_all": lambda seed: None,
-        "_is_in_bad_fork": lambda: False,
+        "device": lambda index: nullcontext(),
         "get_amp_supported_dtype": lambda: [torch.bfloat16, torch.float16],
     }
     for name, answer in answers.items():

@@ -13,9 +13,9 @@
 //     parameters here; on CUDA it keeps them. An optimizer made before the move would fail here only.
 //   - A list of tensors (as of torch.cat) is checked strictly; the slow path of a foreach operation allows CPU scalars.
 //   - Generators can't be cloned; there is one device.
-//   - Code that asks for `device.type == "cuda"` does not take its CUDA path.
+//   - Code that asks for `device.type == "cuda"` does not take its CUDA path here.
 //
-// Whoever loads this changes the whole process (there is an accelerator now): use a process for it alone.
+// Loading this changes the whole process, which has an accelerator from then on: use a separate process.
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
