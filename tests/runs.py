@@ -44,8 +44,8 @@ class MemoryStore:
 class StoppingSession(Session):
     """Stores every epoch and crashes after some."""
 
-    def __init__(self, store: MemoryStore, epochs: int) -> None:
-        super().__init__(store, checkpoint_seconds=0)
+    def __init__(self, store: MemoryStore, epochs: int, device: str = "cpu") -> None:
+        super().__init__(store, device, checkpoint_seconds=0)
         self.left = epochs
 
     def report(self, metrics: Any) -> None:

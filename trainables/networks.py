@@ -132,7 +132,11 @@ class LayeredNet(nn.Module):
         for name in names:
             op = self.op(name)
             gain: Literal["linear", "relu"] = "linear" if name == self.names[-1] else "relu"
-            nn.init.kaiming_normal_(op.weight, nonlinearity=gain, generator=generator(seed, "initialise", name))
+            # Drawn on the CPU: another device refuses its generator, and would draw other weights from its own.
+            drawn = torch.empty(op.weight.shape, dtype=op.weight.dtype, device="cpu")
+            nn.init.kaiming_normal_(drawn, nonlinearity=gain, generator=generator(seed, "initialise", name))
+            with torch.no_grad():
+                op.weight.copy_(drawn)
             if op.bias is not None:
                 nn.init.zeros_(op.bias)
 
