@@ -96,7 +96,7 @@ def test_something_was_seen_of_each_training(report: Report) -> None:
         seen = {what for what, devices in outcome(report, name, "cpu")[0].seen.items() if devices}
         if case.kind == "fusion":
             assert not seen
-        elif case.kind == "knowledge" or name == "reference, from weights":
+        elif case.kind in ("knowledge", "evaluation") or name == "reference, from weights":
             assert seen == always, name
         else:
             masks = {"masks"} if name not in ("reference", "transfer, S-K-") else set()

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainables.hyperparameters import (
     DataConfig,
+    EvaluationParams,
     FusionParams,
     Hyperparameters,
     KnowledgeConfig,
@@ -22,8 +23,8 @@ from trainables.images import RESIDENT_BYTES
 
 CENTRE = DataConfig(name="tests.test_images:roomy", train_per_class=6, val_per_class=6, mean=(0.25,), std=(0.5,))
 """Larger than the network's input, so that crops differ; one mean a channel, which is a tensor on the device."""
-TEN = CENTRE.model_copy(update={"views": "ten", "evaluation": "ten"})
-RANDOM = CENTRE.model_copy(update={"views": "random", "evaluation": "ten"})
+TEN = CENTRE.model_copy(update={"views": "ten"})
+RANDOM = CENTRE.model_copy(update={"views": "random"})
 IMAGES = {"centre": CENTRE, "ten": TEN, "random": RANDOM}
 
 TRAIN = TrainConfig(epochs=2, learning_rate=0.01, batch_size=10)
@@ -96,6 +97,12 @@ CASES = {
     "neuron_prune, until accuracy falls": _neuron_prune("level that falls"),
     "neuron_prune, a step": _neuron_prune("no level", layer="fc6"),
     "neuron_prune, resumed": _neuron_prune("no level", stop_after=3),
+    "evaluation, ten crops": Case(
+        "evaluation",
+        EvaluationParams(),
+        {"net": "transfer, S+K+"},
+        CENTRE.model_copy(update={"evaluation": "ten"}),
+    ),
     "fusion": Case(
         "fusion",
         FusionParams(weights={"spatial": 1, "temporal": 2}),
