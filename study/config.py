@@ -156,8 +156,8 @@ class NeuronPruneConfig(Hyperparameters):
 class ResourceConfig(Hyperparameters):
     """What a stage asks of the machine. Not part of any key.
 
-    ``threads``, ``workers`` and ``images_a_pass`` change the order of sums, as another kind of device does, so the last
-    bits of a result: each stage's row has them. The others change nothing.
+    ``threads``, ``workers`` and ``images_a_pass`` change the order of sums, as another kind of device does, and so the
+    rounding, which training may amplify: each stage's row has them. The others change nothing.
     """
 
     cpus: Annotated[float, Field(gt=0)] = 1

@@ -89,16 +89,14 @@ STAGES: tuple[Column, ...] = (
     _volatile("resumed_from_epoch", pa.int64(), "epochs that the last attempt took over from a checkpoint"),
     _volatile("host", pa.string(), "machine of the last attempt"),
     _volatile("processor", pa.string(), "model of the machine's CPU"),
-    _volatile("device", pa.string(), "cpu or the accelerator's name; results of another may differ in the last bits"),
+    _volatile("device", pa.string(), "cpu or the accelerator's name; another one rounds otherwise"),
     _volatile("tf32", pa.bool_(), "whether a GPU took the float32 products of training in TF32; evaluation never does"),
-    _volatile("threads", pa.int64(), "threads of the arithmetic: other numbers of them may differ in the last bits"),
-    _volatile(
-        "workers", pa.int64(), "Ray Train workers, 0: the trial's own process; others may differ in the last bits"
-    ),
+    _volatile("threads", pa.int64(), "threads of the arithmetic; another number of them rounds otherwise"),
+    _volatile("workers", pa.int64(), "Ray Train workers, 0: the trial's own process; another number rounds otherwise"),
     _volatile(
         "images_a_pass",
         pa.int64(),
-        "most images that a device took at once, null: the whole batch; others may differ in the last bits",
+        "most images that a device took at once, null: the whole batch; another number rounds otherwise",
     ),
     _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
     _volatile(

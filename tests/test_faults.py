@@ -110,7 +110,8 @@ def test_a_killed_trial_is_resumed_within_the_run(undisturbed: Path, preset: Pat
 
 
 def test_a_worker_group_gives_what_one_process_gives(preset: Path, tmp_path: Path) -> None:
-    config = load_config(str(preset), ["source.train.epochs=5"])
+    # At a rate that does not amplify rounding, so that the bound can be tight.
+    config = load_config(str(preset), ["source.train.epochs=5", "source.train.learning_rate=0.003"])
     graph = plan(config)
     key = next(iter(graph.stages))
     graph = StageGraph({key: graph.stages[key]})
@@ -123,7 +124,7 @@ def test_a_worker_group_gives_what_one_process_gives(preset: Path, tmp_path: Pat
         assert experiment.ran == [key], experiment.failed
         assert storage.rows("stages", [key])["workers"].to_pylist() == [workers]
         losses.append(storage.rows("epochs", [key])["loss"].to_pylist())
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_an_address_where_no_cluster_is(preset: Path, tmp_path: Path) -> None:
