@@ -12,6 +12,20 @@ ON_HOST = ("low on memory", "can't allocate memory", "Cannot allocate memory", "
 """Words of Ray's memory monitor, of PyTorch's allocator, of the operating system, of Python and of Ray again."""
 
 
+NO_GPU = ("no GPUs found", "requires at least one CUDA device")
+"""Words of PyTorch, older and newer, where workers that have GPUs by Ray's account are to talk through NCCL."""
+
+
+def unusable_gpu(text: str) -> str | None:
+    """Advice on an error that says that PyTorch sees no GPU where Ray offers some; None on any other."""
+    if not any(words in text for words in NO_GPU):
+        return None
+    return (
+        "PyTorch can use no GPU of a worker's node, though Ray offers them: its driver, or a build for a CUDA version "
+        f"that the driver knows, is lacking; or train on CPUs with --set resources.gpus=0\n  {text[:300]}"
+    )
+
+
 def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | None:
     """Advice on an error that says that memory ran out; None on any other.
 
@@ -25,7 +39,8 @@ def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | N
     if line is not None:
         return (
             f"the GPU's memory ran out{settings}: let fewer images through at once with resources.images_a_pass, which "
-            f"changes no result, or let fewer stages share a GPU with more resources.gpus\n  {line[:300]}"
+            "changes results by rounding only, or let fewer stages share a GPU with more resources.gpus\n  "
+            f"{line[:300]}"
         )
     line = next((line.strip() for line in text.splitlines() if any(word in line for word in ON_HOST)), None)
     return f"memory ran out{settings}: {SHARE_LESS}\n  {line[:300]}" if line is not None else None

@@ -171,6 +171,20 @@ class ResourceConfig(Hyperparameters):
     images_a_pass: Annotated[int, Field(ge=1)] | None = None
     """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
 
+    @model_validator(mode="after")
+    def _no_gpu_is_idle_or_taken_twice(self) -> "ResourceConfig":
+        if self.gpus > 1:
+            raise ValueError(
+                f"gpus={self.gpus:g} of a process, which uses one: the others would stand idle; for data-parallel "
+                f"training give gpus=1 and workers={int(self.gpus)}"
+            )
+        if self.workers > 1 and 0 < self.gpus < 1:
+            raise ValueError(
+                f"workers={self.workers} with gpus={self.gpus:g} each could share a GPU, which NCCL refuses: give "
+                "gpus=1 for each worker, or workers=0 for stages that share a GPU"
+            )
+        return self
+
 
 class CrossingConfig(Hyperparameters):
     """Every combination of the points of some axes, but for those left out."""

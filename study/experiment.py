@@ -24,7 +24,16 @@ from study import schema
 from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.progress import Progress, label
-from study.resources import ON_DEMAND, Ask, Capacity, ask_of, connected_cluster, require, this_machine
+from study.resources import (
+    ON_DEMAND,
+    Ask,
+    Capacity,
+    ask_of,
+    connected_cluster,
+    require,
+    require_usable_gpus,
+    this_machine,
+)
 from study.scheduling import LostGroups, LostProcesses, Observer, StageSearcher
 from study.storage import Storage
 from study.trial import Task, describe, run_trial
@@ -196,6 +205,8 @@ class Experiment:
             self.capacity = this_machine(ask)
         if warning := require(ask, self.capacity):
             console.print(f"warning: {warning}", soft_wrap=True)
+        if ask.gpus and self.cluster.address is not None:
+            require_usable_gpus()
         self.slots = self.cluster.slots or max(1, self.capacity.stages(ask))
         if self.cluster.address is None:
             context = self._start_own(ask)

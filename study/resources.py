@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ import yaml
 
 from study.config import ResourceConfig
 from trainables.data.decoding import cores
+from trainables.devices import gpu_problem
 
 ON_DEMAND = "on_demand"
 """Ray resource of nodes that no cloud takes back: where there is one, the drivers of worker groups run there."""
+
+
+LEAST_GPU = 0.0001
+"""The smallest share of a GPU that Ray can give: without any, it hides them all."""
+LOOK_SECONDS = 60.0
+"""How long nodes may take to start a process and import PyTorch."""
 
 
 class ResourceError(Exception):
@@ -98,9 +106,10 @@ def this_machine(ask: Ask) -> Capacity:
     """What this machine has. Stages may always share its cores, so one stage gets the CPUs it asks for."""
     import torch
 
-    # The GPUs that PyTorch can use: one that Ray alone sees would leave the stage on the CPU.
+    # The GPUs that PyTorch can use: one that Ray alone sees is of no use to a stage.
     has = {"CPU": max(cores(), ask.cpus * ask.processes), "GPU": float(torch.cuda.device_count())}
-    return Capacity("this machine", (Nodes(has),))
+    problem = gpu_problem() if ask.gpus else None
+    return Capacity(f"this machine ({problem})" if problem else "this machine", (Nodes(has),))
 
 
 def connected_cluster() -> Capacity:
@@ -158,6 +167,42 @@ def require(ask: Ask, capacity: Capacity) -> str | None:
     raise ResourceError(
         f"this study could never start\n  a stage asks for {ask} ({settings})\n  {capacity}\n  {', or '.join(ways)}"
     )
+
+
+def require_usable_gpus() -> None:
+    """Make sure that PyTorch can use the GPUs that the nodes of the connected cluster offer to Ray.
+
+    A node whose GPUs are all taken does not answer; its stages look for themselves.
+
+    Raises:
+        ResourceError: on some node it cannot.
+    """
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, num_gpus=LEAST_GPU, max_retries=0)(gpu_problem)
+    nodes = {
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(): node
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("GPU")
+    }
+    answered, silent = ray.wait([*nodes], num_returns=len(nodes), timeout=LOOK_SECONDS) if nodes else ([], [])
+    for answer in silent:
+        ray.cancel(answer, force=True)
+    problems = {}
+    for answer in answered:
+        # A node that is lost meanwhile says nothing, either.
+        with suppress(RayError):
+            if problem := ray.get(answer):
+                problems[nodes[answer]["NodeManagerHostname"]] = problem
+    if problems:
+        raise ResourceError(
+            "this study could not use its GPUs: Ray offers them, but PyTorch cannot use them\n"
+            + "".join(f"  {host}: {problem}\n" for host, problem in sorted(problems.items()))
+            + "  install a driver, and a PyTorch that is built for a CUDA version which the driver knows (nvidia-smi "
+            "shows it), or train on CPUs with --set resources.gpus=0"
+        )
 
 
 def _remote(function: Any) -> Any:

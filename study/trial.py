@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from study.advice import out_of_memory
+from study.advice import out_of_memory, unusable_gpu
+from study.faults import LostProcessError, cause_of
 from study.keys import Contents, contents
 from study.storage import Storage, StorageError
 from trainables import data
 from trainables.data import Places
-from trainables.devices import release_memory
+from trainables.devices import release_memory, usable_gpu
 from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
 from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
@@ -35,10 +36,6 @@ PUBLISHED = "published"
 """Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
 """Key of the same report that carries the Python traceback."""
-
-
-class LostProcessError(Exception):
-    """A worker group lost a process or found no room: the stage goes on from its checkpoint with another group."""
 
 
 class ContentsError(Exception):
@@ -88,7 +85,7 @@ def run_trial(config: dict[str, Any]) -> None:
 def _in_words(error: Exception, task: Task) -> str:
     text = f"{type(error).__name__}: {error}"
     now = {"images_a_pass": task.images_a_pass or "the whole batch", "gpus": task.gpus, "cpus": task.cpus}
-    return out_of_memory(text, now) or text
+    return out_of_memory(text, now) or unusable_gpu(text) or text
 
 
 def _lost_parent(task: Task) -> dict[str, str]:
@@ -151,13 +148,14 @@ def _train(task: Task) -> None:
 
     Raises:
         LostProcessError: the group lost a process, or found no room. Any other error is the stage's own.
+        DeviceError: Ray gives the stage a GPU that PyTorch cannot use.
     """
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     storage = Storage(task.storage)
     if task.workers == 0:
-        device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
+        device = usable_gpu() if task.gpus else "cpu"
 
         def run() -> None:
             settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
@@ -186,26 +184,16 @@ def _train(task: Task) -> None:
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        raise _cause(error.worker_failures) from error
+        raise cause_of(error.worker_failures) from error
     except ControllerError as error:
-        # No room for the group in minutes: the nodes are gone, and others may still be starting.
-        raise LostProcessError(str(error)) from error
-
-
-def _cause(failures: dict[int, Exception]) -> Exception:
-    """Why a worker group failed: a process was lost, or else the first worker's own error."""
-    lost = [error for error in failures.values() if _tells_of_a_loss(error)]
-    return LostProcessError(str(lost[0])) if lost else failures[min(failures)]
-
-
-def _tells_of_a_loss(error: Exception) -> bool:
-    """Whether a worker was lost or had to leave, or lost the connection to one: often the first sign of it."""
-    of_ray = type(error).__module__.split(".")[0] == "ray"
-    return of_ray or isinstance(error, LeavingError) or any(word in str(error) for word in ("gloo", "NCCL"))
+        # The group could not be made. Ray's own errors mean no room in minutes: nodes are gone, or still starting.
+        raise cause_of({0: error.controller_failure}) from error
 
 
 def _run_worker(config: dict[str, Any]) -> None:
     task = Task.model_validate_json(config["task"])
+    if task.gpus:
+        usable_gpu()
     checkpoint = Storage(task.storage).checkpoint(task.key)
     run_task(task, TrainSession(checkpoint, task.checkpoint_seconds, task.images_a_pass, task.places))
 

@@ -40,12 +40,12 @@ def small_alexnet(classes: int) -> LayeredNet:
 
 
 @contextmanager
-def nodes(*cpus: int) -> Iterator[Cluster]:
-    """A Ray cluster on this machine: a head without CPUs, where drivers run, and nodes with so many."""
+def nodes(*cpus: int, gpus: int = 0) -> Iterator[Cluster]:
+    """A Ray cluster on this machine: a head without CPUs, where drivers run, and nodes with so many, and with GPUs."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for count in cpus:
-            cluster.add_node(num_cpus=count)
+            cluster.add_node(num_cpus=count, num_gpus=gpus)
         yield cluster
     finally:
         cluster.shutdown()

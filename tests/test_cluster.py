@@ -18,7 +18,7 @@ from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import hash_launch_conf, prepare_config, validate_config
 
 from study.config import ResourceConfig, list_presets
-from study.resources import ON_DEMAND, Capacity, Nodes, ask_of
+from study.resources import ON_DEMAND, Ask, Capacity, Nodes, ask_of
 from tests.clusters import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -152,7 +152,7 @@ def test_the_cluster_grows_from_nothing_to_all_gpus(launched: dict[str, Any]) ->
     capacity = Capacity("the cluster", (head,), workers, launched["max_workers"])
     assert capacity.stages(ask_of(ResourceConfig(gpus=1))) == 8
     assert capacity.stages(ask_of(ResourceConfig(gpus=1, workers=2))) == 4
-    assert capacity.stages(ask_of(ResourceConfig(gpus=2))) == 0
+    assert capacity.stages(Ask(cpus=1, gpus=2)) == 0
     assert capacity.offers(ON_DEMAND)
 
 

@@ -15,12 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+import torch
 import yaml
+from pydantic import ValidationError
+from rich.console import Console
 
-from study.config import ResourceConfig
+from study.config import ResourceConfig, load_config
+from study.experiment import Cluster, Experiment
+from study.graph import plan
 from study.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
+from study.storage import Storage
 from tests.clusters import COMMANDS
 from tests.commands import SECONDS, command, study, table
+from tests.kills import nodes
+from trainables.devices import gpu_problem
 
 HEAD = Nodes({"CPU": 0, "node:__internal_head__": 1})
 
@@ -79,7 +87,7 @@ def test_an_autoscaler_of_another_cluster_is_not_ours() -> None:
 
 
 GPUS = int(this_machine(Ask(1, 0)).present[0].resources["GPU"])
-TOO_MANY = ("--set", f"resources.gpus={GPUS + 1}")
+TOO_MANY = ("--set", "resources.gpus=1", "--set", f"resources.workers={GPUS + 1}")
 
 
 @pytest.mark.slow
@@ -87,7 +95,7 @@ def test_a_study_without_its_gpus_ends_at_once(preset: Path, tmp_path: Path) -> 
     started = time.monotonic()
     printed = study(preset, tmp_path, *TOO_MANY, status=2)
     assert time.monotonic() - started < 60
-    assert f"resources.gpus={GPUS + 1}" in printed and "--set resources.gpus=0" in printed
+    assert "resources.gpus=1" in printed and "--set resources.gpus=0" in printed
     search = [sys.executable, "-m", "study.search", *command(preset, tmp_path, *TOO_MANY)[3:]]
     done = subprocess.run(search, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 2 and "could never start" in done.stderr
@@ -188,3 +196,38 @@ def test_a_study_starts_the_workers_that_it_needs(growing: tuple[str, Path], pre
     assert "the 2 slots were busy" in printed
     assert (table(tmp_path, "stages")["status"] == "done").all()
     assert raylets() == 3
+
+
+def test_gpus_that_no_stage_could_use_well_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"the others would stand idle.*gpus=1 and workers=2"):
+        ResourceConfig(gpus=2)
+    with pytest.raises(ValidationError, match="which NCCL refuses: give gpus=1 for each worker"):
+        ResourceConfig(gpus=0.5, workers=2)
+    for cpus, gpus, workers in ((1, 0.25, 0), (1, 0.5, 1), (1, 1, 2), (2, 0, 3)):
+        ResourceConfig(cpus=cpus, gpus=gpus, workers=workers)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(GPUS > 0, reason="PyTorch can use this machine's GPUs")
+def test_a_gpu_that_pytorch_cannot_use_is_said_once_and_nothing_is_trained(preset: Path, tmp_path: Path) -> None:
+    problem = gpu_problem()
+    assert problem is not None and f"PyTorch {torch.__version__}, built" in problem
+    with nodes(2, gpus=1) as cluster:
+        asks = ("--address", cluster.address, "--set", "resources.gpus=1")
+        printed = study(preset, tmp_path, *asks, status=2)
+        assert printed.count(problem) == 1 and "--set resources.gpus=0" in printed
+        assert not (tmp_path / "stages").exists()
+        # Where the nodes cannot be asked beforehand, as they are not up yet, each stage looks for itself.
+        config = load_config(str(preset))
+        for workers in (0, 1):
+            resources = ResourceConfig(gpus=1, workers=workers)
+            storage = Storage(str(tmp_path / str(workers)))
+            graph = plan(config)
+            experiment = Experiment(graph, storage, "tiny", resources, config.data, Cluster(cluster.address, slots=1))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("study.experiment.require_usable_gpus", lambda: None)
+                experiment.run(Console(quiet=True))
+            (reference,) = experiment.failed
+            assert reference.startswith("reference-"), experiment.failed
+            assert storage.stages() == [] and len(experiment.skipped) == len(graph.stages) - 1
+            assert ("PyTorch can use no GPU" if workers else problem) in experiment.failed[reference]

@@ -19,6 +19,34 @@ AHEAD = 2
 Net = TypeVar("Net", bound=nn.Module)
 
 
+class DeviceError(RuntimeError):
+    """PyTorch cannot use the GPU that it is meant to use; the message says why."""
+
+
+def usable_gpu() -> str:
+    """The name of the GPU device.
+
+    Raises:
+        DeviceError: PyTorch has none that it can use.
+    """
+    if (problem := gpu_problem()) is not None:
+        raise DeviceError(problem)
+    return "cuda"
+
+
+def gpu_problem() -> str | None:
+    """Why PyTorch can use no GPU in this process; None if it can."""
+    if torch.cuda.is_available():
+        return None
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    try:
+        torch.cuda.init()
+        said = "it sees no GPU"
+    except (AssertionError, RuntimeError) as error:
+        said = str(error).splitlines()[0].partition(". ")[0]
+    return f"PyTorch {torch.__version__}, {built}, can use no GPU: {said}"
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device. A copy from the CPU to a GPU is queued behind its work: nothing waits for it."""
     if device.type != "cuda" or tensor.device.type != "cpu":

@@ -1,0 +1,64 @@
+"""Why a worker group failed: a process was lost, so that another group resumes the stage, or the stage has an error."""
+
+from collections.abc import Mapping
+
+from trainables.sessions import LeavingError
+
+LIBRARIES = ("gloo", "nccl", "tcpstore", "client socket", "remote server")
+"""Words of an error of the libraries through which the workers of a group talk."""
+LOST_CONNECTION = (
+    "closed by peer",
+    "closed by remote peer",
+    "reset by peer",
+    "likely closed",
+    "broken pipe",
+    "connection refused",
+    "failed to connect",
+    "timed out",
+    "timeout",
+    "communicator was aborted",
+    "ncclremoteerror",
+    "ncclsystemerror",
+)
+"""What they say when the worker at the other end is gone. ``ncclSystemError`` is a socket's error, among others."""
+
+
+class LostProcessError(Exception):
+    """A worker group lost a process or found no room: the stage resumes from its checkpoint with another group."""
+
+
+def cause_of(failures: Mapping[int, Exception]) -> Exception:
+    """Why a worker group failed: a process was lost, or else the error of the lowest worker that has one of its own.
+
+    A worker that lost its connection may have lost it to one that failed with an error of its own.
+
+    Args:
+        failures: the errors of a group's workers, by rank.
+    """
+    errors = [_unwrapped(failures[rank]) for rank in sorted(failures)]
+    if gone := [error for error in errors if _is_gone(error)]:
+        return LostProcessError(str(gone[0]))
+    if own := [error for error in errors if not lost_connection(error)]:
+        return own[0]
+    return LostProcessError(str(errors[0]))
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """The error that a process raised, without what Ray puts around it."""
+    from ray.exceptions import RayTaskError
+
+    return error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether Ray says that a worker's process is lost, or the worker that it has to leave."""
+    return type(error).__module__.split(".")[0] == "ray" or isinstance(error, LeavingError)
+
+
+def lost_connection(error: Exception) -> bool:
+    """Whether a worker lost the connection to another one: often the first sign that a process is gone.
+
+    Other errors of the same libraries are the worker's own, such as two workers on one GPU, which NCCL refuses.
+    """
+    text = str(error).lower()
+    return any(word in text for word in LIBRARIES) and any(word in text for word in LOST_CONNECTION)
