@@ -8,8 +8,9 @@ from trainables.data import class_folders as _class_folders  # noqa: F401  (thes
 from trainables.data import digits as _digits  # noqa: F401
 from trainables.data import layouts as _layouts  # noqa: F401
 from trainables.data import videos as _videos  # noqa: F401
-from trainables.data.catalogue import LAYOUTS, Catalogue, Layout, Problem, layout
-from trainables.data.imageset import DATA_SETS, ArrayPixels, DataError, ImageSet, Pixels, data_set, load, reopen
+from trainables.data.catalogue import LAYOUTS, Catalogue, DataError, Layout, Problem, layout
+from trainables.data.imageset import DATA_SETS, ArrayPixels, ImageSet, Pixels, data_set
+from trainables.data.opening import load, reopen
 from trainables.data.places import Places
 from trainables.data.splits import Split, split
 

@@ -17,6 +17,10 @@ Medium = Literal["images", "stream", "videos"]
 keep), ``videos`` are decoded once into frames or flow fields at uniform positions."""
 
 
+class DataError(ValueError):
+    """A data set cannot be used; the message says which file is missing or broken and what would be right."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something that is missing or broken."""

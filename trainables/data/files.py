@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.data.catalogue import Catalogue, Layout, Problem
+from trainables.data import flow, videos
+from trainables.data.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.decoding import (
     Decoding,
     OnItem,
@@ -26,7 +27,7 @@ from trainables.data.decoding import (
     listing,
     worker_context,
 )
-from trainables.data.imageset import ArrayPixels, DataError, ImageSet
+from trainables.data.imageset import ArrayPixels, ImageSet
 from trainables.data.places import ROOT_VARIABLE, Places
 from trainables.hyperparameters import DataConfig
 
@@ -58,8 +59,6 @@ class Reading:
 def reading(layout: Layout, config: DataConfig) -> Reading:
     """How the files of a layout are read."""
     if layout.medium == "videos":
-        from trainables.data import flow, videos
-
         flow.opencv()  # said once, and not for each video
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
         settings = config.model_dump(mode="json", include=fields)
@@ -68,8 +67,6 @@ def reading(layout: Layout, config: DataConfig) -> Reading:
 
 
 def _verify_video(path: Path, config: DataConfig) -> object:
-    from trainables.data import videos
-
     return videos.verify(path)
 
 

@@ -2,24 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from trainables.data.catalogue import LAYOUTS
+from trainables.data.decoding import Decoding
 from trainables.data.places import Places
 from trainables.devices import moved
 from trainables.hyperparameters import READING, DataConfig
-from trainables.importing import imported
-
-if TYPE_CHECKING:
-    from trainables.data.decoding import Decoding
-
-
-class DataError(ValueError):
-    """A data set cannot be used; the message says which file is missing or broken and what would be right."""
 
 
 class Pixels(Protocol):
@@ -65,7 +56,7 @@ class ImageSet:
     """Images of an item: row ``item * positions + position`` of the pixels. 1, but for videos."""
     official: Mapping[str, Tensor] = field(default_factory=dict)
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
-    decoding: "Decoding | None" = None
+    decoding: Decoding | None = None
     """How its files are decoded into the array that is kept; None where nothing is kept."""
     reads: frozenset[str] = frozenset(READING)
     """Fields of its configuration that decide its pixels; the others are in no content key."""
@@ -83,42 +74,6 @@ def data_set(name: str) -> Callable[[Reader], Reader]:
         return read
 
     return register
-
-
-def load(config: DataConfig, places: Places) -> ImageSet:
-    """The data set that a configuration names, opened once per process; its pixels are not read yet.
-
-    Raises:
-        KeyError: no such data set.
-        DataError: it is not there, or not whole, or it is no video and ``modality`` is ``flow``.
-    """
-    content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
-    if config.modality == "flow" and "modality" not in content.reads:
-        raise DataError(f"{content.title} holds images, no videos: set modality to rgb")
-    return content
-
-
-def reopen() -> None:
-    """Let the next :func:`load` look at files again: they may have changed."""
-    _opened.cache_clear()
-
-
-@cache
-def _packaged(config: DataConfig, places: Places) -> ImageSet:
-    """A data set that comes with a package, so that it cannot change while this process runs."""
-    return DATA_SETS[config.name](config, places)
-
-
-@cache
-def _opened(config: DataConfig, places: Places) -> ImageSet:
-    if config.name in LAYOUTS:
-        from trainables.data.files import open_layout
-
-        return open_layout(LAYOUTS[config.name], config, places)
-    if ":" not in config.name:
-        raise KeyError(f"no data set {config.name!r}")
-    read: Reader = imported(config.name)
-    return read(config, places)
 
 
 def in_memory(title: str, images: Tensor, labels: Tensor, class_names: tuple[str, ...], fingerprint: str) -> ImageSet:

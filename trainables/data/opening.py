@@ -1,0 +1,44 @@
+"""Opening the data set that a configuration names: one of the project's, one in files, or one of the user's own."""
+
+from functools import cache
+
+from trainables.data.catalogue import LAYOUTS, DataError
+from trainables.data.files import open_layout
+from trainables.data.imageset import DATA_SETS, ImageSet, Reader
+from trainables.data.places import Places
+from trainables.hyperparameters import DataConfig
+from trainables.importing import imported
+
+
+def load(config: DataConfig, places: Places) -> ImageSet:
+    """The data set that a configuration names, opened once per process; its pixels are not read yet.
+
+    Raises:
+        KeyError: no such data set.
+        DataError: it is not there, or not whole, or it is no video and ``modality`` is ``flow``.
+    """
+    content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
+    if config.modality == "flow" and "modality" not in content.reads:
+        raise DataError(f"{content.title} holds images, no videos: set modality to rgb")
+    return content
+
+
+def reopen() -> None:
+    """Let the next :func:`load` look at files again: they may have changed."""
+    _opened.cache_clear()
+
+
+@cache
+def _packaged(config: DataConfig, places: Places) -> ImageSet:
+    """A data set that comes with a package, so that it cannot change while this process runs."""
+    return DATA_SETS[config.name](config, places)
+
+
+@cache
+def _opened(config: DataConfig, places: Places) -> ImageSet:
+    if config.name in LAYOUTS:
+        return open_layout(LAYOUTS[config.name], config, places)
+    if ":" not in config.name:
+        raise KeyError(f"no data set {config.name!r}")
+    read: Reader = imported(config.name)
+    return read(config, places)
