@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from search_spaces.axes import points_of
+from search_spaces.axes import point_of_axis, points_of
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, rate_name, transfer_name
-from study.config import StudyConfig, changed, stream_config
+from study.settings.models import StudyConfig
+from study.settings.overrides import stream_config, with_changes
 
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
@@ -25,7 +26,7 @@ def cells_of(config: StudyConfig) -> list[Cell]:
     """The cells of all ablations and axes that the configuration names, for all its seeds, seed by seed.
 
     Raises:
-        ConfigError: a point of an axis changes the configuration into one that cannot be used.
+        ConfigError: a point of an axis, or a stream, changes a key that does not exist, or to a wrong value.
     """
     ablations = {name: ABLATIONS[name] if name in ABLATIONS else _axis(config, name) for name in config.ablations}
     return [cell for seed in config.seed_list for name in ablations for cell in ablations[name](config, seed)]
@@ -34,11 +35,7 @@ def cells_of(config: StudyConfig) -> list[Cell]:
 def _axis(config: StudyConfig, name: str) -> Ablation:
     """The ablation along an axis: the nets that it is about, at each of its points."""
     points = points_of(config, name)
-    prunes_target = name == "target-schedule"
-    configs = [
-        changed(config, point.changes, f"point {point.label!r} of axis {name}", prunes_target=prunes_target)
-        for point in points
-    ]
+    configs = [with_changes(config, point.changes, point_of_axis(name, point)) for point in points]
 
     def cells(_: StudyConfig, seed: int) -> list[Cell]:
         return [

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.config import StudyConfig, target_classes
+from study.settings.facts import target_classes
+from study.settings.models import StudyConfig
 from trainables import networks
 
 Changes = Mapping[str, Any]
@@ -19,6 +20,11 @@ class Point:
     changes: Changes = field(default_factory=dict)
     value: float | None = None
     """The number at the point, where the axis is a single numeric hyperparameter."""
+
+
+def point_of_axis(axis: str, point: Point) -> str:
+    """What an error calls a point."""
+    return f"point {point.label!r} of axis {axis}"
 
 
 Axis = Callable[[StudyConfig], list[Point]]

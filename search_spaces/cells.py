@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.axes import Point
-from study.config import StudyConfig
+from study.settings.models import StudyConfig
 
 Sparsity = Literal["magnitude", "random", "none"]
 KnowledgeChoice = Literal["reference", "shuffled", "none"]

@@ -12,7 +12,9 @@ import optuna
 
 from search_spaces.axes import scaled
 from search_spaces.cells import Cell, transfer_name
-from study.config import StudyConfig, changed, hybrid_share
+from study.settings.facts import hybrid_share
+from study.settings.models import StudyConfig
+from study.settings.overrides import with_changes
 from trainables import networks, neurons
 
 Params = Mapping[str, Any]
@@ -129,7 +131,7 @@ def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:
 
 def cell_of(config: StudyConfig, params: Params, seed: int, what: str) -> Cell:
     """The net that a point of the space stands for, at one seed; ``what`` says in an error which point it was."""
-    own = changed(config, changes_of(config, params), what, prunes_target=False)
+    own = with_changes(config, changes_of(config, params), what)
     sparsity, knowledge = params["sparsity"], params["knowledge"]
     name = transfer_name(sparsity, knowledge)
     if steps := params.get("neuron_steps", 0):

@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 from search_spaces.ablations import cells_of
+from search_spaces.axes import point_of_axis
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
-from study.config import StudyConfig, located_weights
+from study.config import StudyConfig, check, located_weights
 from study.keys import Contents, contents, stage_key
 from trainables import data, networks, neurons
 from trainables.data import Places
@@ -93,16 +94,39 @@ class StageGraph:
 
 
 def plan(config: StudyConfig) -> StageGraph:
-    """The stage graph of a study: every cell's path, shared stages once."""
-    return plan_cells(cells_of(config))
+    """The stage graph of a study: every cell's path, shared stages once.
+
+    Raises:
+        ConfigError: an axis or a stream makes a configuration that cannot be used.
+    """
+    return plan_cells(cells_of(config), checked=config)
 
 
-def plan_cells(cells: Iterable[Cell]) -> StageGraph:
-    """The stage graph of some cells."""
-    graph = StageGraph()
+def plan_cells(cells: Iterable[Cell], checked: StudyConfig) -> StageGraph:
+    """The stage graph of some cells, whose configurations are checked, each once; ``checked`` is one that was.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    graph, seen = StageGraph(), {id(checked)}
     for cell in cells:
+        for part in cell.parts or (cell,):
+            if id(part.config) not in seen:
+                seen.add(id(part.config))
+                check_cell(part)
         graph.add(cell)
     return graph
+
+
+def check_cell(cell: Cell) -> None:
+    """Make sure that a cell's configuration can be used.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    what = point_of_axis(cell.ablation, cell.point) if cell.point else f"streams.{cell.stream}"
+    # A net that is not Hybrid-TransferNet's successor starts from other shares than the schedule's check knows.
+    check(cell.config, what, prunes_target=cell.keep is not None and cell.sparsity == "magnitude")
 
 
 class _Path:

@@ -24,7 +24,16 @@ from search_spaces.cells import Cell
 from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
 from study import schema
 from study.command import OK, SOME_FAILED, folder_name, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, changed, hybrid_share, load_config, target_classes
+from study.config import (
+    ConfigError,
+    StudyConfig,
+    as_yaml,
+    check,
+    hybrid_share,
+    load_config,
+    target_classes,
+    with_changes,
+)
 from study.data import decode_all
 from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan_cells
@@ -150,7 +159,9 @@ class Search:
         return self._conclude(experiment)
 
     def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
-        return [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+        cells = [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+        check(cells[0].config, "a trial of the search", prunes_target=False)
+        return cells
 
     def _is_stored(self, key: str) -> bool:
         """Whether a stage is complete; damaged rows are said, and the stage is trained again."""
@@ -234,7 +245,7 @@ class Search:
         """Test the finalists with other seeds, write the tables and the best settings, and report."""
         complete = self.book.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best = self._finalists(complete)
-        graph = plan_cells(self._final_cells(best))
+        graph = plan_cells(self._final_cells(best), checked=self.config)
         cluster = Cluster(self.options.address, self.options.slots)
         final = Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, cluster)
         try:
@@ -267,7 +278,7 @@ class Search:
         ]
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
-        own = changed(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
+        own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
         final.write_tables(own)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
@@ -283,14 +294,16 @@ class Search:
         if steps := trial.params.get("neuron_steps"):
             title += f", before its {steps} steps of neuron pruning"
         changes = {**changes_of(self.config, trial.params), "title": title}
-        found = changed(self.config, changes, "the best trial", prunes_target=False)
+        found = with_changes(self.config, changes, "the best trial")
         share = hybrid_share(found)
         if share is not None and found.target_prune.keep[0] >= share:
             # Hybrid-TransferNet keeps less than that already: such a preset goes on with what lies below.
             below = [keep for keep in self.config.target_prune.keep if keep < share] or [round(share / 2, 6)]
             named = [keep for keep in self.config.target_prune.named if keep < share] or below[-1:]
             changes |= {"target_prune.keep": below, "target_prune.named": named}
-        return changed(self.config, changes, "the best trial")
+        preset = with_changes(self.config, changes, "the best trial")
+        check(preset, "the best trial")
+        return preset
 
     def _importance(self, trials: list[FrozenTrial]) -> list[dict[str, Any]]:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

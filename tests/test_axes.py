@@ -7,7 +7,7 @@ import pytest
 from search_spaces.ablations import ABLATIONS, cells_of
 from search_spaces.axes import AXES, points_of
 from study.ablation import describe_axes, main
-from study.config import ConfigError, StudyConfig, changed, load_config
+from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import cell_row, plan
 
 
@@ -48,7 +48,7 @@ def test_a_points_row(tiny_config: StudyConfig) -> None:
 
 
 def test_ones_own_axis_and_a_partial_crossing(tiny_config: StudyConfig) -> None:
-    config = changed(
+    config = with_changes(
         tiny_config,
         {
             "axes": {"rate": [{"transfer.train.learning_rate": 0.01}, {"transfer.train.learning_rate": 0.02}]},
@@ -89,7 +89,7 @@ def test_a_point_that_cannot_be_says_which() -> None:
         cells_of(config)
     config = load_config("digits", ["axes={mine: [{transfer.n_e: 8}]}", "ablations=[mine]"])
     with pytest.raises(ConfigError, match=r"(?s)give 1 to 7.*point 'transfer\.n_e = 8' of axis mine"):
-        cells_of(config)
+        plan(config)
 
 
 def test_axes_come_beside_the_presets_ablations(

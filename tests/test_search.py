@@ -118,7 +118,7 @@ def test_hyperparameters_are_asked_for_where_they_apply(config: StudyConfig) -> 
             assert (params[switch] != "none") == bool(dependents & set(params))
         assert 0.0125 <= params["target_keep"] <= 0.3
         (cell,) = [cell_of(config, params, 0, "a test")]
-        assert plan_cells([cell]).stages
+        assert plan_cells([cell], config).stages
 
 
 def test_the_studys_own_point_is_the_papers_net(config: StudyConfig) -> None:
@@ -126,7 +126,7 @@ def test_the_studys_own_point_is_the_papers_net(config: StudyConfig) -> None:
     without: tuple[Against | None, ...] = (None, "latency")
     for against in without:
         own = cell_of(config, own_params(config, against=against), 0, "a test")
-        assert plan_cells([own]).cells[0][1] in papers
+        assert plan_cells([own], config).cells[0][1] in papers
     choices: tuple[Against, ...] = get_args(Against)
     assert [outside(config, against=against) for against in choices] == [[], []]
 
@@ -135,7 +135,7 @@ def test_against_latency_a_trial_is_a_transfer_net_less_some_neurons(config: Stu
     asked = run(book(config, sampler="random", against="latency"), lambda _: 0.0, 60)
     assert {params["neuron_steps"] for params in asked} == set(range(13))
     for params in asked:
-        graph = plan_cells([cell_of(config, params, 0, "a test")])
+        graph = plan_cells([cell_of(config, params, 0, "a test")], config)
         kinds = [stage.spec.kind for stage in graph.stages.values()]
         assert kinds.count("neuron_prune") == params["neuron_steps"]
         # Neither Standard-TransferNet, whose level would end the steps, nor connections pruned in the target.

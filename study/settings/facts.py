@@ -1,0 +1,29 @@
+"""What follows from a study's configuration and its data."""
+
+from study.settings.models import StudyConfig
+from trainables import data, networks
+from trainables.hyperparameters import WeightsConfig
+
+
+def located_weights(config: StudyConfig) -> WeightsConfig | None:
+    """The pretrained weights of the reference, their file's path made whole."""
+    weights = config.source.weights
+    return weights and weights.model_copy(update={"file": config.data.find(weights.file)})
+
+
+def target_classes(config: StudyConfig) -> int:
+    """Number of classes of the target."""
+    return len(data.load(config.target.data, config.data).class_names)
+
+
+def hybrid_share(config: StudyConfig) -> float | None:
+    """Share of connections that Hybrid-TransferNet keeps; None where only training tells, with one global threshold."""
+    prune, n_m = config.source.prune, max(config.transfer.n_m, 1)
+    if prune.scope == "global":
+        return None
+    dense = networks.connection_counts(config.network, target_classes(config))
+    table = prune.final_shares
+    shares = table if isinstance(table, dict) else dict.fromkeys(dense, table)
+    fresh = list(dense)[len(dense) - n_m :]
+    kept = sum(count * (1.0 if layer in fresh else shares[layer]) for layer, count in dense.items())
+    return kept / sum(dense.values())

@@ -1,0 +1,266 @@
+"""The models of a study's configuration: each key is checked alone, and nothing is opened."""
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from trainables import pruning
+from trainables.data import Places
+from trainables.hyperparameters import (
+    DataConfig,
+    Hyperparameters,
+    Share,
+    SourcePruneParams,
+    TrainConfig,
+    WeightsConfig,
+)
+from trainables.sessions import CHECKPOINT_SECONDS
+from trainables.suggestions import choices
+
+
+class SourcePruneConfig(Hyperparameters):
+    """The iterative prune schedule that leads from the reference to the Sparse-SourceNet."""
+
+    keep: str | Share | dict[str, Share]
+    """Share of connections that each layer keeps in the end: a named table, a share by layer, or one share."""
+    steps: Annotated[int, Field(ge=1)] = 4
+    spacing: pruning.Spacing = "geometric"
+    scope: pruning.Scope = "layer"
+    """``layer``: each layer keeps its share; ``global``: one threshold for all layers (``keep`` is one share)."""
+    retrain: TrainConfig
+
+    @field_validator("keep")
+    @classmethod
+    def _table_exists(cls, keep: Any) -> Any:
+        if isinstance(keep, str) and keep not in pruning.HAN_SHARES:
+            raise ValueError(f"no table of shares {keep!r}: {choices(keep, pruning.HAN_SHARES)}")
+        return keep
+
+    @model_validator(mode="after")
+    def _global_takes_one_share(self) -> "SourcePruneConfig":
+        if self.scope == "global" and not isinstance(self.keep, float):
+            raise ValueError("scope global takes one share as keep, not a share by layer")
+        return self
+
+    @property
+    def final_shares(self) -> dict[str, float] | float:
+        """The shares kept in the end, a named table looked up."""
+        return pruning.HAN_SHARES[self.keep] if isinstance(self.keep, str) else self.keep
+
+    def schedule(self, criterion: pruning.Criterion) -> list[SourcePruneParams]:
+        """The hyperparameters of each step."""
+
+        # Rounded, so that keys do not hang on the last bit of a platform's power function.
+        def shares(target: float) -> list[float]:
+            return [round(share, 6) for share in pruning.step_shares(target, self.steps, self.spacing)]
+
+        keep = self.final_shares
+        by_step: list[dict[str, float]] | list[float]
+        if isinstance(keep, dict):
+            by_step = [dict(zip(keep, step, strict=True)) for step in zip(*map(shares, keep.values()), strict=True)]
+        else:
+            by_step = shares(keep)
+        return [
+            SourcePruneParams(keep=step, scope=self.scope, criterion=criterion, retrain=self.retrain)
+            for step in by_step
+        ]
+
+
+class SourceConfig(Hyperparameters):
+    """The source domain: its data, the Reference-SourceNet and the Sparse-SourceNet."""
+
+    data: DataConfig
+    seed: int | None = 0
+    """One seed for all cells, as the paper has one reference; null: each cell's seed trains its own."""
+    weights: WeightsConfig | None = None
+    """Pretrained weights: the whole reference or, with ``train``, what its training starts from."""
+    train: TrainConfig | None = None
+    """Training of the reference; null: the pretrained weights are the reference."""
+    prune: SourcePruneConfig
+
+    @model_validator(mode="after")
+    def _reference_comes_from_somewhere(self) -> "SourceConfig":
+        if self.train is None and self.weights is None:
+            raise ValueError("give train, or weights to load, or both")
+        return self
+
+
+class TargetConfig(Hyperparameters):
+    """The target domain."""
+
+    data: DataConfig
+
+
+class TransferConfig(Hyperparameters):
+    """From source to target: the transfer nets."""
+
+    tau: Annotated[float, Field(gt=0)] = 4.0
+    lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
+    n_m: Annotated[int, Field(ge=0)] = 2
+    n_e: Annotated[int, Field(ge=1)] = 2
+    hinton_factor: bool = False
+    live: bool = False
+    train: TrainConfig
+
+
+class TargetPruneConfig(Hyperparameters):
+    """Pruning connections in the target: each share is a point of Figure 3's curves."""
+
+    keep: Annotated[list[Share], Field(min_length=1)]
+    named: Annotated[list[Share], Field(min_length=1)]
+    """The shares that stand in Table 3; neuron pruning starts from the last one."""
+    scope: pruning.Scope = "layer"
+    """``layer``: every layer loses the same proportion; ``global``: one threshold for all layers."""
+    criterion: pruning.Criterion = "magnitude"
+    retrain: TrainConfig
+
+    @field_validator("keep", "named")
+    @classmethod
+    def _decreasing(cls, shares: list[float]) -> list[float]:
+        for before, after in itertools.pairwise(shares):
+            if after >= before:
+                raise ValueError(f"shares must decrease, but {after} follows {before}")
+        return shares
+
+    @model_validator(mode="after")
+    def _named_are_points(self) -> "TargetPruneConfig":
+        if strangers := [share for share in self.named if share not in self.keep]:
+            raise ValueError(f"named has {strangers[0]}, which is not in keep: {', '.join(map(str, self.keep))}")
+        return self
+
+
+class NeuronPruneConfig(Hyperparameters):
+    """Pruning neurons in the target."""
+
+    neurons_per_step: Annotated[int, Field(ge=1)] = 512
+    images_per_class: Annotated[int, Field(ge=1)] = 10
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    retrain: TrainConfig
+
+
+class ResourceConfig(Hyperparameters):
+    """What a stage asks of the machine. Not part of any key.
+
+    ``threads``, ``workers`` and ``images_a_pass`` change the order of sums, as another kind of device does, and so the
+    rounding, which training may amplify: each stage's row has them. The others change nothing.
+    """
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of the arithmetic of one stage; fixed here and not by what else runs."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = CHECKPOINT_SECONDS
+    """Least time between two checkpoints of a stage, which take a twentieth of its time at most; 0: one an epoch."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
+    images_a_pass: Annotated[int, Field(ge=1)] | None = None
+    """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
+
+    @model_validator(mode="after")
+    def _no_gpu_is_idle_or_taken_twice(self) -> "ResourceConfig":
+        if self.gpus > 1:
+            raise ValueError(
+                f"gpus={self.gpus:g} of a process, which uses one: the others would stand idle; for data-parallel "
+                f"training give gpus=1 and workers={int(self.gpus)}"
+            )
+        if self.workers > 1 and 0 < self.gpus < 1:
+            raise ValueError(
+                f"workers={self.workers} with gpus={self.gpus:g} each could share a GPU, which NCCL refuses: give "
+                "gpus=1 for each worker, or workers=0 for stages that share a GPU"
+            )
+        return self
+
+
+class CrossingConfig(Hyperparameters):
+    """Every combination of the points of some axes, but for those left out."""
+
+    axes: Annotated[tuple[str, ...], Field(min_length=2)]
+    skip: tuple[dict[str, Any], ...] = ()
+    """Combinations to leave out: each a table of keys and values that such a combination has."""
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"the lower bound must be below the upper one, but {bounds[0]} is not below {bounds[1]}")
+    return bounds
+
+
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
+]
+StepRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
+CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ascending)]
+RateRange = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
+]
+
+
+class SearchConfig(Hyperparameters):
+    """The space of a search: bounds, both ends included, and choices."""
+
+    tau: PositiveRange = (1.0, 16.0)
+    lambda_: Annotated[PositiveRange, Field(alias="lambda")] = (0.1, 10.0)
+    n_m: CountRange = (1, 5)
+    n_e: CountRange = (1, 5)
+    learning_rate: PositiveRange = (0.003, 0.04)
+    dropout: RateRange = (0.0, 0.7)
+    weight_decay: PositiveRange = (1e-5, 1e-2)
+    source_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
+    """Steps of the source's prune schedule."""
+    source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
+    """Factors on the shares that the source's prune schedule keeps in the end."""
+    target_keep: RateRange = (0.0125, 0.3)
+    """Share of connections kept in the target, in a search against share."""
+    neuron_steps: StepRange = (0, 12)
+    """Steps of neuron pruning after the transfer, in a search against latency."""
+    latency_batch: Annotated[int, Field(ge=1)] = 1
+    """Images of the forward pass whose latency is measured."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1)
+    """Seeds whose mean validation accuracy a trial is judged by."""
+    final_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (100, 101, 102)
+    """Other seeds, with which the best settings and the study's own are trained and tested in the end."""
+
+    @model_validator(mode="after")
+    def _final_seeds_are_others(self) -> "SearchConfig":
+        if both := sorted(set(self.seeds) & set(self.final_seeds)):
+            raise ValueError(f"final_seeds has {both[0]}, by which the search selects: the final test needs others")
+        return self
+
+
+class StudyConfig(Hyperparameters):
+    """All of a study."""
+
+    title: str
+    network: str
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
+    ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
+    published: Literal["Indoor67", "Flower102", "HMDB51"] | None = None
+    """Which of the paper's targets to print beside one's own results."""
+    same_data: bool = False
+    """Whether the target is that very data set."""
+    control_study: bool = False
+    """Whether knowledge and magnitude pruning are known to help here: the report says whether the study sees it."""
+    data: Places = Field(default_factory=Places)
+    """Where data sets lie."""
+    source: SourceConfig
+    target: TargetConfig
+    transfer: TransferConfig
+    target_prune: TargetPruneConfig
+    neuron_prune: NeuronPruneConfig
+    resources: ResourceConfig = ResourceConfig()
+    search: SearchConfig = SearchConfig()
+    axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """The user's own axes, by name: points, each a table of dotted keys and values."""
+    crossings: dict[str, CrossingConfig] = Field(default_factory=dict)
+    """Crossings of axes, by name."""
+
+    streams: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Streams of a two-stream study, by name: what each changes of this configuration, as dotted keys and values."""
+    fusion: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight of each stream's class scores in their fusion."""
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds, one a replication."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

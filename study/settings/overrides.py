@@ -1,0 +1,266 @@
+"""Reading a study's configuration: a preset, dotted keys that override it, and errors for people."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from study.settings.models import StudyConfig
+from trainables.hyperparameters import DataConfig
+from trainables.suggestions import choices
+
+PRESETS = Path(str(resources.files("study"))) / "presets"
+RETIRED: dict[str, Any] = {"resources.fused": 1}
+"""Keys of earlier versions, and the value at which they changed nothing: the stored configurations have them."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says where it is wrong and what would be right."""
+
+
+def list_presets() -> list[str]:
+    """Names of the presets that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def as_yaml(config: StudyConfig) -> str:
+    """The whole configuration as a preset."""
+    return str(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False))
+
+
+def preset_title(name: str) -> str:
+    """Title of a preset that comes with the project."""
+    return str(_read_yaml(PRESETS / f"{name}.yaml")["title"])
+
+
+def read_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Like :func:`load_config`, but each key is checked alone: the data need not be there.
+
+    Raises:
+        ConfigError: the preset is unknown, or a key or value of it or of the overrides is wrong.
+    """
+    return read_source(preset, overrides).parsed()
+
+
+def read_source(preset: str, overrides: Sequence[str]) -> "Source":
+    """A preset with overrides, not checked yet."""
+    path = _preset_path(preset)
+    source = Source(path, _read_yaml(path))
+    for override in overrides:
+        source.override(override)
+    return source
+
+
+def with_changes(config: StudyConfig, changes: Mapping[str, Any], what: str) -> StudyConfig:
+    """The configuration with some dotted keys changed, each key checked alone; ``what`` names the changes in errors.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is wrong.
+    """
+    source = Source(Path(what), config.model_dump(mode="json", by_alias=True))
+    for key, value in changes.items():
+        source.put(key, value)
+    return source.parsed()
+
+
+def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
+    """The configuration of one stream of a two-stream study.
+
+    Raises:
+        ConfigError: what the stream changes cannot be used.
+    """
+    alone = config.model_copy(update={"streams": {}, "fusion": {}, "ablations": ("paper",)})
+    return with_changes(alone, config.streams[stream], f"streams.{stream}")
+
+
+def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
+    """The data of a study, by domain (and stream); it need not be there.
+
+    Raises:
+        ConfigError: a stream changes a key that does not exist, or to a wrong value.
+    """
+    if not config.streams:
+        return {"source": config.source.data, "target": config.target.data}
+    found: dict[str, DataConfig] = {}
+    for stream, changes in config.streams.items():
+        own = with_changes(config, changes, f"streams.{stream}")
+        found |= {f"{stream} source": own.source.data, f"{stream} target": own.target.data}
+    return found
+
+
+class Source:
+    """Where each value came from, so that an error can say it."""
+
+    def __init__(self, path: Path, tree: dict[str, Any]) -> None:
+        self.path, self.tree = path, tree
+        self.overridden: dict[str, str] = {}
+
+    def override(self, text: str) -> None:
+        """Take over a ``key.sub=value`` of the command line.
+
+        Raises:
+            ConfigError: the key is unknown, or the text is no such override.
+        """
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: write it as key.sub=value, for example --set transfer.tau=2")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text}: the value is not valid YAML; quote it if it is a text") from None
+        self.overridden[key] = text
+        self.put(key, parsed)
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a dotted key in the tree."""
+        if not _is_key(key):
+            raise self.error([(key, _suggestion(key))])
+        *parents, last = key.split(".")
+        branch = self.tree
+        for depth, name in enumerate(parents, start=1):
+            if branch.get(name) is None:
+                branch[name] = {}
+            branch = branch[name]
+            if not isinstance(branch, dict):
+                whole = ".".join(parents[:depth])
+                raise self.error([(key, f"{whole} is {branch!r} in the preset: override {whole} as a whole")])
+        branch[last] = value
+
+    def parsed(self) -> StudyConfig:
+        """The configuration that the tree describes, each key checked alone."""
+        if unknown := list(_unknown_keys(self.tree, StudyConfig)):
+            raise self.error([(key, _suggestion(key)) for key in unknown])
+        try:
+            return StudyConfig.model_validate(self.tree)
+        except ValidationError as error:
+            raise self.error(_readable(error)) from None
+
+    def error(self, problems: Sequence[tuple[str, str]]) -> ConfigError:
+        """The error that lists the problems, pairs of key and message, with where each came from."""
+        lines = [f"  {key}: {message}\n    in {self._place(key)}" for key, message in problems]
+        return ConfigError("the configuration cannot be used\n" + "\n".join(lines))
+
+    def _place(self, key: str) -> str:
+        for name, text in self.overridden.items():
+            if key == name or key.startswith(name + ".") or name.startswith(key + "."):
+                return f"--set {text}"
+        return str(self.path)
+
+
+def _preset_path(preset: str) -> Path:
+    if preset.endswith((".yaml", ".yml")):
+        path = Path(preset)
+        if not path.is_file():
+            raise ConfigError(
+                f"no preset file {path}: give the path of a YAML file or one of {', '.join(list_presets())}"
+            )
+        return path
+    if preset not in list_presets():
+        raise ConfigError(f"unknown preset {preset!r}: {choices(preset, list_presets())}")
+    return PRESETS / f"{preset}.yaml"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} is no preset: it must hold keys such as network and transfer")
+    unshared: dict[str, Any] = _unshared(tree)
+    for key, value in RETIRED.items():
+        _drop(unshared, key.split("."), value)
+    return unshared
+
+
+def _drop(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Remove the key at ``path`` if it holds ``value``."""
+    name, *inner = path
+    branch = tree.get(name)
+    if inner and isinstance(branch, dict):
+        _drop(branch, inner, value)
+    elif not inner and branch == value:
+        del tree[name]
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no branch is shared: an override must not reach the other users of a YAML anchor."""
+    if isinstance(value, dict):
+        return {name: _unshared(item) for name, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The configuration model that a key holds, if it holds one (or nothing)."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, annotation in _fields(model).items():
+        yield f"{prefix}{name}"
+        if (inner := _model(annotation)) is not None and not _is_table(annotation):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _is_table(annotation: Any) -> bool:
+    return get_origin(annotation) is dict
+
+
+def _is_key(key: str) -> bool:
+    """Whether the dotted key is one of the configuration's, or an entry of one that holds a table."""
+    model: type[BaseModel] = StudyConfig
+    for name in key.split("."):
+        if name not in (fields := _fields(model)):
+            return False
+        inner = _model(fields[name])
+        if inner is None or _is_table(fields[name]):
+            return key.endswith(name) or "dict" in str(fields[name])
+        model = inner
+    return True
+
+
+def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    fields = _fields(model)
+    for name, value in tree.items():
+        if name not in fields:
+            yield f"{prefix}{name}"
+        elif isinstance(value, dict) and not _is_table(fields[name]) and (inner := _model(fields[name])) is not None:
+            yield from _unknown_keys(value, inner, f"{prefix}{name}.")
+
+
+def _suggestion(key: str) -> str:
+    near = difflib.get_close_matches(key, list(_keys(StudyConfig)), n=1, cutoff=0.6)
+    return f"unknown key: did you mean `{near[0]}`?" if near else "unknown key; `--show-config` prints all keys"
+
+
+def _readable(error: ValidationError) -> list[tuple[str, str]]:
+    """One message a key; where a key takes several types, the messages of a fitting type win over 'wrong type'."""
+    known = set(_keys(StudyConfig))
+    messages: dict[str, list[tuple[bool, str]]] = {}
+    for item in error.errors():
+        parts = [str(part) for part in item["loc"]]
+        depth = max((n for n in range(len(parts) + 1) if ".".join(parts[:n]) in known), default=len(parts))
+        text = item["msg"].removeprefix("Value error, ")
+        given = item["input"]
+        text = text[0].lower() + text[1:]
+        if item["type"] != "missing" and isinstance(given, str | int | float | list | None):
+            text += f" (given: {'nothing' if given is None else repr(given)})"
+        is_type = item["type"].endswith("_type") or item["type"].endswith("_parsing")
+        messages.setdefault(".".join(parts[:depth]), []).append((is_type, text))
+    result = []
+    for key, found in messages.items():
+        fitting = [text for is_type, text in found if not is_type] or [text for _, text in found]
+        result.append((key, "; or ".join(dict.fromkeys(fitting))))
+    return result

@@ -1,0 +1,104 @@
+"""Who may know whom: no circle of files, and what each of the project's folders may import."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("analysis", "search_spaces", "study", "trainables")
+FORBIDDEN = {
+    "analysis": ("torch", "torchvision", "ray", "trainables", "search_spaces"),
+    "trainables": ("study", "search_spaces", "analysis"),
+}
+"""What no file of a folder may import, nor any file of the project that it imports."""
+
+Sources = Mapping[str, str]
+"""Source text of each module, by its name."""
+
+
+def sources() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imported(text: str, modules: Sources) -> Iterator[str]:
+    """Modules that a text imports, wherever in it: of the project each one by its file, of others the whole package."""
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and not node.level, "imports here are absolute"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in modules else node.module for name in inner]
+        yield from (name if name in modules else name.partition(".")[0] for name in names)
+
+
+def circle(modules: Sources) -> list[str]:
+    """A circle of files, if there is one."""
+    graph = {name: {other for other in imported(text, modules) if other in modules} for name, text in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [str(name) for name in error.args[1]]
+    return []
+
+
+def strangers(modules: Sources) -> list[str]:
+    """What a folder imports though it may not, with the way that leads there."""
+    found = []
+    for name in modules:
+        forbidden = FORBIDDEN.get(name.partition(".")[0], ())
+        ways = [[name]]
+        seen = {name}
+        while ways:
+            way = ways.pop()
+            for other in imported(modules[way[-1]], modules):
+                if other.partition(".")[0] in forbidden:
+                    found.append(" -> ".join([*way, other]))
+                elif other in modules and other not in seen:
+                    seen.add(other)
+                    ways.append([*way, other])
+    return found
+
+
+def test_there_is_no_circle_of_files() -> None:
+    assert circle(sources()) == []
+
+
+def test_no_folder_knows_what_it_may_not() -> None:
+    assert strangers(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("study.schema", "def later():\n    from analysis.loading import load\n"),
+        ("trainables.seeds", "from trainables import training\n"),
+    ],
+)
+def test_a_planted_circle_is_found(module: str, line: str) -> None:
+    planted = sources()
+    planted[module] += "\n" + line
+    assert module in circle(planted)
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "way"),
+    [
+        ("analysis.effects", "import torch\n", "analysis.effects -> torch"),
+        ("study.files", "import ray.tune\n", "analysis.loading -> study.files -> ray"),
+        ("trainables.seeds", "from study import schema\n", "trainables.seeds -> study.schema"),
+    ],
+)
+def test_a_planted_stranger_is_found(module: str, line: str, way: str) -> None:
+    planted = sources()
+    planted[module] += "\n" + line
+    assert way in strangers(planted)
