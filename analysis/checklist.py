@@ -33,7 +33,7 @@ ARCHITECTURES = {
         "of one channel, without groups and normalisation: not the net of the paper, do not compare its numbers",
         (24 * 24, 12 * 12, *[6 * 6] * 3),
     ),
-    "caffenet": Architecture(
+    "bvlc_alexnet": Architecture(
         "AlexNet as in the Caffe model zoo, with grouped convolutions and local response normalisation: the paper's",
         _ALEXNET,
     ),
@@ -44,6 +44,7 @@ ARCHITECTURES = {
     "vgg16": Architecture("VGG-16 as in torchvision, configuration D of Simonyan and Zisserman 2014", _VGG16),
     "vgg16_flow": Architecture("VGG-16 with 20 input channels, ten stacked flow fields", _VGG16),
 }
+ARCHITECTURES["caffenet"] = ARCHITECTURES["bvlc_alexnet"]  # its name in earlier versions
 
 
 class Item(NamedTuple):

@@ -29,7 +29,11 @@ COUNTS = {
     "connections_before": "weights_before",
     "connections": "weights",
 }
-RATIOS = {"loss_ratio": "λ·L_extra / L_main", "gradient_ratio": "|∇ λ·L_extra| / |∇ L_main|"}
+RATIOS = {
+    "loss_ratio": "λ·L_extra / L_main",
+    "kl_ratio": "λ·KL / L_main",
+    "gradient_ratio": "|∇ λ·L_extra| / |∇ L_main|",
+}
 
 
 def table2(results: Results, cells: pd.DataFrame) -> Table | None:
@@ -81,7 +85,10 @@ def ratios(results: Results, cells: pd.DataFrame) -> Table | None:
         )
     if not text:
         return None
-    notes = ["Means over seeds; gradients at the shared layer's output, first batch of the epoch."]
+    notes = [
+        "Means over seeds; gradients at the shared layer's output, first batch of the epoch. KL is L_extra less the "
+        "entropy of the reference's softened outputs, below which it cannot fall: it has the same gradient."
+    ]
     return Table("ratios", "Weight of the extra loss, as measured", headers, text, notes, pd.DataFrame(data), sources)
 
 

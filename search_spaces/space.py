@@ -115,7 +115,8 @@ def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:
 
     Steps of neuron pruning change nothing there: a study removes neurons until accuracy falls.
     """
-    changes: dict[str, Any] = {"transfer.n_m": params["n_m"]}
+    # A trial's N_m is its net's, whichever net it is.
+    changes: dict[str, Any] = {"transfer.n_m": params["n_m"], "transfer.standard_n_m": None}
     for name in ("learning_rate", "dropout", "weight_decay"):
         changes[f"transfer.train.{name}"] = params[name]
     if params["sparsity"] == "magnitude":

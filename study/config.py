@@ -21,7 +21,7 @@ from study.settings.overrides import (
     stream_config,
     with_changes,
 )
-from trainables import data, networks
+from trainables import data, networks, neurons
 from trainables import weights as pretrained
 from trainables.data import Places
 from trainables.hyperparameters import DataConfig, WeightsConfig
@@ -163,8 +163,9 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
                 f"{domain}.data are {' x '.join(map(str, shape))}: larger ones are cropped, nothing else fits",
             )
     depth = len(dense)
-    if transfer.n_m > depth:
-        yield "transfer.n_m", f"is {transfer.n_m}, but {name} has N = {depth} layers: give 0 to {depth}"
+    for key, n_m in (("n_m", transfer.n_m), ("standard_n_m", transfer.standard_n_m)):
+        if n_m is not None and n_m > depth:
+            yield f"transfer.{key}", f"is {n_m}, but {name} has N = {depth} layers: give 0 to {depth}"
     if transfer.n_e >= depth:
         where = f"the extra branch must sit on a layer of the main branch, and {name} has N = {depth} layers"
         yield "transfer.n_e", f"is {transfer.n_e}, but {where}: give 1 to {depth - 1}"
@@ -178,6 +179,23 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             f"is {config.neuron_prune.neurons_per_step}, but the inner-product layers of {name} have "
             f"{', '.join(map(str, widths.values()))} neurons: give less than {min(widths.values())}",
         )
+    yield from _step_checks(config, widths)
+
+
+def _step_checks(config: StudyConfig, widths: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Whether the number of steps of neuron pruning is given where validation cannot tell it, and can be taken."""
+    prune = config.neuron_prune
+    if prune.steps is None:
+        if config.target.data.retrain_on_validation and "paper" in config.ablations:
+            yield (
+                "target.data.retrain_on_validation",
+                "needs neuron_prune.steps, the number that a study without it took: nets that were trained on the "
+                "validation images cannot tell when accuracy falls. Or leave paper out of the ablations",
+            )
+        return
+    most = len(neurons.turns(widths, prune.neurons_per_step))
+    if prune.steps > most:
+        yield "neuron_prune.steps", f"is {prune.steps}, but the layers have neurons for {most}: give 1 to {most}"
 
 
 @cache

@@ -146,11 +146,14 @@ class _Path:
         cell = self.cell
         key = self.transfer(cell.sparsity, cell.knowledge)
         if cell.keep is None:
-            return self.neuron_steps(key)
+            return self.neuron_steps(key, cell.neuron_steps)
         for keep in self.config.target_prune.keep:
             if keep >= cell.keep:
                 key = self.target_prune(key, keep)
-        return self.neuron_prune(key) if cell.neurons else key
+        if not cell.neurons:
+            return key
+        steps = self.config.neuron_prune.steps
+        return self.neuron_prune(key) if steps is None else self.neuron_steps(key, steps)
 
     @property
     def source_seed(self) -> int:
@@ -188,8 +191,8 @@ class _Path:
 
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
         config = self.config.transfer
-        # The output layer is always new, so N_m = 0 and N_m = 1 are one stage.
-        n_m, n_e = max(config.n_m, 1), config.n_e if choice != "none" else None
+        n_m = config.fresh_layers(is_standard=sparsity == "none" and choice == "none")
+        n_e = config.n_e if choice != "none" else None
         params = TransferParams(n_m=n_m, n_e=n_e, knowledge=self._knowledge_config(choice), train=config.train)
         parents = {"source": self.sparse_source(sparsity)}
         if choice != "none":
@@ -226,11 +229,11 @@ class _Path:
         spec = self._spec("fusion", parts[0].config.target.data, self.cell.seed, params, network)
         return self._add(spec, {stream: net.final() for stream, net in nets.items()})
 
-    def neuron_steps(self, key: str) -> str:
+    def neuron_steps(self, key: str, steps: int) -> str:
         """A chain of single steps: nets with more steps share those of the nets with fewer."""
         config, choice = self.config.neuron_prune, self.cell.target_knowledge
         layers = neurons.turns(networks.inner_product_widths(self.config.network), config.neurons_per_step)
-        for layer in layers[: self.cell.neuron_steps]:
+        for layer in layers[:steps]:
             params = NeuronPruneParams(
                 neurons_per_step=config.neurons_per_step,
                 layer=layer,
@@ -282,6 +285,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     """The cell's row of the cells table."""
     transfer = cell.config.transfer
     guided = cell.knowledge != "none"
+    is_standard = cell.sparsity == "none" and not guided
     return {
         "ablation": cell.ablation,
         "net": cell.net,
@@ -299,7 +303,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "keep": cell.keep,
         "tau": transfer.tau if guided else None,
         "lambda": transfer.lambda_ if guided else None,
-        "n_m": transfer.n_m,
+        "n_m": transfer.standard_n_m if is_standard and transfer.standard_n_m is not None else transfer.n_m,
         "n_e": transfer.n_e if guided else None,
         "stage": graph.net_of(key),
         "measured": key,

@@ -71,7 +71,7 @@ def _data(spec: StageSpec, content: ImageSet) -> dict[str, Any]:
         unused.add("views")
     if spec.seed is None:
         # Such a stage sees all images, whatever part they are in.
-        unused |= {"test_share", "train_per_class", "val_per_class"}
+        unused |= {"test_share", "train_per_class", "val_per_class", "retrain_on_validation"}
     if "test" in content.official:
         unused.add("test_share")
     if "val" in content.official:

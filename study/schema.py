@@ -77,6 +77,7 @@ STAGES: tuple[Column, ...] = (
     _optional("prune_percent", pa.float64(), "100 * (1 - connections / connections_dense), %"),
     _optional("neurons", pa.int64(), "neurons of the inner-product layers that are left, output included"),
     _optional("loss_ratio", pa.float64(), "lambda * L_extra / L_main in the last epoch; null without knowledge"),
+    _optional("kl_ratio", pa.float64(), "lambda * (L_extra - its floor) / L_main in the last epoch; see loss_kl"),
     _optional(
         "gradient_ratio", pa.float64(), "|grad lambda * L_extra| / |grad L_main| at the shared layer, last epoch"
     ),
@@ -114,7 +115,13 @@ EPOCHS: tuple[Column, ...] = (
     _optional(
         "loss_extra", pa.float64(), "L_extra (Eq. 5), mean over the epoch's images, nats; null without knowledge"
     ),
+    _optional(
+        "loss_kl",
+        pa.float64(),
+        "L_extra less the entropy of p_R^tau, which is its floor: KL(p_R^tau || p_extra^tau), the same gradient, nats",
+    ),
     _optional("loss_ratio", pa.float64(), "lambda * loss_extra / loss_main"),
+    _optional("kl_ratio", pa.float64(), "lambda * loss_kl / loss_main"),
     _optional(
         "gradient_ratio",
         pa.float64(),

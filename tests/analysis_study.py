@@ -137,7 +137,12 @@ class Study:
             row = {"stage": stage, "round": 0, "epoch": epoch, "learning_rate": 0.01, "loss": 1.0, "loss_main": 1.0}
             row |= {"train_accuracy": 60.0 + 8 * epoch, "val_accuracy": 58.0 + 6 * epoch if epoch % 2 == 0 else None}
             if knowledge:
-                row |= {"loss_extra": 2.0, "loss_ratio": 2.0 / epoch, "gradient_ratio": 0.4 / epoch}
+                row |= {
+                    "loss_extra": 2.0,
+                    "loss_ratio": 2.0 / epoch,
+                    "kl_ratio": 0.2 / epoch,
+                    "gradient_ratio": 0.4 / epoch,
+                }
             self.rows["epochs"].append(row)
 
     def _knowledge(self, stage: str, seed: int) -> None:

@@ -295,7 +295,7 @@ def test_ratios_are_of_the_first_and_last_epoch(folder: Path) -> None:
     rows = records(folder, "ratios")
     assert set(rows) == {"Hybrid-TransferNet(S-K+)", "Hybrid-TransferNet"}
     row = {key: float(value) for key, value in rows["Hybrid-TransferNet"].items() if "ratio" in key}
-    expected = {"loss_ratio_first": 2.0, "loss_ratio_last": 0.5}
+    expected = {"loss_ratio_first": 2.0, "loss_ratio_last": 0.5, "kl_ratio_first": 0.2, "kl_ratio_last": 0.05}
     assert row == pytest.approx(expected | {"gradient_ratio_first": 0.4, "gradient_ratio_last": 0.1})
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search_spaces.cells import Cell
 from study.config import StudyConfig, load_config
-from study.graph import StageGraph, plan
+from study.graph import StageGraph, cell_row, plan
 from study.keys import stage_key
 from trainables.data import Places
 from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
@@ -99,6 +99,37 @@ def test_no_and_one_new_layer_are_one_stage(tiny_config: StudyConfig) -> None:
         plan(changed(tiny_config, transfer=tiny_config.transfer.model_copy(update={"n_m": n}))) for n in (0, 1)
     )
     assert list(zero.stages) == list(one.stages)
+
+
+def with_transfer(config: StudyConfig, **changes: Any) -> StudyConfig:
+    return changed(config, transfer=config.transfer.model_copy(update=changes))
+
+
+def test_standard_may_have_another_n_m(tiny_config: StudyConfig) -> None:
+    plain, own = plan(tiny_config), plan(with_transfer(tiny_config, standard_n_m=1))
+    for cell, key in own.cells:
+        path = [own.stages[stage].spec.params for stage in own.path(key)]
+        found = {params.n_m: params.n_e for params in path if isinstance(params, TransferParams)}
+        row = cell_row(own, cell, key)
+        if cell.net == "Standard-TransferNet":
+            assert found == {1: None} and row["n_m"] == 1
+        elif cell.neurons:
+            assert found == {1: None, 2: 2}, "neuron pruning stops at Standard's level"
+        else:
+            assert set(found) == {2} and row["n_m"] == 2
+    new = {key: own.stages[key].spec.kind for key in own.stages if key not in plain.stages}
+    assert sorted(new.values()) == ["neuron_prune", "transfer"]
+    same = plan(with_transfer(tiny_config, standard_n_m=2))
+    assert list(same.stages) == list(plain.stages)
+
+
+def test_a_given_number_of_neuron_steps_needs_no_level(tiny_config: StudyConfig) -> None:
+    prune = tiny_config.neuron_prune.model_copy(update={"steps": 3})
+    graph = plan(changed(tiny_config, neuron_prune=prune))
+    (key,) = (key for cell, key in graph.cells if cell.neurons)
+    steps = [graph.stages[stage] for stage in graph.path(key) if stage.startswith("neuron_prune")]
+    assert [getattr(step.spec.params, "layer", None) for step in steps] == ["fc6", "fc7", "fc6"]
+    assert not any("standard" in step.parents for step in steps)
 
 
 def test_knowledge_is_shared_by_all_seeds_and_splits(tiny_config: StudyConfig) -> None:

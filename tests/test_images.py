@@ -205,3 +205,15 @@ def test_confusion_counts_each_test_image_once() -> None:
     assert sum(row["images"] for row in result.confusion) == len(opened().test)
     right = sum(row["images"] for row in result.confusion if row["target_class"] == row["predicted_class"])
     assert 100 * right / len(opened().test) == pytest.approx(result.metrics["test_accuracy"])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_validation_images_can_be_trained_on_in_the_end(seed: int) -> None:
+    content = data.load(ROOMY, data.Places())
+    apart, whole = (
+        data.split(content, ROOMY.model_copy(update={"retrain_on_validation": retrain}), seed)
+        for retrain in (False, True)
+    )
+    assert whole.train.tolist() == sorted([*apart.train.tolist(), *apart.val.tolist()])
+    assert whole.val.equal(apart.val) and whole.test.equal(apart.test)
+    assert not set(whole.train.tolist()) & set(whole.test.tolist())

@@ -16,7 +16,7 @@ from study.config import list_presets
 from tests.clips import make_hmdb51, make_ucf101
 from tests.commands import SECONDS
 from tests.trees import make_flower102, make_folder, make_imagenet, make_indoor67
-from tests.zoo import write_caffenet
+from tests.zoo import write_alexnet
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +105,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_folder(folder / "mine", per_class=10)
     make_ucf101(folder / "ucf101", classes=2, groups=(1, 8, 9), clips=1)
     make_hmdb51(folder / "hmdb51", classes=2, train=2, test=1)
-    write_caffenet(folder / "bvlcalexnet-12.onnx", classes=3)
+    write_alexnet(folder / "bvlcalexnet-12.onnx", classes=3)
     return folder
 
 

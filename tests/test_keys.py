@@ -50,6 +50,7 @@ VERSION_AND_DEFAULTS = {
         "test_share": 0.2,
         "train_per_class": None,
         "val_per_class": None,
+        "retrain_on_validation": False,
         "mean": 0.0,
         "std": 1.0,
         "size": 256,
@@ -132,6 +133,7 @@ OTHER: dict[str, Any] = {
     "test_share": 0.5,
     "train_per_class": 2,
     "val_per_class": 2,
+    "retrain_on_validation": True,
     "mean": 0.5,
     "std": 0.5,
     "size": 128,
@@ -169,7 +171,7 @@ OTHER: dict[str, Any] = {
     "tolerance": 1.0,
 }
 """Another value of each field, by its name; of a table of numbers, each number is doubled."""
-SPLIT = {"data.test_share", "data.train_per_class", "data.val_per_class"}
+SPLIT = {f"data.{name}" for name in ("test_share", "train_per_class", "val_per_class", "retrain_on_validation")}
 UNUSED: dict[str, set[str]] = {
     "reference": {"data.evaluation", "train.validate_every", "train.rescale_dropout", "weights.file"},
     "source_prune": {"data.evaluation", "retrain.validate_every"},

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainables.hybrid import extra_loss, main_loss
+from trainables.hybrid import extra_loss, knowledge_entropy, main_loss
 
 Array = NDArray[np.float64]
 
@@ -54,3 +54,16 @@ def test_the_extra_loss_is_least_where_the_branches_agree() -> None:
     extra_loss(extra, reference, 4.0).sum().backward()
     assert extra.grad is not None
     assert extra.grad.abs().max().item() < 1e-12
+
+
+@pytest.mark.parametrize("tau", [0.5, 4.0])
+def test_what_is_above_the_entropy_is_the_divergence(
+    logits: tuple[Array, Array, Array, NDArray[np.int64]], tau: float
+) -> None:
+    _, extra, reference, _ = logits
+    p, q = softmax(reference / tau), softmax(extra / tau)
+    divergence = (p * np.log(p / q)).sum(axis=1)
+    a_extra, a_reference = torch.tensor(extra), torch.tensor(reference)
+    above = extra_loss(a_extra, a_reference, tau) - knowledge_entropy(a_reference, tau)
+    np.testing.assert_allclose(above.numpy(), divergence, rtol=1e-10)
+    np.testing.assert_allclose(knowledge_entropy(a_reference, tau).numpy(), -(p * np.log(p)).sum(axis=1), rtol=1e-12)

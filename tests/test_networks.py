@@ -6,20 +6,23 @@ import pytest
 import torch
 import torchvision
 
-from trainables import networks, pruning
+from study.config import load_config
+from study.settings.overrides import read_config, stream_config
+from trainables import networks
 from trainables.networks import LayeredNet, WeightedLayer
+from trainables.shares import SHARES
 
 
 def hybrid_share(network: str, classes: int, table: str, n_m: int) -> float:
     dense = networks.connection_counts(network, classes)
-    shares = pruning.HAN_SHARES[table]
+    shares = SHARES[table]
     fresh = list(dense)[-n_m:]
     return sum(count * (1 if name in fresh else shares[name]) for name, count in dense.items()) / sum(dense.values())
 
 
 @pytest.mark.parametrize(("classes", "weights"), [(67, 57_133_088), (102, 57_276_448)])
-def test_caffenet_has_the_papers_weights(classes: int, weights: int) -> None:
-    counts = networks.connection_counts("caffenet", classes)
+def test_bvlc_alexnet_has_the_papers_weights(classes: int, weights: int) -> None:
+    counts = networks.connection_counts("bvlc_alexnet", classes)
     assert sum(counts.values()) == weights
     assert [counts[f"conv{i}"] for i in range(1, 6)] == [34_848, 307_200, 884_736, 663_552, 442_368]
     assert counts["fc6"] == 9216 * 4096
@@ -27,7 +30,7 @@ def test_caffenet_has_the_papers_weights(classes: int, weights: int) -> None:
 
 def test_hybrid_prune_percent_of_the_papers_net_and_torchvisions() -> None:
     # The digest's "63.8 %" keeps 9.1 % of everything below FC7; Han's convolution shares give 62.7 % on torchvision's.
-    counts = networks.connection_counts("caffenet", 67)
+    counts = networks.connection_counts("bvlc_alexnet", 67)
     top = counts["fc7"] + counts["fc8"]
     assert 100 * (1 - (top + 0.091 * (sum(counts.values()) - top)) / sum(counts.values())) == pytest.approx(
         63.8, abs=0.05
@@ -35,13 +38,46 @@ def test_hybrid_prune_percent_of_the_papers_net_and_torchvisions() -> None:
     assert 100 * (1 - hybrid_share("alexnet", 67, "han-alexnet", 2)) == pytest.approx(62.7, abs=0.05)
 
 
+def test_the_presets_meet_the_rates_that_the_paper_prints() -> None:
+    for preset, classes, hybrid in (("indoor67", 67, 63.8), ("flower102", 102, 63.6)):
+        config = read_config(preset)
+        table = config.source.prune.keep
+        assert isinstance(table, str)
+        dense = networks.connection_counts(config.network, 1000)
+        kept = sum(count * SHARES[table][name] for name, count in dense.items())
+        assert round(100 * (1 - kept / sum(dense.values())), 1) == 88.0
+        assert round(100 * (1 - hybrid_share(config.network, classes, table, config.transfer.n_m)), 1) == hybrid
+    kept = total = 0.0
+    for stream, hybrid in (("spatial", 78.2), ("temporal", 78.5)):
+        config = stream_config(read_config("hmdb51"), stream)
+        assert isinstance(config.source.prune.keep, str)
+        share = hybrid_share(config.network, 51, config.source.prune.keep, config.transfer.n_m)
+        assert round(100 * (1 - share), 1) == hybrid
+        size = sum(networks.connection_counts(config.network, 51).values())
+        kept, total = kept + share * size, total + size
+    assert round(100 * (1 - kept / total), 1) == 78.3
+
+
+def test_the_papers_convolutions_have_what_is_left_of_them_later() -> None:
+    # 1,428K connections of C97.5 less 644K in the inner products (Tables 2 and 3): masks only shrink.
+    dense, shares = networks.connection_counts("bvlc_alexnet", 67), SHARES["paper-alexnet"]
+    assert sum(dense[name] * shares[name] for name in dense if name.startswith("conv")) > 784e3
+
+
+def test_an_old_name_of_a_network_is_understood(tmp_path: Path) -> None:
+    old, new = (load_config("digits", [f"network={name}"]).network for name in ("small_alexnet", "small_alexnet"))
+    assert old == new
+    assert read_config("indoor67", ["network=caffenet"]).network == "bvlc_alexnet"
+    assert networks.digest("caffenet") == networks.digest("bvlc_alexnet")
+
+
 def test_hans_tables_give_his_totals() -> None:
     for network, table, kept, share in (
-        ("caffenet", "han-alexnet", 6.7e6, 0.11),
+        ("bvlc_alexnet", "han-alexnet", 6.7e6, 0.11),
         ("vgg16", "han-vgg16", 10.3e6, 0.075),
     ):
         dense = networks.connection_counts(network, 1000)
-        total = sum(dense[name] * pruning.HAN_SHARES[table][name] for name in dense)
+        total = sum(dense[name] * SHARES[table][name] for name in dense)
         assert total == pytest.approx(kept, rel=0.03)  # the tables round each share
         assert total / sum(dense.values()) == pytest.approx(share, rel=0.03)
 
@@ -58,9 +94,9 @@ def test_torchvision_computes_the_same(name: str) -> None:
         assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
 
 
-def test_caffenet_takes_the_papers_input() -> None:
+def test_bvlc_alexnet_takes_the_papers_input() -> None:
     with torch.device("meta"):
-        net = networks.NETWORKS["caffenet"](67)
+        net = networks.NETWORKS["bvlc_alexnet"](67)
         assert net(torch.empty(2, *net.input_shape)).shape == (2, 67)
 
 
@@ -92,13 +128,13 @@ def test_a_network_of_ones_own_is_named_by_module_and_function() -> None:
     assert networks.inner_product_widths(name) == {}
     assert networks.input_shape(name) == (2, 6, 6)
     assert networks.build(name, 7)(torch.zeros(1, 2, 6, 6)).shape == (1, 7)
-    assert networks.input_shape("caffenet") == (3, 227, 227)
+    assert networks.input_shape("bvlc_alexnet") == (3, 227, 227)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lenet", "no network 'lenet': give small_alexnet, caffenet"),
+        ("lenet", "no network 'lenet': give small_alexnet, bvlc_alexnet"),
         ("no_such_package.nets:net", "no_such_package.nets could not be imported"),
         ("tests.test_networks:pair_nett", "has no function pair_nett: did you mean pair_net"),
         ("tests.test_networks:", "names no function"),
@@ -132,9 +168,9 @@ def test_a_network_that_cannot_be_trained_here_is_refused(function: str, error: 
 
 
 def test_depths() -> None:
-    assert {name: len(networks.connection_counts(name, 2)) for name in ("alexnet", "caffenet", "vgg16")} == {
+    assert {name: len(networks.connection_counts(name, 2)) for name in ("alexnet", "bvlc_alexnet", "vgg16")} == {
         "alexnet": 8,
-        "caffenet": 8,
+        "bvlc_alexnet": 8,
         "vgg16": 16,
     }
     assert len(networks.connection_counts("small_alexnet", 10)) == 8

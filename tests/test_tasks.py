@@ -11,7 +11,7 @@ from torchvision import models
 from tests.clips import make_hmdb51, make_ucf101
 from tests.commands import study
 from tests.trees import make_flower102, make_folder, make_imagenet, make_indoor67
-from tests.zoo import write_caffenet
+from tests.zoo import write_alexnet
 from trainables import networks
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def stages(storage: Path) -> pd.DataFrame:
 def test_indoor67(tmp_path: Path) -> None:
     make_imagenet(tmp_path / "imagenet")
     make_indoor67(tmp_path / "indoor67")
-    write_caffenet(tmp_path / "bvlcalexnet-12.onnx", classes=3)
+    write_alexnet(tmp_path / "bvlcalexnet-12.onnx", classes=3)
     points = {"target_prune.keep": "[0.05, 0.025]", "source.data.val_per_class": 2, "target.data.val_per_class": 2}
     more = options(tmp_path, {}, **points, **{"neuron_prune.neurons_per_step": 2048})
     printed = study("indoor67", tmp_path / "results", *more, "--name", "tiny")
@@ -45,10 +45,10 @@ def test_indoor67(tmp_path: Path) -> None:
         assert words in printed
     found = stages(tmp_path / "results")
     reference = found[found["kind"] == "reference"].iloc[0]
-    assert (reference["epochs"], reference["network"]) == (0, "caffenet")
-    # Weights of Caffe's AlexNet (three classes) times the shares of Han et al.; FC7 and the output are dense again.
+    assert (reference["epochs"], reference["network"]) == (0, "bvlc_alexnet")
+    # Weights of Caffe's AlexNet (three classes) times the shares of the table; FC7 and the output are dense again.
     dense = [34_848, 307_200, 884_736, 663_552, 442_368, 37_748_736, 16_777_216, 3 * 4096]
-    kept = sum(count * share for count, share in zip(dense, (0.84, 0.38, 0.35, 0.37, 0.37, 0.09, 1, 1), strict=True))
+    kept = sum(count * share for count, share in zip(dense, (0.84, 0.38, 0.35, 0.37, 0.37, 0.0737, 1, 1), strict=True))
     hybrid = found[(found["kind"] == "transfer") & (found["prune_percent"] > 0)]
     assert hybrid["prune_percent"].to_numpy() == pytest.approx(100 * (1 - kept / sum(dense)), abs=1e-4)
 
@@ -57,9 +57,9 @@ def test_indoor67(tmp_path: Path) -> None:
 def test_flower102(tmp_path: Path) -> None:
     make_imagenet(tmp_path / "imagenet")
     make_flower102(tmp_path / "flower102")
-    net = networks.build("caffenet", 3)
+    net = networks.build("bvlc_alexnet", 3)
     net.initialise(net.names, 0)
-    weights = tmp_path / "caffenet.pth"
+    weights = tmp_path / "alexnet.pth"
     torch.save({f"{name}.{kind}": p for name in net.names for kind, p in net.op(name).named_parameters()}, weights)
     points = {"target_prune.keep": "[0.1, 0.015]", "source.data.val_per_class": 2}
     points |= {"source.weights.file": weights, "source.weights.bgr": False, "neuron_prune.neurons_per_step": 2048}

@@ -109,6 +109,10 @@ def test_the_measured_ratios() -> None:
     (row,) = Training(net, {}, images, config, Session(), 0, knowledge).run()
     assert row["gradient_ratio"] == pytest.approx(norms[0] / norms[1], rel=1e-4)
     assert row["loss_ratio"] == pytest.approx(means[0] / means[1], rel=1e-5)
+    softened = torch.softmax(logits[images.train].double() / 2, dim=1)
+    entropy = -(softened * softened.log()).sum(1).mean().item()
+    assert row["loss_kl"] == pytest.approx(2 * means[0] - entropy, rel=1e-4)
+    assert row["kl_ratio"] == pytest.approx((means[0] - 0.5 * entropy) / means[1], rel=1e-4)
     assert row["loss"] == pytest.approx(sum(means), rel=1e-5)
     assert row["loss_extra"] == pytest.approx(2 * means[0], rel=1e-5)
 

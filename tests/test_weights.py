@@ -16,7 +16,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.zoo import onnx_graph, write_caffenet, zoo_arrays
+from tests.zoo import onnx_graph, write_alexnet, zoo_arrays
 from trainables import artifacts, networks, weights
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import WeightsConfig
@@ -238,6 +238,19 @@ def test_cross_modality_averages_the_channels(tmp_path: Path) -> None:
 # ONNX
 
 
+def test_a_net_that_pools_first_is_told_from_one_that_normalises_first(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        other = networks.bvlc_alexnet(3)
+    arrays = zoo_arrays(other)
+    for name in ("conv1", "conv2"):
+        relu, norm, pool = other.layer(name).after
+        other.layer(name).after = nn.Sequential(relu, pool, norm)
+    path = tmp_path / "caffenet.onnx"
+    onnx.save(onnx_graph(other, arrays), path)
+    with pytest.raises(WeightsError, match=r"pools before it normalises, as CaffeNet.*the network normalises before"):
+        load(networks.build("bvlc_alexnet", 3), str(path))
+
+
 @pytest.mark.parametrize("inner", ["transB=1", "transB=0", "MatMul", "transposed"])
 def test_onnx_weights_mean_what_the_graph_computes(tmp_path: Path, inner: str) -> None:
     net = networks.build("small_alexnet", 10)  # its fc7 is square, so shapes cannot tell
@@ -250,10 +263,10 @@ def test_onnx_weights_mean_what_the_graph_computes(tmp_path: Path, inner: str) -
     np.testing.assert_allclose(net(torch.from_numpy(image)).detach().numpy(), expected, atol=1e-4)
 
 
-def test_the_zoos_alexnet_fills_caffenet(tmp_path: Path) -> None:
+def test_the_zoos_alexnet_fills_bvlc_alexnet(tmp_path: Path) -> None:
     path = tmp_path / "bvlcalexnet.onnx"
-    arrays = write_caffenet(path, classes=1000)
-    net = load(networks.build("caffenet", 1000), str(path), bgr=True)
+    arrays = write_alexnet(path, classes=1000)
+    net = load(networks.build("bvlc_alexnet", 1000), str(path), bgr=True)
     path.unlink()
     np.testing.assert_array_equal(net.op("conv1").weight.detach().numpy(), arrays["conv1_w_0"][:, ::-1])
     for name in net.names[1:]:

@@ -12,10 +12,10 @@ from trainables import networks
 from trainables.networks import LayeredNet
 
 
-def write_caffenet(path: Path, classes: int) -> dict[str, np.ndarray]:
+def write_alexnet(path: Path, classes: int) -> dict[str, np.ndarray]:
     """The zoo's bvlcalexnet with random weights; gives them."""
     with torch.device("meta"):
-        outline = networks.caffenet(classes)
+        outline = networks.bvlc_alexnet(classes)
     arrays = zoo_arrays(outline)
     onnx.save(onnx_graph(outline, arrays), path)
     return arrays
@@ -43,6 +43,8 @@ def onnx_graph(net: LayeredNet, arrays: dict[str, np.ndarray], inner: str = "tra
             elif isinstance(module, nn.MaxPool2d):
                 size = [module.kernel_size] * 2
                 nodes.append(helper.make_node("MaxPool", [x], [y], kernel_shape=size, strides=size))
+            elif isinstance(module, nn.LocalResponseNorm):
+                nodes.append(helper.make_node("LRN", [x], [y], size=module.size))
             else:
                 continue
             x = y

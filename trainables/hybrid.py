@@ -97,10 +97,18 @@ def main_loss(main: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(main, labels, reduction="none")
 
 
-def extra_loss(extra: Tensor, reference: Tensor, tau: float | Tensor) -> Tensor:
-    """L_extra, Eq. (1), (2) and (5): cross entropy of the two softened outputs, one value an image.
+def extra_loss(extra: Tensor, reference: Tensor, tau: float) -> Tensor:
+    """L_extra, Eq. (1), (2) and (5): cross entropy of the two softened outputs, one value per image.
 
-    Both outputs are logits ``(images, source classes)``; tau is one for all, or one an image ``(images, 1)``.
+    Both outputs are logits ``(images, source classes)``.
     """
     softened = functional.softmax(reference / tau, dim=1)
     return -(softened * functional.log_softmax(extra / tau, dim=1)).sum(1)
+
+
+def knowledge_entropy(reference: Tensor, tau: float) -> Tensor:
+    """Entropy of the reference's softened output p_R^tau, Eq. (1), in nats, one value per image.
+
+    L_extra cannot be lower: what is above it is KL(p_R^tau || p_extra^tau), which has the same gradient.
+    """
+    return extra_loss(reference, reference, tau)

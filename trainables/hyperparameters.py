@@ -71,6 +71,9 @@ class DataConfig(Hyperparameters):
     """Training images a class, drawn by the seed; null: all that validation leaves."""
     val_per_class: Annotated[int, Field(ge=1)] | None = None
     """Validation images a class, drawn by the seed; null: all that training leaves. Unused where they are official."""
+    retrain_on_validation: bool = False
+    """Train on the validation images, too, once all settings are chosen: a validation accuracy then decides nothing,
+    and is one of images that were trained on."""
     mean: Annotated[Annotated[float, Field(ge=0, le=1)] | PerChannel, AfterValidator(_one_for_all)] = 0.0
     std: Annotated[Annotated[float, Field(gt=0)] | PerChannel, AfterValidator(_one_for_all)] = 1.0
     """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""

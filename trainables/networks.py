@@ -20,6 +20,8 @@ from trainables.importing import imported, source_digest
 from trainables.seeds import derive, generator
 
 NETWORKS: dict[str, Callable[[int], "LayeredNet"]] = {}
+ALIASES = {"caffenet": "bvlc_alexnet"}
+"""Names of earlier versions, which presets and stored results may have."""
 
 
 class Dropout(nn.Module):
@@ -181,12 +183,18 @@ def network(name: str) -> Callable[[Callable[[int], LayeredNet]], Callable[[int]
     return register
 
 
+def canonical(name: str) -> str:
+    """The name that a network has now."""
+    return ALIASES.get(name, name)
+
+
 def find(name: str) -> Callable[[int], LayeredNet]:
     """The function ``classes -> LayeredNet`` of a registered name or of ``module:function``.
 
     Raises:
         KeyError: no such network; the first argument says what is wrong, for people.
     """
+    name = canonical(name)
     if ":" in name:
         return imported(name)
     if name not in NETWORKS:
@@ -290,9 +298,12 @@ def small_alexnet(classes: int) -> LayeredNet:
     )
 
 
-@network("caffenet")
-def caffenet(classes: int) -> LayeredNet:
-    """AlexNet as in the Caffe model zoo (bvlc_alexnet): grouped convolutions and local response normalisation."""
+@network("bvlc_alexnet")
+def bvlc_alexnet(classes: int) -> LayeredNet:
+    """AlexNet as in the Caffe model zoo: grouped convolutions, and local response normalisation before pooling.
+
+    (The zoo's CaffeNet, bvlc_reference_caffenet, is another net: it normalises after pooling.)
+    """
 
     def normalise() -> nn.Module:
         return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)

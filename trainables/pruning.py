@@ -1,4 +1,4 @@
-"""Magnitude pruning of connections: masks, prune schedules, the paper's per-layer shares.
+"""Magnitude pruning of connections: masks and prune schedules.
 
 A mask is a boolean tensor of its weight's shape, true where the connection is kept. A layer without an entry in
 :data:`Masks` is dense. Masks only shrink, and exactly the asked number of connections goes.
@@ -17,22 +17,6 @@ Masks = dict[str, Tensor]
 Criterion = Literal["magnitude", "random"]
 Scope = Literal["layer", "global"]
 Spacing = Literal["geometric", "linear"]
-
-_CONVOLUTIONS = ["1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "4_1", "4_2", "4_3", "5_1", "5_2", "5_3"]
-HAN_SHARES: dict[str, dict[str, float]] = {
-    "han-alexnet": {
-        **{f"conv{i}": share for i, share in enumerate((0.84, 0.38, 0.35, 0.37, 0.37), start=1)},
-        **{"fc6": 0.09, "fc7": 0.09, "fc8": 0.25},
-    },
-    "han-vgg16": {
-        **{
-            f"conv{name}": share / 100
-            for name, share in zip(_CONVOLUTIONS, (58, 22, 34, 36, 53, 24, 42, 32, 27, 34, 35, 29, 36), strict=True)
-        },
-        **{"fc6": 0.04, "fc7": 0.04, "fc8": 0.23},
-    },
-}
-"""Share of connections kept in each layer by Han et al. 2015, tables 4 and 5."""
 
 
 def step_shares(target: float, steps: int, spacing: Spacing) -> list[float]:

@@ -105,6 +105,7 @@ def net_metrics(
         "prune_percent": 100 * (1 - kept / total),
         "neurons": sum(after.neurons[name] for name in net.main.inner_products()),
         "loss_ratio": epochs[-1]["loss_ratio"] if epochs else None,
+        "kl_ratio": epochs[-1]["kl_ratio"] if epochs else None,
         "gradient_ratio": epochs[-1]["gradient_ratio"] if epochs else None,
         "rounds": 1,
         "epochs": len(epochs),

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
 from trainables.devices import float32_products, moved, placed
-from trainables.hybrid import HybridTransferNet, Output, extra_loss, main_loss
+from trainables.hybrid import HybridTransferNet, Output, extra_loss, knowledge_entropy, main_loss
 from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
 from trainables.networks import LayeredNet
@@ -197,8 +197,9 @@ class Training:
     def _steps(self, epoch: int) -> tuple[float, Tensor, Tensor]:
         """Take an epoch's steps: the last one's learning rate, and sums over this worker's images.
 
-        The first, ``float64 (3,)``, are of L_main, lambda * L_extra and right answers, the second, ``float64 (2,)``, of
-        the squared gradients of lambda * L_extra and L_main at the shared layer, in the first batch.
+        The first, ``float64 (4,)``, are of L_main, lambda * L_extra, its floor and right answers, the second,
+        ``float64 (2,)``, of the squared gradients of lambda * L_extra and L_main at the shared layer, in the first
+        batch.
         """
         self.seed_dropout(epoch)
         items, views = self.batches(epoch)
@@ -206,7 +207,7 @@ class Training:
         stream = self.images.stream(
             (batch[rows], views.placement[batch[rows]]) for batch, passes in batches for rows in passes
         )
-        sums = torch.zeros(3, dtype=torch.float64, device=self.images.device)
+        sums = torch.zeros(4, dtype=torch.float64, device=self.images.device)
         squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
         for step, (batch, passes) in enumerate(batches):
@@ -216,14 +217,15 @@ class Training:
             for number, rows in enumerate(passes, start=1):
                 self._select(moved(rows, self.images.device) if len(rows) < len(batch) else None)
                 with self._synchronised(number == len(passes)):
-                    main, extra, shared, correct = self._forward(next(stream), batch[rows], views)
+                    main, extra, floor, shared, correct = self._forward(next(stream), batch[rows], views)
                     if step == 0 and extra is not None and shared is not None:
                         squares += _gradient_squares(extra, main, shared)
                     loss = (main if extra is None else main + extra).sum() / len(batch)
                     # Data-parallel workers average their gradients; the loss is already divided by the whole batch.
                     (loss * self.session.world_size).backward()
                 none = main.new_zeros(())
-                sums += torch.stack([main.sum(), none if extra is None else extra.sum(), correct]).detach()
+                parts = [none if part is None else part.sum() for part in (main, extra, floor)]
+                sums += torch.stack([*parts, correct]).detach()
             descend(self.optimizer, rate, self.net.main, self.masks)
         return rate, sums, squares
 
@@ -240,15 +242,15 @@ class Training:
 
     def _forward(
         self, seen: Tensor, items: Tensor, views: Views
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-        """Losses of each image, the shared layer's output and the number of right answers."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor]:
+        """Losses of each image, the extra one's floor, the shared layer's output and the number of right answers."""
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=bfloat16):
             output: Output = self.parallel(seen)
         labels = self.images.targets(items)
         main = main_loss(output.main.float(), labels)
         correct = (output.main.argmax(1) == labels).sum()
-        return main, self._extra_loss(output, items, views), output.shared, correct
+        return main, *self._extra_loss(output, items, views), output.shared, correct
 
     def _synchronised(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the workers with the last part of a batch only."""
@@ -282,12 +284,13 @@ class Training:
             return self.config.learning_rate
         return self.config.learning_rate * 0.5 * (1 + cos(pi * epochs / self.config.epochs))
 
-    def _extra_loss(self, output: Output, items: Tensor, views: Views) -> Tensor | None:
-        """The weighted extra loss, lambda * L_extra, one value an image."""
+    def _extra_loss(self, output: Output, items: Tensor, views: Views) -> tuple[Tensor | None, Tensor | None]:
+        """The weighted extra loss, lambda * L_extra, and the least that it can be, one value per image."""
         if output.extra is None or self.knowledge is None:
-            return None
+            return None, None
         logits = self.knowledge.of(self.net, self.images, items, views)
-        return self.knowledge.weight * extra_loss(output.extra.float(), logits, self.knowledge.config.tau)
+        weight, tau = self.knowledge.weight, self.knowledge.config.tau
+        return weight * extra_loss(output.extra.float(), logits, tau), weight * knowledge_entropy(logits, tau)
 
     def record(self, epoch: int, rate: float, means: list[float], gradient_ratio: float | None) -> None:
         """Append an epoch's row to the history.
@@ -295,13 +298,14 @@ class Training:
         Args:
             epoch: counted from 1.
             rate: learning rate of its last step.
-            means: over its images, of L_main, of lambda * L_extra, and share of right answers.
+            means: over its images, of L_main, of lambda * L_extra and its floor, and share of right answers.
             gradient_ratio: norm of the extra loss's gradient over the main loss's, at the shared layer.
 
         Raises:
             DivergedError: a loss is infinite or not a number.
         """
-        loss_main, weighted_extra, correct = means
+        loss_main, weighted_extra, floor, correct = means
+        above_floor = weighted_extra - floor
         if not isfinite(loss_main + weighted_extra):
             raise DivergedError(
                 f"the loss became {loss_main + weighted_extra} in epoch {epoch}: "
@@ -319,7 +323,9 @@ class Training:
                 "loss": loss_main + weighted_extra,
                 "loss_main": loss_main,
                 "loss_extra": weighted_extra / weight if weight else None,
+                "loss_kl": above_floor / weight if weight else None,
                 "loss_ratio": weighted_extra / loss_main if self.knowledge is not None and loss_main else None,
+                "kl_ratio": above_floor / loss_main if self.knowledge is not None and loss_main else None,
                 "gradient_ratio": gradient_ratio,
                 "train_accuracy": 100 * correct,
                 "val_accuracy": validation.accuracy if validation else None,

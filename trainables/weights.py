@@ -74,6 +74,7 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
     """
     tensors = read(config.file)
     placed, problems = _place(net, config.file, tensors, output)
+    problems += _order_problem(net, config.file)
     copies: list[tuple[nn.Parameter, Tensor]] = []
     for name, parts in placed.items():
         missing = [kind for kind, _ in net.op(name).named_parameters() if kind not in parts]
@@ -91,6 +92,23 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
     with torch.no_grad():
         for parameter, tensor in copies:
             parameter.copy_(tensor)
+
+
+def _order_problem(net: LayeredNet, file: str) -> list[str]:
+    """Whether the file's net pools where this one normalises first, or the other way round; ONNX files alone tell.
+
+    The model zoo's CaffeNet differs from its AlexNet by nothing else: all shapes fit.
+    """
+    if not file.endswith(".onnx"):
+        return []
+    kinds = {nn.LocalResponseNorm: "LRN", nn.MaxPool2d: "MaxPool"}
+    ours = [kinds[type(module)] for module in net.modules() if type(module) in kinds]
+    theirs = [node.op_type for node in _graph(Path(file)).node if node.op_type in kinds.values()]
+    if "LRN" not in ours or "LRN" not in theirs or ours[0] == theirs[0]:
+        return []
+    words = {"LRN": "normalises before it pools", "MaxPool": "pools before it normalises"}
+    nets = {"LRN": "as bvlc_alexnet does", "MaxPool": "as CaffeNet, bvlc_reference_caffenet, does"}
+    return [f"the file's net {words[theirs[0]]}, {nets[theirs[0]]}; the network {words[ours[0]]}"]
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> Layers:
@@ -274,18 +292,25 @@ def _torchvision_position(name: str) -> tuple[bool, int, str]:
     return (match[1] == "classifier", int(match[2]), name) if match else (True, 0, name)
 
 
-def _read_onnx(path: Path) -> dict[str, Tensor]:
-    """Weights in the order in which the graph uses them."""
+def _graph(path: Path) -> Any:
+    """The graph of an ONNX file."""
     try:
         import onnx
         from google.protobuf.message import DecodeError
-        from onnx import numpy_helper
     except ImportError as error:
-        raise WeightsError(f"{path} needs the package onnx: pip install onnx") from error
+        raise WeightsError(f"{path} needs the package onnx: pip install -c constraints.txt -e '.[onnx]'") from error
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        return onnx.load(path, load_external_data=False).graph
     except DecodeError as error:
         raise WeightsError(f"{path} is no whole ONNX file: {error}") from error
+
+
+def _read_onnx(path: Path) -> dict[str, Tensor]:
+    """Weights in the order in which the graph uses them."""
+    graph = _graph(path)
+    import onnx
+    from onnx import numpy_helper
+
     stored = {tensor.name: tensor for tensor in graph.initializer}
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in stored.values()):
         raise WeightsError(f"{path} has its weights in another file: save it as one, onnx.save(onnx.load(...), ...)")

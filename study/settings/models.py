@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from trainables import pruning
+from trainables import networks, pruning
 from trainables.data import Places
 from trainables.hyperparameters import (
     DataConfig,
@@ -16,6 +16,7 @@ from trainables.hyperparameters import (
     WeightsConfig,
 )
 from trainables.sessions import CHECKPOINT_SECONDS
+from trainables.shares import SHARES
 from trainables.suggestions import choices
 
 
@@ -33,8 +34,8 @@ class SourcePruneConfig(Hyperparameters):
     @field_validator("keep")
     @classmethod
     def _table_exists(cls, keep: Any) -> Any:
-        if isinstance(keep, str) and keep not in pruning.HAN_SHARES:
-            raise ValueError(f"no table of shares {keep!r}: {choices(keep, pruning.HAN_SHARES)}")
+        if isinstance(keep, str) and keep not in SHARES:
+            raise ValueError(f"no table of shares {keep!r}: {choices(keep, SHARES)}")
         return keep
 
     @model_validator(mode="after")
@@ -46,7 +47,7 @@ class SourcePruneConfig(Hyperparameters):
     @property
     def final_shares(self) -> dict[str, float] | float:
         """The shares kept in the end, a named table looked up."""
-        return pruning.HAN_SHARES[self.keep] if isinstance(self.keep, str) else self.keep
+        return SHARES[self.keep] if isinstance(self.keep, str) else self.keep
 
     def schedule(self, criterion: pruning.Criterion) -> list[SourcePruneParams]:
         """The hyperparameters of each step."""
@@ -98,10 +99,17 @@ class TransferConfig(Hyperparameters):
     tau: Annotated[float, Field(gt=0)] = 4.0
     lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
     n_m: Annotated[int, Field(ge=0)] = 2
+    standard_n_m: Annotated[int, Field(ge=0)] | None = None
+    """N_m of Standard-TransferNet, where it is another one than the other nets': 1 is plain fine-tuning."""
     n_e: Annotated[int, Field(ge=1)] = 2
     hinton_factor: bool = False
     live: bool = False
     train: TrainConfig
+
+    def fresh_layers(self, *, is_standard: bool) -> int:
+        """N_m of Standard-TransferNet or of the other nets. The output layer is always new, so 0 and 1 are the same."""
+        n_m = self.standard_n_m if is_standard and self.standard_n_m is not None else self.n_m
+        return max(n_m, 1)
 
 
 class TargetPruneConfig(Hyperparameters):
@@ -136,6 +144,8 @@ class NeuronPruneConfig(Hyperparameters):
     neurons_per_step: Annotated[int, Field(ge=1)] = 512
     images_per_class: Annotated[int, Field(ge=1)] = 10
     tolerance: Annotated[float, Field(ge=0)] = 0.0
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps to take, where an earlier study has told how many; null: until validation accuracy falls."""
     retrain: TrainConfig
 
 
@@ -232,7 +242,7 @@ class StudyConfig(Hyperparameters):
     """All of a study."""
 
     title: str
-    network: str
+    network: Annotated[str, AfterValidator(networks.canonical)]
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
     published: Literal["Indoor67", "Flower102", "HMDB51"] | None = None

@@ -24,7 +24,8 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
     """Split each class: a test part that is the same for every seed, then training and validation by the seed.
 
     Where the data set has an official test part, that is the test part; an official validation part is taken whole, and
-    where there is none, validation is drawn from the official training part.
+    where there is none, validation is drawn from the official training part. With ``retrain_on_validation``,
+    validation images are training images as well.
 
     Raises:
         ValueError: a class has too few images for the split.
@@ -44,6 +45,8 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
         parts["test"].append(own["test"])
         parts["train"].append(drawn[:train])
         parts["val"].append(own["val"] if "val" in own else drawn[train : train + val])
+    if config.retrain_on_validation:
+        parts["train"] += parts["val"]
     joined = {name: torch.from_numpy(np.sort(np.concatenate(arrays))) for name, arrays in parts.items()}
     return Split(**joined)
 
