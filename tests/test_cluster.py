@@ -19,7 +19,8 @@ from ray.autoscaler._private.util import hash_launch_conf, prepare_config, valid
 
 from study.config import ResourceConfig, list_presets
 from study.resources import ON_DEMAND, Ask, Capacity, Nodes, ask_of
-from tests.clusters import COMMANDS
+from tests.clusters import COMMANDS, HEAD, growing_cluster
+from tests.commands import study, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -154,6 +155,36 @@ def test_the_cluster_grows_from_nothing_to_all_gpus(launched: dict[str, Any]) ->
     assert capacity.stages(ask_of(ResourceConfig(gpus=1, workers=2))) == 4
     assert capacity.stages(Ask(cpus=1, gpus=2)) == 0
     assert capacity.offers(ON_DEMAND)
+
+
+@pytest.mark.slow
+def test_the_documented_command_starts_the_nodes_that_it_needs(
+    launched: dict[str, Any], preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With cluster.yaml's own kinds of nodes, as AWS describes them; only who starts them is another."""
+    kinds = {
+        # The simulated provider gives its head this name, and knows no memory.
+        HEAD if name == launched["head_node_type"] else name: {
+            **kind,
+            "node_config": {},
+            "resources": {what: amount for what, amount in kind["resources"].items() if what != "memory"},
+        }
+        for name, kind in launched["available_node_types"].items()
+    }
+    with growing_cluster(monkeypatch, kinds, launched["max_workers"]) as (address, folder):
+        printed = study(preset, tmp_path / "cpu", "--address", address, "--slots", "2")
+        assert (table(tmp_path / "cpu", "stages")["status"] == "done").all(), printed
+        assert "Adding 1 node(s) of type cpu" in (asked := monitor(folder)) and "of type gpu" not in asked
+        # These GPUs are Ray's alone: the study says so, and trains nothing.
+        refused = study(preset, tmp_path / "gpu", "--address", address, "--set", "resources.gpus=1", status=1)
+        assert "DeviceError: PyTorch" in refused and "can use no GPU" in refused
+        assert not (tmp_path / "gpu" / "stages").exists()
+        assert "Adding 1 node(s) of type gpu" in monitor(folder)
+
+
+def monitor(folder: Path) -> str:
+    """What the autoscaler of the cluster in the folder has written."""
+    return "".join(path.read_text(errors="replace") for path in folder.glob("session_2*/logs/monitor.log"))
 
 
 # KubeRay

@@ -1,22 +1,13 @@
 """What a stage asks for against what there is: arithmetic, the commands, and a cluster that grows."""
 
-import contextlib
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-import ray
 import torch
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -25,7 +16,8 @@ from study.experiment import Cluster, Experiment
 from study.graph import plan
 from study.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
 from study.storage import Storage
-from tests.clusters import COMMANDS
+from tests.clusters import HEAD as HEAD_KIND
+from tests.clusters import growing_cluster, ours
 from tests.commands import SECONDS, command, study, table
 from tests.kills import nodes
 from trainables.devices import gpu_problem
@@ -113,70 +105,15 @@ def test_a_dry_run_shows_packing_and_cost(preset: Path, tmp_path: Path) -> None:
     assert "could not start" in printed and "GPU-hours: unknown" in printed
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.fixture
 def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
     """A Ray head without CPUs whose autoscaler starts up to two one-CPU workers: its address, and its folder."""
-    # Not pytest's folder: sockets lie in it, whose paths have 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    port = free_port()
-    address = f"{ray.util.get_node_ip_address()}:{port}"
     kinds = {
-        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "min_workers": 0, "max_workers": 0},
+        HEAD_KIND: {"resources": {"CPU": 0}, "node_config": {}, "min_workers": 0, "max_workers": 0},
         "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     }
-    config = {
-        "cluster_name": "growing",
-        "max_workers": 2,
-        "upscaling_speed": 10,
-        "idle_timeout_minutes": 10,
-        "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True},
-        "auth": {"ssh_user": "nobody"},
-        "head_node_type": "ray.head.default",
-        "available_node_types": kinds,
-        "file_mounts": {},
-        "cluster_synced_files": [],
-        **{name: [] for name in COMMANDS},
-    }
-    (folder / "growing.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)
-    fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    options = ["--head", "--block", f"--port={port}", f"--ray-client-server-port={free_port()}", "--num-cpus=0"]
-    options += ["--object-store-memory=100000000", "--include-dashboard=false", "--dashboard-agent-listen-port=0"]
-    options += [f"--temp-dir={folder}", f"--autoscaling-config={folder / 'growing.yaml'}"]
-    head = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *options],
-        env=os.environ | fake,
-        stdout=(folder / "head.txt").open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        end = time.monotonic() + 60
-        while "Ray runtime started" not in (folder / "head.txt").read_text():
-            assert head.poll() is None and time.monotonic() < end, (folder / "head.txt").read_text()
-            time.sleep(0.2)
-        yield address, folder
-    finally:
-        head.send_signal(signal.SIGTERM)
-        head.wait(timeout=30)
-        # The workers are no children of the head, and would wait for it a minute.
-        for process in ours(folder):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def ours(folder: Path) -> list[psutil.Process]:
-    """The processes of the cluster in the folder."""
-    processes = psutil.process_iter(["cmdline", "name"])
-    return [process for process in processes if any(str(folder) in word for word in process.info["cmdline"] or [])]
+    with growing_cluster(monkeypatch, kinds, most=2) as found:
+        yield found
 
 
 @pytest.mark.slow
