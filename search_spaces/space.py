@@ -79,8 +79,13 @@ def own_params(config: StudyConfig, *, against: Against | None) -> dict[str, Any
 
 
 def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, str]]:
-    """Bounds that leave the study's own settings out, or go beyond the network: pairs of key and message."""
+    """What stands against a search, such as bounds without the study's own settings: pairs of key and message."""
     problems = []
+    if config.target.data.retrain_on_validation:
+        judged = "a search judges its trials by validation images, which must not be trained on"
+        problems.append(
+            ("target.data.retrain_on_validation", f"{judged}: set it in the study that runs the best settings")
+        )
     bounds = config.search.model_dump(by_alias=True)
     for name, value in own_params(config, against=against).items():
         given = bounds.get(name)

@@ -70,11 +70,6 @@ def _search(options: argparse.Namespace) -> int:
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
         raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
     config = load_config(options.preset, options.set)
-    if config.target.data.retrain_on_validation:
-        raise ConfigError(
-            "target.data.retrain_on_validation: a search judges its trials by validation images, which must not be "
-            "trained on; set it in the study that runs the best settings"
-        )
     if problems := outside(config, against=options.against):
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
     storage = Storage(options.storage)

@@ -132,7 +132,8 @@ def _made_with(row: Mapping[str, Any]) -> str:
     """Code, packages and machine of a stage on one line; what an earlier version did not record is left out."""
     packages = ", ".join(f"{name} {version}" for name, version in json.loads(row["package_versions"] or "{}").items())
     machine = [row["host"], row["processor"], *([row["device"]] if row["device"] != "cpu" else [])]
-    machine += [f"{name} {row[name]}" for name in ("threads", "workers") if row[name]]
+    machine += [f"{name} {row[name]}" for name in ("threads", "workers", "images_a_pass") if row[name]]
+    machine += ["TF32"] if row["tf32"] else []
     parts = (f"code {row['code_version']}" if row["code_version"] else "", packages, ", ".join(filter(None, machine)))
     return "; ".join(filter(None, parts)) or "code, packages and machine were not recorded"
 

@@ -159,6 +159,12 @@ def test_more_steps_than_the_layers_have_neurons_for_are_refused(config: StudyCo
     assert text.startswith("goes up to 15, but") and text.endswith("ends after 14")
 
 
+def test_a_search_does_not_train_on_what_it_judges_by() -> None:
+    overrides = ["target.data.retrain_on_validation=true", "neuron_prune.steps=3"]
+    ((key, text),) = outside(load_config("digits", overrides), against=None)
+    assert key == "target.data.retrain_on_validation" and "judges its trials by validation images" in text
+
+
 def test_what_an_interrupted_run_left_open_is_taken_over(config: StudyConfig) -> None:
     storage = optuna.storages.InMemoryStorage()
     first = book(config, storage)
