@@ -7,6 +7,7 @@ from analysis.axes import SEARCH, Axis, Point
 from analysis.loading import Results
 from analysis.statistics import over_seeds
 from analysis.tables import (
+    RETRAINED,
     Header,
     Table,
     each_seed,
@@ -45,7 +46,7 @@ def axis_table(results: Results, axis: Axis) -> Table:
         row += [minus(net, axis.standard)] if axis.standard else []
         rows.append(row)
     notes = [over_seeds_note(results), *[PAIRED] * (has_own or axis.standard is not None)]
-    notes += [CHOSEN if axis.ablation == SEARCH else CHOICE]
+    notes += [CHOSEN if axis.ablation == SEARCH else RETRAINED if results.retrained else CHOICE]
     notes += [note for net in axis.nets for note in _same_nets(axis.points_of(net))]
     notes += problem_notes([point.net for point in axis.points], seeds)
     title = f"{axis.title}: {', '.join(axis.nets)} on {results.study['target']['title']}"

@@ -49,7 +49,12 @@ class ClassResult(NamedTuple):
 
 
 def compared(results: Results, cells: pd.DataFrame) -> Compared:
-    """The best net of Tables 1, 3 and 4 by validation accuracy, and Standard-TransferNet in its stream."""
+    """The best net of Tables 1, 3 and 4 by validation accuracy, and Standard-TransferNet in its stream.
+
+    Neither if validation images were trained on: no net can be called the best then.
+    """
+    if results.retrained:
+        return Compared(None, None)
     known = [net for net in _nets(results, cells) if net.val_accuracy]
     best = max((net for net in known if net.name != STANDARD), key=_by_validation, default=None)
     if best is None:

@@ -257,7 +257,7 @@ def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | Non
 
 def _fusion(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
     for name, row in stream_rows(results, cells).items():
-        better, fused = better_stream(row), row.get(FUSED)
+        better, fused = better_stream(row, results), row.get(FUSED)
         if better and fused:
             yield Question(
                 "fusion", f"Fusing the streams of {name}", fused, better, f"its {better.stream} stream alone"

@@ -10,7 +10,7 @@ from analysis.power import MOST_SEEDS
 from analysis.sequential import SequentialDesign
 from analysis.significance import ALPHA
 from analysis.statistics import LEVEL
-from analysis.tables import points_text
+from analysis.tables import RETRAINED, points_text
 
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")
@@ -35,6 +35,8 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
     if asked:
         lines.insert(0, verdict(asked))
+    if results.retrained:
+        lines.insert(0, RETRAINED)
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
     if results.sequential is not None:

@@ -98,14 +98,33 @@ def _ratio(value: float) -> str:
 
 def _inner_products(net: Net, results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each inner-product layer, then their total, with a row a seed."""
-    done = net.cells.loc[net.cells["problem"] == "", ["seed", "stage"]]
-    layers = results.layers[results.layers["type"] == "inner_product"].merge(done, on="stage")
+    layers = _over_all_steps(net, results)
     if layers.empty:
         return
     for index, frame in layers.groupby("index"):
         name = "Output" if index == layers["index"].max() else str(frame["layer"].iloc[0]).upper()
         yield name, _pruned(frame.set_index("seed"))
     yield "Total", _pruned(layers.groupby("seed")[list(COUNTS)].sum())
+
+
+def _over_all_steps(net: Net, results: Results) -> pd.DataFrame:
+    """The inner-product layers of each seed's net, ``before`` being what the first of its steps of neuron pruning saw.
+
+    Mostly that is one stage; with ``neuron_prune.steps`` each step is a stage.
+    """
+    kinds = dict(zip(results.stages["stage"], results.stages["kind"], strict=True))
+    done = net.cells.loc[net.cells["problem"] == "", ["seed", "stage", "path"]]
+    first = [
+        next((step for step in path if kinds.get(step) == "neuron_prune"), stage)
+        for stage, path in zip(done["stage"], done["path"], strict=True)
+    ]
+    # Where every seed failed, an untyped column would be one of numbers.
+    done = done.assign(first=pd.Series(first, index=done.index, dtype=done["stage"].dtype))
+    layers = results.layers[results.layers["type"] == "inner_product"]
+    before = ["neurons_before", "connections_before"]
+    after = done.merge(layers.drop(columns=before), on="stage")
+    seen = layers[["stage", "index", *before]].rename(columns={"stage": "first"})
+    return after.merge(seen, on=["first", "index"], how="left")
 
 
 def _pruned(counts: pd.DataFrame) -> pd.DataFrame:

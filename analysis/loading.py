@@ -70,6 +70,12 @@ class Results:
         return bool(self.study.get("control_study", False))
 
     @property
+    def retrained(self) -> bool:
+        """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
+        # Studies of an earlier version do not say: they could not.
+        return bool(self.study.get("retrained_on_validation", False))
+
+    @property
     def published(self) -> Column:
         """The paper's values to print beside the study's: empty tables where there are none."""
         return PUBLISHED.get(self.study["published"] or "", Column())

@@ -13,6 +13,7 @@ from analysis.statistics import over_seeds, paired_difference
 from analysis.streams import Row, better_stream, stream_rows
 from analysis.tables import (
     NOTHING,
+    RETRAINED,
     Header,
     Table,
     interval_columns,
@@ -63,7 +64,7 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
     text: list[list[str]] = []
     data: list[dict[str, object]] = []
     for name, row in rows.items():
-        better, fused = better_stream(row), row.get(FUSED)
+        better, fused = better_stream(row, results), row.get(FUSED)
         line = [
             name,
             *(_text(row, stream, lambda net: minus(net, _standard(cells, net))) for stream in results.streams),
@@ -73,7 +74,8 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
         pairs = [(net, baseline) for net in row.values() if (baseline := _standard(cells, net))]
         pairs += [(fused, better)] if fused and better else []
         data += [_difference(net, baseline) for net, baseline in pairs if net.stages != baseline.stages]
-    notes = [PAIRED, "The better single stream has the higher validation ACC %; the test set only reports."]
+    chosen = "The better single stream has the higher validation ACC %; the test set only reports."
+    notes = [PAIRED, RETRAINED if results.retrained else chosen]
     notes += fusion_notes(results) + problem_notes(_nets(rows), results.seeds)
     title = f"Table 4, differences. What transfer and fusion gain on {results.study['target']['title']}"
     return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data), _sources(rows))

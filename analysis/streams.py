@@ -23,8 +23,13 @@ def stream_rows(results: Results, cells: pd.DataFrame) -> dict[str, Row]:
     return {name: rows[name] for name in order if name in rows}
 
 
-def better_stream(row: Row) -> Net | None:
-    """The single stream with the highest mean validation accuracy over the seeds that all of them have."""
+def better_stream(row: Row, results: Results) -> Net | None:
+    """The single stream with the highest mean validation accuracy over the seeds that all of them have.
+
+    None if validation images were trained on: only the test set could tell then, and it never decides.
+    """
+    if results.retrained:
+        return None
     single = [net for stream, net in row.items() if stream != FUSED and net.val_accuracy]
     seeds = set.intersection(*(set(net.val_accuracy) for net in single)) if single else set()
     return max(single, key=lambda net: sum(net.val_accuracy[seed] for seed in seeds)) if seeds else None

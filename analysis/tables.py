@@ -11,6 +11,10 @@ from analysis.nets import Net
 from analysis.statistics import Interval
 
 NOTHING = "\N{EN DASH}"
+RETRAINED = (
+    "The nets were trained on the validation images too (retrain_on_validation): validation ACC % is of images that "
+    "were trained on, and nothing is chosen by it."
+)
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,22 @@ def _axis(config: StudyConfig, name: str) -> Ablation:
 
     def cells(_: StudyConfig, seed: int) -> list[Cell]:
         return [
-            replace(net, point=point, point_index=index, own_point=own == config)
+            replace(net, point=point, point_index=index, own_point=_is_own(net, config))
             for index, (point, own) in enumerate(zip(points, configs, strict=True))
             for net in _nets(name, own, seed)
         ]
 
     return cells
+
+
+def _is_own(net: Cell, config: StudyConfig) -> bool:
+    """Whether a net at a point of an axis is as the study itself has it: of both N_m, only its own one counts."""
+    is_standard = net.sparsity == "none" and net.knowledge == "none"
+    here, study = net.config.transfer, config.transfer
+    if here.fresh_layers(is_standard=is_standard) != study.fresh_layers(is_standard=is_standard):
+        return False
+    alike = here.model_copy(update={"n_m": study.n_m, "standard_n_m": study.standard_n_m})
+    return net.config.model_copy(update={"transfer": alike}) == config
 
 
 def _nets(axis: str, config: StudyConfig, seed: int) -> list[Cell]:

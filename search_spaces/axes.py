@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from study.settings.facts import target_classes
@@ -69,9 +69,11 @@ def lambda_(config: StudyConfig) -> list[Point]:
 
 @axis("n_m")
 def n_m(config: StudyConfig) -> list[Point]:
-    """Top layers of the main branch that start dense and random."""
+    """Top layers of the main branch that start dense and random, in Standard-TransferNet as in the other nets."""
     depth = len(networks.connection_counts(config.network, 1))
-    return _numbers("N_m", "transfer.n_m", (*range(1, min(5, depth) + 1), depth), max(1, config.transfer.n_m))
+    points = _numbers("N_m", "transfer.n_m", (*range(1, min(5, depth) + 1), depth), max(1, config.transfer.n_m))
+    # A point means its N_m for every net that it shows.
+    return [replace(point, changes={**point.changes, "transfer.standard_n_m": None}) for point in points]
 
 
 @axis("n_e")

@@ -90,6 +90,9 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             if name not in axes or name in config.crossings:
                 plain = [axis for axis in axes if axis not in config.crossings]
                 yield f"crossings.{crossing}.axes", f"no axis {name!r}: {choices(name, plain)}"
+    for name, points in config.axes.items():
+        if any("target.data.retrain_on_validation" in point for point in points):
+            yield f"axes.{name}", "retrain_on_validation cannot vary: the points of an axis are chosen by validation"
     for name in {*config.axes, *config.crossings} & {*ABLATIONS}:
         yield "axes", f"{name!r} is the name of an ablation already: choose another"
     data_problems = [*_data_checks(config)]

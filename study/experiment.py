@@ -381,6 +381,7 @@ def _about(name: str, config: StudyConfig) -> dict[str, object]:
         "streams": list(config.streams),
         "fusion": config.fusion,
         "evaluation": _evaluation(config),
+        "retrained_on_validation": any(own.target.data.retrain_on_validation for own in configs),
     }
 
 

@@ -68,7 +68,11 @@ STAGES: tuple[Column, ...] = (
         pa.float64(),
         "top-1 accuracy of the final net on the training images, without dropout, %; null where they are too many",
     ),
-    _optional("val_accuracy", pa.float64(), "top-1 accuracy of the final net on the validation images, %"),
+    _optional(
+        "val_accuracy",
+        pa.float64(),
+        "top-1 accuracy of the final net on the validation images, %; trained on with retrain_on_validation",
+    ),
     _optional("val_loss", pa.float64(), "cross entropy of the final net on the validation images, nats"),
     _optional("test_accuracy", pa.float64(), "top-1 accuracy of the final net on the test images, %"),
     _optional("test_top5_accuracy", pa.float64(), "top-5 accuracy of the final net on the test images, %"),

@@ -66,6 +66,24 @@ def test_table2_counts_inner_product_layers_and_their_total(folder: Path) -> Non
     assert text["Total"][-5:] == ["Total", "8,294 → 4,198", "264K → 140K", "49.4", "46.8"]
 
 
+def test_table2_is_of_all_steps_where_each_is_a_stage(write: Callable[..., Path]) -> None:
+    def earlier(study: Study) -> None:
+        for row in [row for row in study.rows["stages"] if row["kind"] == "neuron_prune"]:
+            study.rows["stages"].append({**row, "stage": f"first-{row['stage']}"})
+        for cell in study.rows["cells"]:
+            if cell["net"] == "Sparse-TargetNet_N":
+                cell["path"].insert(-1, f"first-{cell['stage']}")
+        for row in [*study.rows["layers"]]:
+            before = {"neurons_before": 2 * row["neurons_before"], "connections_before": 3 * row["connections_before"]}
+            between = {"neurons": row["neurons_before"], "connections": row["connections_before"]}
+            study.rows["layers"].append({**row, **before, **between, "stage": f"first-{row['stage']}"})
+
+    rows = records(write(earlier), "table2")
+    # FC6: 512 to 256 to 128 neurons, 12,000 to 4,000 to 2,000, 2,100 and 2,200 weights.
+    assert float(rows["FC6"]["pruned_neurons_mean"]) == pytest.approx(75)
+    assert float(rows["FC6"]["pruned_weights_mean"]) == pytest.approx(100 * (1 - 2_100 / 12_000))
+
+
 def test_table2_matches_the_papers_layers_from_the_output(write: Callable[..., Path]) -> None:
     def small(study: Study) -> None:
         study.rows["layers"] = [row for row in study.rows["layers"] if row["layer"] != "fc7"]
@@ -297,6 +315,16 @@ def test_ratios_are_of_the_first_and_last_epoch(folder: Path) -> None:
     row = {key: float(value) for key, value in rows["Hybrid-TransferNet"].items() if "ratio" in key}
     expected = {"loss_ratio_first": 2.0, "loss_ratio_last": 0.5, "kl_ratio_first": 0.2, "kl_ratio_last": 0.05}
     assert row == pytest.approx(expected | {"gradient_ratio_first": 0.4, "gradient_ratio_last": 0.1})
+
+
+def test_results_without_the_divergence_have_ratios_all_the_same(write: Callable[..., Path]) -> None:
+    folder = write()
+    for name in ("epochs", "stages"):
+        path = folder / f"{name}.parquet"
+        rows = pq.read_table(path)
+        pq.write_table(rows.drop_columns([key for key in ("loss_kl", "kl_ratio") if key in rows.column_names]), path)
+    assert "kl_ratio" not in pq.read_schema(folder / "epochs.parquet").names
+    assert shown(folder, "ratios")["Hybrid-TransferNet"] == ["3", "2", "0.5", NOTHING, NOTHING, "0.4", "0.1"]
 
 
 def test_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:

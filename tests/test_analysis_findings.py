@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 import analysis
+from analysis.axis_tables import CHOICE
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
 from analysis.power import detectable
 from analysis.significance import holm
 from analysis.statistics import Interval
-from analysis.tables import points_text
+from analysis.tables import RETRAINED, points_text
 from tests.analysis_study import ACCURACY, SEEDS, Study, columns, stream_accuracy, table, writer
 
 QUESTIONS = [
@@ -228,3 +229,23 @@ def test_end_near_zero_does_not_seem_to_be_zero() -> None:
     assert points_text(Interval(0.8, 0.78, 3), " points") == "+0.80 points [0.02, 1.58]"
     assert points_text(Interval(-0.3, 0.1, 3)) == "\N{MINUS SIGN}0.3 [\N{MINUS SIGN}0.4, \N{MINUS SIGN}0.2]"
     assert points_text(Interval(0.5, None, 1)) == "+0.5"
+
+
+@pytest.mark.parametrize("retrained", [False, True])
+def test_validation_images_that_were_trained_on_choose_nothing(write: Callable[..., Path], retrained: bool) -> None:
+    def change(study: Study) -> None:
+        study.two_stream()
+        study.axis("tau", {"tau = 1": 1.0, "tau = 4": 4.0}, "tau = 4", {"tau = 1": 80.0, "tau = 4": 82.0})
+        for stage in {row["stage"] for row in study.rows["stages"]}:
+            study.confuse(stage, {"zero": {"zero": 8, "one": 2}, "one": {"one": 9, "zero": 1}})
+
+    folder = write(change, **({"retrained_on_validation": True} if retrained else {}))
+    assert (RETRAINED in sentences(folder)) == retrained
+    assert any(name.startswith("Fusing") for name in answers(folder)) != retrained
+    assert (RETRAINED in table(folder, "table4_differences").notes) == retrained
+    assert [note for note in table(folder, "axis_tau").notes if note in (CHOICE, RETRAINED)] == [
+        RETRAINED if retrained else CHOICE
+    ]
+    page = analysis.report(folder).read_text(encoding="utf-8")
+    assert ('id="confusion"' in page) != retrained and ("Choose by validation" in page) != retrained
+    assert ("nothing was chosen by them" in page) == retrained

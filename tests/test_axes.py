@@ -116,3 +116,16 @@ def test_a_very_large_study_is_not_started_unasked(
 
 def test_names_are_not_taken_twice() -> None:
     assert not set(ABLATIONS) & set(AXES)
+
+
+def test_n_m_means_the_n_m_of_every_net_whatever_the_studys_own_standard_has(tiny_config: StudyConfig) -> None:
+    config = with_changes(with_ablations(tiny_config, "paper", "n_m"), {"transfer.standard_n_m": 1}, "a test")
+    graph = plan(config)
+    rows = [cell_row(graph, cell, key) for cell, key in graph.cells]
+    points = [row for row in rows if row["ablation"] == "n_m"]
+    assert points and all(row["n_m"] == row["point_value"] for row in points)
+    own = {row["net"]: row for row in points if row["own_point"]}
+    assert {net: row["n_m"] for net, row in own.items()} == {"Standard-TransferNet": 1, "Hybrid-TransferNet": 2}
+    paper = {row["net"]: row["stage"] for row in rows if row["ablation"] == "paper"}
+    assert all(row["stage"] == paper[net] for net, row in own.items())
+    assert sum(row["own_point"] for row in points) == len(own)

@@ -25,6 +25,10 @@ from tests.conftest import TINY
         ("transfer.n_m=9", ["transfer.n_m", "N = 8", "give 0 to 8"]),
         ("transfer.standard_n_m=9", ["transfer.standard_n_m", "N = 8", "give 0 to 8"]),
         ("target.data.retrain_on_validation=true", ["needs neuron_prune.steps", "cannot tell when"]),
+        (
+            "axes={more: [{target.data.retrain_on_validation: true}]}",
+            ["axes.more", "cannot vary", "chosen by validation"],
+        ),
         ("neuron_prune.steps=99", ["neuron_prune.steps", "is 99", "give 1 to 14"]),
         ("transfer.n_e=8", ["transfer.n_e", "N = 8", "give 1 to 7"]),
         ("transfer.n_e=0", ["transfer.n_e", "greater than or equal to 1"]),

@@ -1,13 +1,13 @@
 """The digest's arithmetic on the real architectures, and torchvision as an oracle for two of them."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
-from study.config import load_config
-from study.settings.overrides import read_config, stream_config
+from study.settings.overrides import PRESETS, list_presets, read_config, stream_config, with_changes
 from trainables import networks
 from trainables.networks import LayeredNet, WeightedLayer
 from trainables.shares import SHARES
@@ -64,11 +64,18 @@ def test_the_papers_convolutions_have_what_is_left_of_them_later() -> None:
     assert sum(dense[name] * shares[name] for name in dense if name.startswith("conv")) > 784e3
 
 
-def test_an_old_name_of_a_network_is_understood(tmp_path: Path) -> None:
-    old, new = (load_config("digits", [f"network={name}"]).network for name in ("small_alexnet", "small_alexnet"))
-    assert old == new
-    assert read_config("indoor67", ["network=caffenet"]).network == "bvlc_alexnet"
+def test_an_old_name_of_a_network_is_understood() -> None:
+    new = read_config("indoor67")
+    assert read_config("indoor67", ["network=caffenet"]) == new and new.network == "bvlc_alexnet"
+    config = with_changes(read_config("hmdb51"), {"streams": {"spatial": {"network": "caffenet"}}}, "a test")
+    assert stream_config(config, "spatial").network == "bvlc_alexnet"
     assert networks.digest("caffenet") == networks.digest("bvlc_alexnet")
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_presets_use_the_names_of_today(preset: str) -> None:
+    named = re.search(r"^network: (\S+)", (PRESETS / f"{preset}.yaml").read_text(), re.MULTILINE)
+    assert named is not None and named[1] in networks.NETWORKS
 
 
 def test_hans_tables_give_his_totals() -> None:

@@ -50,6 +50,13 @@ def test_the_plan_has_each_stream_and_their_fusion(two_streams: Path) -> None:
     assert sum(stage.spec.kind == "reference" for stage in graph.stages.values()) == 1
 
 
+def test_streams_may_be_trained_on_validation_images_as_they_prune_no_neurons(two_streams: Path) -> None:
+    retrain = "target.data.retrain_on_validation=true"
+    assert load_config(str(two_streams), [retrain]).target.data.retrain_on_validation
+    with pytest.raises(ConfigError, match=r"needs neuron_prune\.steps"):
+        load_config(str(two_streams), [retrain, "ablations=[two-stream,paper]"])
+
+
 def test_a_study_of_two_streams(two_streams: Path, tmp_path: Path) -> None:
     printed = study(two_streams, tmp_path)
     assert "Table 4" in printed

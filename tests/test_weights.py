@@ -251,6 +251,13 @@ def test_a_net_that_pools_first_is_told_from_one_that_normalises_first(tmp_path:
         load(networks.build("bvlc_alexnet", 3), str(path))
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arrays = write_alexnet(tmp_path / "net.onnx", classes=3)
+    net = load(networks.build("bvlc_alexnet", 3), "~/net.onnx")
+    np.testing.assert_array_equal(net.op("fc8").weight.detach().numpy(), arrays["fc8_w_0"])
+
+
 @pytest.mark.parametrize("inner", ["transB=1", "transB=0", "MatMul", "transposed"])
 def test_onnx_weights_mean_what_the_graph_computes(tmp_path: Path, inner: str) -> None:
     net = networks.build("small_alexnet", 10)  # its fc7 is square, so shapes cannot tell

@@ -99,11 +99,11 @@ def _order_problem(net: LayeredNet, file: str) -> list[str]:
 
     The model zoo's CaffeNet differs from its AlexNet by nothing else: all shapes fit.
     """
-    if not file.endswith(".onnx"):
+    if file.startswith(TORCHVISION) or (path := _existing(file)).suffix != ".onnx":
         return []
     kinds = {nn.LocalResponseNorm: "LRN", nn.MaxPool2d: "MaxPool"}
     ours = [kinds[type(module)] for module in net.modules() if type(module) in kinds]
-    theirs = [node.op_type for node in _graph(Path(file)).node if node.op_type in kinds.values()]
+    theirs = [node.op_type for node in _graph(path).node if node.op_type in kinds.values()]
     if "LRN" not in ours or "LRN" not in theirs or ours[0] == theirs[0]:
         return []
     words = {"LRN": "normalises before it pools", "MaxPool": "pools before it normalises"}

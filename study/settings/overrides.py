@@ -73,7 +73,8 @@ def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
     Raises:
         ConfigError: what the stream changes cannot be used.
     """
-    alone = config.model_copy(update={"streams": {}, "fusion": {}, "ablations": ("paper",)})
+    # A stream by itself prunes no neurons, so nothing of that has to fit it.
+    alone = config.model_copy(update={"streams": {}, "fusion": {}, "ablations": ("transfer",)})
     return with_changes(alone, config.streams[stream], f"streams.{stream}")
 
 
