@@ -2,25 +2,36 @@
 
 from collections.abc import Mapping
 
+from torch.distributed import DistNetworkError, DistStoreError
+
 from trainables.sessions import LeavingError
 
 LIBRARIES = ("gloo", "nccl", "tcpstore", "client socket", "remote server")
 """Words of an error of the libraries through which the workers of a group talk."""
+STORE_ERRORS = (DistNetworkError, DistStoreError)
+"""PyTorch's errors of the store at which workers meet. Their texts do not name it."""
 LOST_CONNECTION = (
     "closed by peer",
     "closed by remote peer",
+    "peer closed",
     "reset by peer",
     "likely closed",
+    "socket closed",
+    "unexpectedly closed",
     "broken pipe",
     "connection refused",
+    "no route to host",
     "failed to connect",
     "timed out",
     "timeout",
     "communicator was aborted",
-    "ncclremoteerror",
-    "ncclsystemerror",
 )
-"""What they say when the worker at the other end is gone. ``ncclSystemError`` is a socket's error, among others."""
+"""What they say when the worker at the other end is gone."""
+REMOTE_ERROR = "ncclremoteerror"
+SYSTEM_ERROR = "ncclsystemerror"
+"""A socket's error, among others, such as no room for shared memory."""
+LAST_ERROR = "last error:"
+"""What NCCL puts before the error that it met; the text in front of it explains a whole kind of errors."""
 
 
 class LostProcessError(Exception):
@@ -35,6 +46,8 @@ def cause_of(failures: Mapping[int, Exception]) -> Exception:
     Args:
         failures: the errors of a group's workers, by rank.
     """
+    if not failures:
+        return LostProcessError("a worker group hung, and none of its workers says why")
     errors = [_unwrapped(failures[rank]) for rank in sorted(failures)]
     if gone := [error for error in errors if _is_gone(error)]:
         return LostProcessError(str(gone[0]))
@@ -61,4 +74,11 @@ def lost_connection(error: Exception) -> bool:
     Other errors of the same libraries are the worker's own, such as two workers on one GPU, which NCCL refuses.
     """
     text = str(error).lower()
-    return any(word in text for word in LIBRARIES) and any(word in text for word in LOST_CONNECTION)
+    if not isinstance(error, STORE_ERRORS) and not any(word in text for word in LIBRARIES):
+        return False
+    if REMOTE_ERROR in text:
+        return True
+    met = text.partition(LAST_ERROR)[2].strip()
+    if SYSTEM_ERROR in text and met in ("", "unknown nccl error"):
+        return True
+    return any(word in (met or text) for word in LOST_CONNECTION)

@@ -1,10 +1,30 @@
 """Networks of a user's own, named ``tests.nets:rgb`` and so on in presets: small ones for 24 x 24 frames and flow."""
 
+import torch
 from torch import nn
 
+from trainables import networks
 from trainables.networks import Dropout, LayeredNet, WeightedLayer
 
 STACK = 5
+REFUSED = "NCCL error: invalid usage: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1e000"
+"""What NCCL says where two workers are on one GPU: the worker's own error, not a lost connection."""
+
+
+class FailsInSecondWorker(nn.Identity):
+    """Raises an error in the second worker of a group, while the first one waits for its gradients."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+            raise RuntimeError(REFUSED)
+        return images
+
+
+def refused_in_second_worker(classes: int) -> LayeredNet:
+    """The project's, which no group can train."""
+    net = networks.small_alexnet(classes)
+    net.layer("conv1").before.append(FailsInSecondWorker())
+    return net
 
 
 def rgb(classes: int) -> LayeredNet:
