@@ -64,7 +64,7 @@ def test_known_positions_are_the_networks(name: str) -> None:
 
 
 def test_every_network_has_its_note() -> None:
-    assert set(ARCHITECTURES) == set(networks.NETWORKS)
+    assert set(ARCHITECTURES) == {*networks.NETWORKS, *networks.ALIASES}
 
 
 def test_speedup_is_of_multiply_adds(write: Callable[..., Path]) -> None:
