@@ -49,9 +49,8 @@ def _axis(config: StudyConfig, name: str) -> Ablation:
 
 def _is_own(net: Cell, config: StudyConfig) -> bool:
     """Whether a net at a point of an axis is as the study itself has it: of both N_m, only its own one counts."""
-    is_standard = net.sparsity == "none" and net.knowledge == "none"
     here, study = net.config.transfer, config.transfer
-    if here.fresh_layers(is_standard=is_standard) != study.fresh_layers(is_standard=is_standard):
+    if here.fresh_layers(is_standard=net.is_standard) != study.fresh_layers(is_standard=net.is_standard):
         return False
     alike = here.model_copy(update={"n_m": study.n_m, "standard_n_m": study.standard_n_m})
     return net.config.model_copy(update={"transfer": alike}) == config

@@ -42,6 +42,11 @@ class Cell:
     neuron_steps: int = 0
     """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether the net is Standard-TransferNet, or what pruning makes of it."""
+        return self.sparsity == "none" and self.knowledge == "none"
+
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:
     """The paper's name of a transfer net; controls say what stands in for the real thing."""

@@ -285,7 +285,6 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     """The cell's row of the cells table."""
     transfer = cell.config.transfer
     guided = cell.knowledge != "none"
-    is_standard = cell.sparsity == "none" and not guided
     return {
         "ablation": cell.ablation,
         "net": cell.net,
@@ -303,7 +302,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "keep": cell.keep,
         "tau": transfer.tau if guided else None,
         "lambda": transfer.lambda_ if guided else None,
-        "n_m": transfer.standard_n_m if is_standard and transfer.standard_n_m is not None else transfer.n_m,
+        "n_m": transfer.n_m_of(is_standard=cell.is_standard),
         "n_e": transfer.n_e if guided else None,
         "stage": graph.net_of(key),
         "measured": key,

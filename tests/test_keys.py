@@ -327,12 +327,15 @@ def own_package(folder: Path, name: str) -> None:
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text("")
     (folder / name / "nets.py").write_text(
-        "import torch\n\ndef net(classes):\n    from . import blocks\n    return blocks.build(classes)\n"
+        f"import torch\nimport {name}_installed\n\n"
+        "def net(classes):\n    from . import blocks\n    return blocks.build(classes)\n"
     )
     (folder / name / "blocks.py").write_text(f"from {name}_lib.parts import piece\n\ndef build(classes):\n    ...\n")
     (folder / f"{name}_lib").mkdir()
     (folder / f"{name}_lib" / "parts.py").write_text("piece = 1\n")
     (folder / f"{name}_unused.py").write_text("")
+    (folder / "elsewhere" / "site-packages").mkdir(parents=True)
+    (folder / "elsewhere" / "site-packages" / f"{name}_installed.py").write_text("")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +346,7 @@ def own_package(folder: Path, name: str) -> None:
         ("{}/__init__.py", True),
         ("{}_lib/parts.py", True),
         ("{}_unused.py", False),
+        ("elsewhere/site-packages/{}_installed.py", False),
     ],
 )
 def test_the_source_text_that_a_function_can_reach_counts(
@@ -351,6 +355,8 @@ def test_the_source_text_that_a_function_can_reach_counts(
     name = "own" + re.sub(r"\W", "", file)
     own_package(tmp_path, name)
     monkeypatch.syspath_prepend(str(tmp_path))
+    # As a .pth file or --system-site-packages adds the packages of another environment.
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere" / "site-packages"))
     before = source_digest(f"{name}.nets:net")
     with (tmp_path / file.format(name)).open("a") as text:
         text.write("# another line\n")

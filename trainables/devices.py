@@ -49,10 +49,14 @@ def gpu_problem() -> str | None:
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device. A copy from the CPU to a GPU is queued behind its work: nothing waits for it."""
-    if device.type != "cuda" or tensor.device.type != "cpu":
-        return tensor.to(device)
-    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
-    return pinned.to(device, non_blocking=True)
+    return _pinned(tensor, device).to(device, non_blocking=True)
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor in memory from which the device copies by itself; as it is if it need not be copied from the CPU."""
+    if device.type == "cpu" or tensor.device.type != "cpu" or not tensor.numel():
+        return tensor
+    return tensor.pin_memory()
 
 
 def placed(net: Net, device: torch.device) -> Net:
@@ -63,7 +67,7 @@ def placed(net: Net, device: torch.device) -> Net:
 def fetched_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """The batches, in order, on their way to the device while it is busy with earlier ones.
 
-    They are fetched by another thread, into memory from which a GPU copies by itself. A CPU gains nothing by that.
+    They are fetched by another thread. A CPU gains nothing by that.
     """
     if device.type == "cpu":
         yield from batches
@@ -73,7 +77,7 @@ def fetched_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[T
         on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
         with on_device:
             batch = next(batches, None)
-            return batch.pin_memory() if batch is not None and device.type == "cuda" else batch
+            return None if batch is None else _pinned(batch, device)
 
     with ThreadPoolExecutor(1) as thread:
         waiting: deque[Future[Tensor | None]] = deque(thread.submit(fetch) for _ in range(AHEAD))

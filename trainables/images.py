@@ -63,6 +63,11 @@ class Images:
             pixels = ArrayPixels(pixels.array.to(device))
         return cls(content, pixels, content.labels, split.train, split.val, split.test, config, input_size, device)
 
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are on the device."""
+        return isinstance(self.pixels, ArrayPixels) and self.pixels.array.device.type == self.device.type
+
     def targets(self, items: Tensor) -> Tensor:
         """Labels of the items, on the device."""
         return moved(self.labels[items], self.device)
@@ -108,7 +113,9 @@ class Images:
         """
         wanted = [(items, placement.expand(len(items), 4)) for items, placement in pieces]
         rows = [items * self.content.positions + placement[:, 0] for items, placement in wanted if len(items)]
-        pixels = fetched_ahead(iter(self.pixels.stream(rows)), self.device)
+        pixels = iter(self.pixels.stream(rows))
+        if not self.resident:
+            pixels = fetched_ahead(pixels, self.device)
         none = torch.empty(0, *self.content.shape, dtype=torch.uint8, device=self.device)
         for items, placement in wanted:
             # A worker without a share of a batch takes part with no image.

@@ -70,11 +70,16 @@ def _own_file(module: str, top: str) -> Path | None:
     if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     path = Path(spec.origin).resolve()
-    is_own = module.partition(".")[0] == top or not any(path.is_relative_to(folder) for folder in _INSTALLED)
-    return path if is_own else None
+    return path if module.partition(".")[0] == top or not _is_installed(path) else None
 
 
-_INSTALLED = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+def _is_installed(path: Path) -> bool:
+    """Whether a file is Python's own or of an installed package, of whatever environment this one builds upon."""
+    return any(path.is_relative_to(folder) for folder in _STANDARD) or not _INSTALLED.isdisjoint(path.parts)
+
+
+_STANDARD = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")]
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def _imports(module: str, text: str, *, is_package: bool) -> Iterator[str]:

@@ -106,10 +106,13 @@ class TransferConfig(Hyperparameters):
     live: bool = False
     train: TrainConfig
 
+    def n_m_of(self, *, is_standard: bool) -> int:
+        """N_m of Standard-TransferNet, or of the other nets."""
+        return self.standard_n_m if is_standard and self.standard_n_m is not None else self.n_m
+
     def fresh_layers(self, *, is_standard: bool) -> int:
-        """N_m of Standard-TransferNet or of the other nets. The output layer is always new, so 0 and 1 are the same."""
-        n_m = self.standard_n_m if is_standard and self.standard_n_m is not None else self.n_m
-        return max(n_m, 1)
+        """Layers that start dense and random: the output layer is always new, so N_m = 0 and N_m = 1 are the same."""
+        return max(self.n_m_of(is_standard=is_standard), 1)
 
 
 class TargetPruneConfig(Hyperparameters):
