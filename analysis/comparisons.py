@@ -7,14 +7,20 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.effects import cohens_dz, hedges_gz, probability_of_improvement, standard_deviation
 from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
-from analysis.power import detectable, seeds_needed
 from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, SPARSE_ONLY, STANDARD
-from analysis.sequential import SequentialDesign, sequential_interval, sequential_p
-from analysis.significance import ALPHA, holm, p_value, sign_flip
-from analysis.statistics import LEVEL, Bounds, Interval, differences, interquartile_mean_interval, mean_interval
+from analysis.statistics.effects import cohens_dz, probability_of_improvement, standard_deviation
+from analysis.statistics.intervals import (
+    LEVEL,
+    Bounds,
+    Interval,
+    differences,
+    mean_interval,
+)
+from analysis.statistics.power import detectable, seeds_needed
+from analysis.statistics.sequential import SequentialDesign, sequential_interval, sequential_p
+from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
 
 Kind = Literal["part", "pruning", "control", "fusion"]
@@ -90,19 +96,9 @@ class Comparison:
         return cohens_dz(self.values)
 
     @property
-    def corrected_effect(self) -> float | None:
-        """Hedges' correction of d_z."""
-        return hedges_gz(self.values)
-
-    @property
     def improvement(self) -> Bounds | None:
         """Probability of improvement, 0 to 1."""
         return probability_of_improvement(self.values)
-
-    @cached_property
-    def interquartile_mean(self) -> Bounds | None:
-        """Interquartile mean of the differences with its bootstrap interval, which is too narrow with few seeds."""
-        return interquartile_mean_interval([self.values])
 
     @property
     def strict_alpha(self) -> float:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.comparison_tables import p_text
 from analysis.comparisons import KNOWLEDGE, Comparison, comparisons
 from analysis.loading import Results
 from analysis.nets import Net
-from analysis.tables import NOTHING, Header, Table, interval_columns, points_text, problem_notes
+from analysis.tables.comparisons import p_text
+from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_text, problem_notes
 
 POSITIVE = (
     KNOWLEDGE,

@@ -6,11 +6,11 @@ from analysis.comparisons import MAIN, Comparison, comparisons
 from analysis.controls import controls, verdict
 from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
-from analysis.power import MOST_SEEDS
-from analysis.sequential import SequentialDesign
-from analysis.significance import ALPHA
-from analysis.statistics import LEVEL
-from analysis.tables import RETRAINED, points_text
+from analysis.statistics.intervals import LEVEL
+from analysis.statistics.power import MOST_SEEDS
+from analysis.statistics.sequential import SequentialDesign
+from analysis.statistics.significance import ALPHA
+from analysis.tables.table import RETRAINED, points_text
 
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")

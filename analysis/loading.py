@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from analysis.published import FUSED, PUBLISHED, Column
-from analysis.sequential import SequentialDesign
+from analysis.statistics.sequential import SequentialDesign
 from study import schema
 from study.files import Folder, StorageError
 

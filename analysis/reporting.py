@@ -10,23 +10,23 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from analysis import writing
-from analysis.accuracy_tables import controls, table1, table3
 from analysis.axes import axes
-from analysis.axis_tables import axis_table
-from analysis.checklist import checklist, operating_points
-from analysis.class_tables import classes_table
-from analysis.comparison_tables import comparisons_table
 from analysis.controls import controls_table
-from analysis.costs import costs
 from analysis.findings import findings
-from analysis.layer_tables import ratios, table2
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
-from analysis.search_tables import search_trials, shortened
-from analysis.stream_tables import fusion_notes, table4, table4_differences
-from analysis.tables import Table
+from analysis.tables import writing
+from analysis.tables.accuracy import controls, table1, table3
+from analysis.tables.axes import axis_table
+from analysis.tables.checklist import checklist, operating_points
+from analysis.tables.classes import classes_table
+from analysis.tables.comparisons import comparisons_table
+from analysis.tables.costs import costs
+from analysis.tables.layers import ratios, table2
+from analysis.tables.search import search_trials, shortened
+from analysis.tables.streams import fusion_notes, table4, table4_differences
+from analysis.tables.table import Table
 from study.files import Folder, StorageError
 
 TABLES = {
@@ -103,11 +103,11 @@ def write_report(study: str | Path | Results, out: str | Path | None = None) -> 
 
 def _files(results: Results) -> dict[str, bytes]:
     # Matplotlib takes longer to import than all else together, and the summary needs none of it.
-    from analysis.axis_figures import axis_figure
-    from analysis.class_figures import confusion_figure
-    from analysis.figures import figure2, figure3, learning_curves
-    from analysis.layer_figures import layers_figure
-    from analysis.search_figures import search_figures
+    from analysis.figures.axes import axis_figure
+    from analysis.figures.classes import confusion_figure
+    from analysis.figures.layers import layers_figure
+    from analysis.figures.paper import figure2, figure3, learning_curves
+    from analysis.figures.search import search_figures
 
     made, cells = tables(results), outcomes(results)
     draws = (figure2, figure3, layers_figure, learning_curves, confusion_figure)

@@ -28,11 +28,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis.comparisons import comparisons
-from analysis.effects import NO_SPREAD
 from analysis.loading import Results
 from analysis.nets import VARIANT
-from analysis.significance import ALPHA
-from analysis.tables import signed
+from analysis.statistics.effects import NO_SPREAD
+from analysis.statistics.significance import ALPHA
+from analysis.tables.table import signed
 from study import schema
 
 Verdict = Literal["same", "within", "beyond", "not done"]

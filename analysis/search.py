@@ -11,8 +11,8 @@ import pandas as pd
 from analysis.axes import SEARCH, Axis, Point, axes
 from analysis.loading import Results
 from analysis.nets import Net
-from analysis.statistics import Interval, paired_difference
-from analysis.tables import percent, rate
+from analysis.statistics.intervals import Interval, paired_difference
+from analysis.tables.table import percent, rate
 
 STATES = ("complete", "pruned", "failed")
 OWN_SETTINGS = "this study's settings"

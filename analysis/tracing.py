@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.loading import Results, StudyError
 from analysis.nets import Net, brief
 from analysis.reporting import tables
-from analysis.tables import NOTHING, Table, percent
+from analysis.tables.table import NOTHING, Table, percent
 
 
 def trace(results: Results, table: str, row: str) -> str:

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.goals import Goal, show
-from trainables import choosing, compact, latency, networks, neurons, pruning
-from trainables.choosing import Runtime
-from trainables.compact import Stored, WeightType
+from trainables import latency, networks, neurons, pruning
+from trainables.export import choosing
+from trainables.export import file as compact
+from trainables.export.choosing import Runtime
+from trainables.export.file import Stored, WeightType
+from trainables.export.unconnected import remove_unconnected
 from trainables.hybrid import HybridTransferNet
 from trainables.networks import LayeredNet
 from trainables.seeds import generator
-from trainables.unconnected import remove_unconnected
 
 CLASSES = 67
 REMOVED = {"fc6": 2048, "fc7": 1536}

@@ -3,9 +3,9 @@
 from rich.console import Console
 
 from study.config import StudyConfig
-from study.experiment import Cluster, Experiment
 from study.graph import StageGraph
 from study.storage import Storage
+from study.tune.experiment import Cluster, Experiment
 
 
 def run_stages(config: StudyConfig, graph: StageGraph, folder: str, slots: int) -> Experiment:

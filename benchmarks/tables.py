@@ -24,10 +24,10 @@ import analysis
 from analysis.reporting import tables
 from benchmarks.goals import Goal, show
 from study.config import StudyConfig, load_config
-from study.experiment import Cluster, Experiment
 from study.graph import Stage, StageGraph, plan
 from study.storage import STAGE_TABLES, Storage
-from study.trial import describe
+from study.tune.experiment import Cluster, Experiment
+from study.tune.trial import describe
 from trainables.data import digits
 from trainables.networks import connection_counts
 from trainables.results import StageResult

@@ -1,1 +1,30 @@
-"""What is run: configuration, stage graph, scheduling on Ray Tune, storage and the command lines."""
+"""What is run: an ablation study or a search, from a configuration to tables and a report.
+
+From Python: ``from study import load_config, run_study, run_search``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.config import StudyConfig, load_config
+    from study.run.outcome import Outcome
+    from study.run.search import SearchSettings, run_search
+    from study.run.study import run_study
+
+__all__ = ["Outcome", "SearchSettings", "StudyConfig", "load_config", "run_search", "run_study"]
+
+_HOMES = {
+    "study.config": ("StudyConfig", "load_config"),
+    "study.run.outcome": ("Outcome",),
+    "study.run.search": ("SearchSettings", "run_search"),
+    "study.run.study": ("run_study",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the analysis imports some of this package, and neither torch nor ray.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

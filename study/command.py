@@ -7,12 +7,15 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
+from rich.console import Console
+
 import analysis
 from study.config import ConfigError
-from study.experiment import ClusterError
 from study.files import StorageError
-from study.lease import StudyIsRunningError
-from study.resources import ResourceError
+from study.run.lease import StudyIsRunningError
+from study.run.outcome import Outcome
+from study.tune.experiment import ClusterError
+from study.tune.resources import ResourceError
 from trainables.data import DataError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -32,6 +35,14 @@ def run(name: str, action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
         return INTERRUPTED
+
+
+def conclude(outcome: Outcome) -> int:
+    """Print what became of a study or a search; gives the exit status."""
+    console = Console(highlight=False)
+    for text in (outcome.findings, outcome.summary, f"report: {outcome.report}"):
+        console.print(text, markup=False, soft_wrap=True)
+    return SOME_FAILED if outcome.failed else OK
 
 
 def positive(text: str) -> int:

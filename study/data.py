@@ -7,15 +7,13 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study import config as study_config
 from study.command import OK, SOME_FAILED, run
-from trainables.data import DATA_SETS, LAYOUTS, DataError, ImageSet, Places, load
-from trainables.data.decoding import Progress as OnProgress
+from study.run.decoding import decoded, distinct, progress_bar
+from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
 from trainables.data.decoding import gigabytes
 from trainables.data.files import open_layout
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
@@ -38,28 +36,9 @@ def _data(options: argparse.Namespace) -> int:
         places = places.model_copy(update={"root": absolute(options.data_root)})
     action = _check if options.command == "check" else _prepare
     # Every one of them, even where one lacks something; what two domains share is looked at once.
-    data_sets = _distinct(study_config.data_configs(config))
+    data_sets = distinct(study_config.data_configs(config))
     done = [action(", ".join(names), own, places, options) for names, own in data_sets]
     return OK if all(done) else SOME_FAILED
-
-
-def decode_all(config: study_config.StudyConfig) -> None:
-    """Decode on this machine what a study needs and is not decoded yet, with progress.
-
-    Raises:
-        DataError: a file cannot be read, or the disk is too small.
-    """
-    for _, own in _distinct(study_config.data_configs(config)):
-        if own.name in LAYOUTS:
-            _decode(load(own, config.data))
-
-
-def _distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:
-    """The data sets, each with the domains that use it."""
-    names: dict[DataConfig, list[str]] = {}
-    for domain, config in configs.items():
-        names.setdefault(config.content(), []).append(domain)
-    return [(domains, config) for config, domains in names.items()]
 
 
 def _check(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
@@ -67,7 +46,7 @@ def _check(domain: str, config: DataConfig, places: Places, options: argparse.Na
     if layout is None:
         return _package(domain, config, places)
     opens = options.decode and not (options.quick and layout.medium == "stream")
-    with _bar(f"opening {layout.title}") as progress:
+    with progress_bar(f"opening {layout.title}") as progress:
         found = inspect(layout, config, places, decode=opens, progress=progress)
     _say(describe(domain, found, classes=options.classes))
     return found.is_complete
@@ -78,22 +57,11 @@ def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.
     if layout is None:
         return _package(domain, config, places)
     try:
-        _say(f"{domain}: {_decode(open_layout(layout, config, places))}")
+        _say(f"{domain}: {decoded(open_layout(layout, config, places))}")
     except DataError as error:
         print(f"{domain}: {error}", file=sys.stderr)
         return False
     return True
-
-
-def _decode(content: ImageSet) -> str:
-    decode = content.decoding
-    if decode is None:
-        return f"{content.title} is read anew in each epoch: there is nothing to decode"
-    if decode.is_done():
-        return f"{content.title} is decoded already: {decode.array}"
-    with _bar(f"decoding {content.title}") as progress:
-        decode.open(progress)
-    return f"{content.title} is decoded: {decode.array}, {gigabytes(decode.bytes)}"
 
 
 def _package(domain: str, config: DataConfig, places: Places) -> bool:
@@ -172,16 +140,6 @@ def _decoded(decoded: Decoded) -> str:
 
 def _say(text: str) -> None:
     Console(highlight=False).print(text, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[OnProgress]:
-    """A progress bar on the terminal, gone when it is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,16 +16,18 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from study import comparison
+from study import speed as comparison
 from study.command import OK, SOME_FAILED, positive, run
 from study.config import ConfigError
 from study.nets import StoredNet, connections, example_images, find_stage, open_net
 from study.storage import Storage
-from trainables import choosing, compact, latency
-from trainables.choosing import Call, Choice, OnnxSession, Runtime
-from trainables.compact import Stored, WeightType
+from trainables import latency
+from trainables.export import choosing
+from trainables.export import file as compact
+from trainables.export.choosing import Call, Choice, OnnxSession, Runtime
+from trainables.export.file import Stored, WeightType
+from trainables.export.unconnected import remove_unconnected
 from trainables.seeds import generator
-from trainables.unconnected import remove_unconnected
 
 RUNTIMES: dict[str, Runtime] = {"safetensors": "torch", "pt2": "pt2", "onnx": "onnx"}
 """What executes a file of each format."""

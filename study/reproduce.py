@@ -11,10 +11,10 @@ from pathlib import Path
 import analysis
 from analysis.loading import Results
 from analysis.reproduction import compare, describe
-from study import ablation
-from study.command import BAD_INPUT, OK, SOME_FAILED, number, positive, run
-from study.config import ConfigError, read_config
+from study.command import BAD_INPUT, OK, conclude, number, positive, run
+from study.config import ConfigError, load_config, read_config
 from study.files import Folder
+from study.run.study import run_study
 from study.storage import Storage
 
 DIFFERENT = 1
@@ -45,11 +45,11 @@ def _reproduce(options: argparse.Namespace) -> int:
     if storage.folder.at() == folder.above(2).at():
         raise ConfigError(f"{storage.root} holds the report's own stages, so nothing would run: give another --storage")
     with _preset(folder) as preset:
-        arguments = ["--preset", preset, "--storage", storage.root, "--name", name, "--yes"]
-        arguments += _passed_on(options, read_config(preset).seed_list)
-        if (status := ablation.main(arguments)) not in (OK, SOME_FAILED):
-            return status
-    found = compare(published, _judged_alike(analysis.load(storage.study_path(name)), published), options.tolerance)
+        config = load_config(preset, [*options.set, *_fewer_seeds(options.seeds, read_config(preset).seed_list)])
+        where = {"storage": storage.root, "slots": options.slots, "address": options.address}
+        outcome = run_study(config, name, **where)
+    conclude(outcome)
+    found = compare(published, _judged_alike(outcome.results, published), options.tolerance)
     columns = found.stages.drop(columns="role")
     storage.write_study(name, "reproduction.csv", columns.to_csv(index=False, lineterminator="\n").encode())
     print(f"\n{folder.at()}, run again in {storage.root}\n{describe(found)}")
@@ -76,16 +76,13 @@ def _preset(folder: Folder) -> Iterator[str]:
         yield str(path)
 
 
-def _passed_on(options: argparse.Namespace, seeds: list[int]) -> Iterator[str]:
-    for override in options.set:
-        yield from ("--set", override)
-    if options.seeds is not None:
-        if options.seeds > len(seeds):
-            raise ConfigError(f"--seeds {options.seeds}: the report has {len(seeds)}")
-        yield from ("--set", f"seeds={seeds[: options.seeds]}")
-    for name in ("slots", "address"):
-        if (value := getattr(options, name)) is not None:
-            yield from (f"--{name}", str(value))
+def _fewer_seeds(wanted: int | None, seeds: list[int]) -> list[str]:
+    """The override that leaves the first seeds of a report."""
+    if wanted is None:
+        return []
+    if wanted > len(seeds):
+        raise ConfigError(f"--seeds {wanted}: the report has {len(seeds)}")
+    return [f"seeds={seeds[:wanted]}"]
 
 
 def _judged_alike(here: Results, published: Results) -> Results:

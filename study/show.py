@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from study.command import OK, run
 from study.nets import find_stage
-from study.progress import duration
 from study.storage import TENSORS, LostStageError, Storage, StorageError
+from study.tune.progress import duration
 from trainables.hyperparameters import PARAMS, DataConfig
 
 SHOWN_DIGITS = 12

@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import analysis
-from analysis import writing
-from analysis.figures import Plot
+from analysis.figures.paper import Plot
 from analysis.loading import Results, frame
 from analysis.nets import outcomes
 from analysis.reporting import tables
-from analysis.tables import Table
+from analysis.tables import writing
+from analysis.tables.table import Table
 from study import schema
 from study.files import Folder
 

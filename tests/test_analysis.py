@@ -14,10 +14,10 @@ import pytest
 from matplotlib.patches import Rectangle
 
 import analysis
-from analysis import writing
 from analysis.__main__ import main
-from analysis.figures import figure2, figure3
-from analysis.tables import NOTHING
+from analysis.figures.paper import figure2, figure3
+from analysis.tables import writing
+from analysis.tables.table import NOTHING
 from tests.analysis_study import ACCURACY, CURVE, SEEDS, WIGGLE, Study, draw, records, shown, table, writer
 
 

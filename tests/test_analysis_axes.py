@@ -9,11 +9,11 @@ import pytest
 
 import analysis
 from analysis.axes import axes
-from analysis.axis_figures import axis_figure, is_log
-from analysis.axis_tables import OWN
-from analysis.figures import Plot
+from analysis.figures.axes import axis_figure, is_log
+from analysis.figures.paper import Plot
 from analysis.nets import outcomes
-from analysis.tables import NOTHING
+from analysis.tables.axes import OWN
+from analysis.tables.table import NOTHING
 from tests.analysis_study import SEEDS, Study, records, shown, table, writer
 
 TAUS = {f"tau = {tau}": float(tau) for tau in (1, 2, 4, 8)}

@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis.axis_tables import CHOICE
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
-from analysis.power import detectable
-from analysis.significance import holm
-from analysis.statistics import Interval
-from analysis.tables import RETRAINED, points_text
+from analysis.statistics.intervals import Interval
+from analysis.statistics.power import detectable
+from analysis.statistics.significance import holm
+from analysis.tables.axes import CHOICE
+from analysis.tables.table import RETRAINED, points_text
 from tests.analysis_study import ACCURACY, SEEDS, Study, columns, stream_accuracy, table, writer
 
 QUESTIONS = [
@@ -89,9 +89,7 @@ def test_table_has_what_the_comparisons_have(write: Callable[..., Path]) -> None
     assert one.mean is not None
     assert row["diff_mean"] == pytest.approx(np.mean(one.values))
     assert row["diff_median"] == pytest.approx(np.median(one.values))
-    assert row["diff_iqm_ci_low"] < row["diff_iqm"] < row["diff_iqm_ci_high"]
     assert row["d_z"] == pytest.approx(np.mean(one.values) / np.std(one.values, ddof=1))
-    assert row["g_z"] < row["d_z"]
     assert row["detectable"] == pytest.approx(detectable(float(np.std(one.values, ddof=1)), 8))
     assert row["detectable_holm"] > row["detectable"]
     assert [row[f"diff_seed_{seed}"] for seed in EIGHT] == one.values

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis import writing
-from analysis.tables import Header, Table
+from analysis.tables import writing
+from analysis.tables.table import Header, Table
 from tests.analysis_study import Study
 from tests.test_analysis_search import latency, plain
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.figures import learning_curves
-from analysis.layer_figures import layers_figure
+from analysis.figures.layers import layers_figure
+from analysis.figures.paper import learning_curves
 from tests.analysis_study import SEEDS, Study, draw, writer
 
 DENSE = {"conv1": (1_000, 32), "fc6": (40_000, 256), "fc8": (3_000, 3)}

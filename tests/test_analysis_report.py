@@ -12,8 +12,8 @@ import torch
 
 import analysis
 from analysis.__main__ import main
-from analysis.checklist import ARCHITECTURES, Item, checklist
 from analysis.nets import outcomes
+from analysis.tables.checklist import ARCHITECTURES, Item, checklist
 from study import schema
 from tests.analysis_study import CURVE, SEEDS, Study, shown, table, writer
 from trainables import networks

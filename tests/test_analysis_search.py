@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
-from analysis.figures import Plot
+from analysis.figures.paper import Plot
+from analysis.figures.search import search_figures
 from analysis.nets import outcomes
 from analysis.search import LATENCY, SHARE, Trial, against, best_so_far, conclusion, front, gain, ranked, trials
-from analysis.search_figures import search_figures
-from analysis.statistics import Interval
-from analysis.tables import NOTHING
+from analysis.statistics.intervals import Interval
+from analysis.tables.table import NOTHING
 from study import schema
 from tests.analysis_study import Study, columns, shown, table, writer
 

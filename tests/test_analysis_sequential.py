@@ -11,9 +11,9 @@ from scipy import integrate, stats
 import analysis
 from analysis.comparisons import MAIN, comparisons, main_comparisons
 from analysis.findings import findings
-from analysis.sequential import EFFECT_VARIANCE, log_bayes_factor, sequential_interval, sequential_p
-from analysis.significance import paired_t
-from analysis.statistics import mean_interval
+from analysis.statistics.intervals import mean_interval
+from analysis.statistics.sequential import EFFECT_VARIANCE, log_bayes_factor, sequential_interval, sequential_p
+from analysis.statistics.significance import paired_t
 from tests.analysis_study import Study, table, writer
 from tests.test_analysis_significance import DRAWS, ERROR, SLEEP
 

@@ -1,6 +1,6 @@
 """Effect sizes, tests and power: against SciPy and statsmodels, worked examples, and simulation."""
 
-from math import comb, gamma, sqrt
+from math import comb, sqrt
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from analysis.effects import cohens_dz, hedges_gz, probability_of_improvement
-from analysis.power import MOST_SEEDS, detectable, power, seeds_needed
-from analysis.significance import ALPHA, FLIPS, holm, p_value, paired_t, sign_flip
-from analysis.statistics import interquartile_mean, interquartile_mean_interval, mean_interval
+from analysis.statistics.effects import cohens_dz, probability_of_improvement
+from analysis.statistics.intervals import mean_interval
+from analysis.statistics.power import MOST_SEEDS, detectable, power, seeds_needed
+from analysis.statistics.significance import ALPHA, FLIPS, holm, p_value, paired_t, sign_flip
 
 DRAWS = 2_000
 # Two-sided 99.9 % limits of a share of DRAWS whose expectation is 5 %.
@@ -33,15 +33,6 @@ def test_students_sleep_data() -> None:
     share = probability_of_improvement(SLEEP)
     assert share is not None
     assert share.value == 0.95
-
-
-def test_hedges_correction_is_gammas() -> None:
-    values = [1.0, 2.0, 4.0, 2.5]
-    correction = gamma(1.5) / (sqrt(1.5) * gamma(1.0))
-    assert hedges_gz(values) == pytest.approx(correction * np.mean(values) / np.std(values, ddof=1))
-    # Hedges' approximation 1 - 3 / (4 m - 1).
-    assert correction == pytest.approx(1 - 3 / 11, abs=0.005)
-    assert hedges_gz([1.0, 2.0]) is None
 
 
 @pytest.mark.parametrize(("wins", "n"), [(0, 3), (2, 3), (5, 5), (7, 12)])
@@ -128,45 +119,11 @@ def test_seeds_needed_are_the_fewest(effect: float, alpha: float) -> None:
     assert needed == 2 or power(effect, needed - 1, alpha) < 0.8
 
 
-def test_interquartile_mean_trims_whole_values() -> None:
-    assert interquartile_mean([0.0, 4.0, 5.0, 100.0]) == 4.5
-    assert interquartile_mean([0.0, 1.0, 5.0]) == 2.0
-    values = np.random.default_rng(0).normal(size=(3, 17))
-    np.testing.assert_allclose(interquartile_mean(values), stats.trim_mean(values, 0.25, axis=1))
-
-
-def test_interquartile_mean_is_resampled_within_strata() -> None:
-    # Resampled as one pool, the two levels would mix and the interval be wide.
-    low, high = [10.0, 10.1, 9.9, 10.0], [90.0, 90.1, 89.9, 90.0]
-    stratified = interquartile_mean_interval([low, high])
-    pooled = interquartile_mean_interval([low + high])
-    assert stratified is not None and pooled is not None
-    assert stratified.value == pooled.value == pytest.approx(50.0)
-    assert None not in (stratified.low, stratified.high, pooled.low, pooled.high)
-    assert (stratified.high or 0) - (stratified.low or 0) < 1 < (pooled.high or 0) - (pooled.low or 0)
-    assert stratified == interquartile_mean_interval([low, high])
-
-
-def test_interquartile_mean_interval_is_scipys_bootstrap() -> None:
-    values = np.random.default_rng(5).normal(80, 2, 20)
-    ours = interquartile_mean_interval([values.tolist()], resamples=20_000)
-    theirs = stats.bootstrap(
-        (values,),
-        lambda sample, axis: interquartile_mean(sample),
-        vectorized=True,
-        method="percentile",
-        n_resamples=20_000,
-        rng=np.random.default_rng(9),
-    ).confidence_interval
-    assert ours is not None
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.06)
-
-
 def test_one_seed_has_no_interval() -> None:
-    one = interquartile_mean_interval([[80.0]])
+    one = mean_interval([80.0])
     assert one is not None
-    assert (one.value, one.low, one.high) == (80.0, None, None)
-    assert interquartile_mean_interval([[]]) is None
+    assert (one.mean, one.low, one.high) == (80.0, None, None)
+    assert mean_interval([]) is None
 
 
 # Simulation ----------------------------------------------------------------------------------------------------------
@@ -178,14 +135,6 @@ def test_t_interval_covers_95_percent(n: int) -> None:
     intervals = [mean_interval(row.tolist()) for row in values]
     covered = np.mean([one is not None and (one.low or 0) <= 0.7 <= (one.high or 0) for one in intervals])
     assert 0.93 <= covered <= 0.97
-
-
-@pytest.mark.parametrize(("n", "least", "most"), [(3, 0.68, 0.79), (5, 0.86, 0.92), (10, 0.90, 0.95), (20, 0.93, 0.97)])
-def test_interquartile_mean_interval_covers_less_with_few_seeds(n: int, least: float, most: float) -> None:
-    values = np.random.default_rng(40 + n).normal(0.7, 1.3, (DRAWS, n))
-    intervals = [interquartile_mean_interval([row.tolist()], resamples=1_000, seed=i) for i, row in enumerate(values)]
-    covered = np.mean([one is not None and (one.low or 0) <= 0.7 <= (one.high or 0) for one in intervals])
-    assert least <= covered <= most
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.published import PUBLISHED
-from analysis.statistics import mean_interval, paired_difference
+from analysis.statistics.intervals import mean_interval, paired_difference
 
 accuracies = st.integers(0, 10_000).map(lambda share: share / 100)
 samples = st.lists(accuracies, min_size=2, max_size=10)

@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import writing
-from analysis.class_figures import confusion_figure
-from analysis.figures import figure2, figure3, learning_curves
+from analysis.figures.classes import confusion_figure
+from analysis.figures.paper import figure2, figure3, learning_curves
 from analysis.nets import outcomes
 from analysis.published import PUBLISHED
 from analysis.reporting import tables
-from analysis.tables import NOTHING
+from analysis.tables import writing
+from analysis.tables.table import NOTHING
 from tests.analysis_study import (
     SEEDS,
     STREAM_ACCURACY,

@@ -7,9 +7,9 @@ import yaml
 from rich.console import Console
 
 from study.config import load_config
-from study.experiment import Cluster, Experiment
 from study.graph import plan
 from study.storage import Storage
+from study.tune.experiment import Cluster, Experiment
 from tests.commands import study, table
 from tests.conftest import TINY
 from tests.trees import make_folder

@@ -18,7 +18,7 @@ from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import hash_launch_conf, prepare_config, validate_config
 
 from study.config import ResourceConfig, list_presets
-from study.resources import ON_DEMAND, Ask, Capacity, Nodes, ask_of
+from study.tune.resources import ON_DEMAND, Ask, Capacity, Nodes, ask_of
 from tests.clusters import COMMANDS, HEAD, growing_cluster
 from tests.commands import study, table
 

@@ -10,8 +10,8 @@ import pytest
 
 from study.config import load_config
 from study.graph import StageGraph, plan
-from study.scheduling import MOST_LOSSES, MOST_LOST_PROCESSES, StageSearcher
-from study.trial import ERROR, LOST, PUBLISHED
+from study.tune.scheduling import MOST_LOSSES, MOST_LOST_PROCESSES, StageSearcher
+from study.tune.trial import ERROR, LOST, PUBLISHED
 from tests.commands import SECONDS, assert_same_results, command, study, table
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from study.files import Folder
-from study.lease import DEAD_SECONDS, StudyIsRunningError, only_driver
+from study.run.lease import DEAD_SECONDS, StudyIsRunningError, only_driver
 from tests.commands import SECONDS, assert_same_results, command, study
 from tests.object_store import BUCKET, object_store
 
@@ -101,7 +101,7 @@ def test_who_is_silent_elsewhere_is_followed_after_a_while(tmp_path: Path) -> No
 
 
 def test_a_driver_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.lease.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("study.run.lease.BEAT_SECONDS", 0.05)
     folder = Folder(str(tmp_path))
     with only_driver(folder, "digits"):
         (sign,) = (tmp_path / "studies/digits").glob("driver-*.json")

@@ -12,18 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from study import comparison, export, schema
+from study import export, schema
+from study import speed as comparison
 from study.command import BAD_INPUT, OK, SOME_FAILED
 from study.storage import Storage
 from tests import runs
 from tests.test_storage import ROW
-from trainables import choosing, compact, latency, networks, pruning
+from trainables import latency, networks, pruning
 from trainables.artifacts import Artifact, unpack_main
-from trainables.compact import KERNELS, Stored, WeightType, load_exported
+from trainables.export import choosing
+from trainables.export import file as compact
+from trainables.export.file import KERNELS, Stored, WeightType, load_exported
+from trainables.export.unconnected import CHANNELS, remove_unconnected
 from trainables.hyperparameters import NeuronPruneParams, TargetPruneParams, TrainConfig
 from trainables.networks import LayeredNet, WeightedLayer
 from trainables.results import StageResult
-from trainables.unconnected import CHANNELS, remove_unconnected
 
 RETRAIN = TrainConfig(epochs=1, learning_rate=0.01, batch_size=20)
 KINDS: tuple[WeightType, ...] = ("float32", "float16", "int8")

@@ -12,10 +12,10 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from rich.console import Console
 
 from study.config import ResourceConfig, load_config
-from study.experiment import Cluster, Experiment
-from study.faults import LostProcessError, cause_of, lost_connection
 from study.graph import StageGraph, plan
 from study.storage import Storage
+from study.tune.experiment import Cluster, Experiment
+from study.tune.faults import LostProcessError, cause_of, lost_connection
 from tests.clusters import free_port
 from tests.commands import SECONDS
 from tests.nets import REFUSED

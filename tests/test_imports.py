@@ -93,7 +93,7 @@ def test_a_planted_circle_is_found(module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line", "way"),
     [
-        ("analysis.effects", "import torch\n", "analysis.effects -> torch"),
+        ("analysis.statistics.effects", "import torch\n", "analysis.statistics.effects -> torch"),
         ("study.files", "import ray.tune\n", "analysis.loading -> study.files -> ray"),
         ("trainables.seeds", "from study import schema\n", "trainables.seeds -> study.schema"),
     ],

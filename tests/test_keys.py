@@ -16,7 +16,7 @@ from study.config import StudyConfig, load_config
 from study.graph import plan
 from study.keys import contents, stage_key
 from study.storage import Storage
-from study.trial import ContentsError, Task, run_task
+from study.tune.trial import ContentsError, Task, run_task
 from tests.nets import rgb
 from tests.runs import DATA, SOURCE, artifact, parents, run, source_nets
 from tests.trees import make_folder

@@ -16,9 +16,9 @@ from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
 from study.config import load_config
-from study.experiment import Cluster, Experiment
 from study.graph import StageGraph, plan
 from study.storage import Storage
+from study.tune.experiment import Cluster, Experiment
 from tests.commands import SECONDS, assert_same_results, command, study, table
 from tests.kills import COUNTER, Killer, named, nodes, started_by, wait_until
 from trainables.sessions import Session

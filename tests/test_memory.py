@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from study.advice import out_of_memory
+from study.tune.advice import out_of_memory
 from tests.commands import SECONDS, command, table
 from trainables import networks
 from trainables.networks import LayeredNet

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from study.config import ResourceConfig, load_config
-from study.experiment import Cluster, Experiment
 from study.graph import plan
-from study.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
 from study.storage import Storage
+from study.tune.experiment import Cluster, Experiment
+from study.tune.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
 from tests.clusters import HEAD as HEAD_KIND
 from tests.clusters import growing_cluster, ours
 from tests.commands import SECONDS, command, study, table
@@ -162,7 +162,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_said_once_and_nothing_is_trained(prese
             graph = plan(config)
             experiment = Experiment(graph, storage, "tiny", resources, config.data, Cluster(cluster.address, slots=1))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("study.experiment.require_usable_gpus", lambda: None)
+                patch.setattr("study.tune.experiment.require_usable_gpus", lambda: None)
                 experiment.run(Console(quiet=True))
             (reference,) = experiment.failed
             assert reference.startswith("reference-"), experiment.failed

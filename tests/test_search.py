@@ -23,7 +23,8 @@ from ray.tune.search import Searcher
 from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
 from study.config import ConfigError, StudyConfig, load_config
 from study.graph import StageGraph, plan, plan_cells
-from study.optimisation import (
+from study.search import main
+from study.tune.configurations import (
     ACCURACY,
     LATENCY,
     PRUNED,
@@ -33,8 +34,7 @@ from study.optimisation import (
     TrialBook,
     importance,
 )
-from study.search import main
-from study.trial import ERROR
+from study.tune.trial import ERROR
 from tests.commands import SECONDS
 
 CONDITIONAL = {"sparsity": {"source_steps", "source_factor"}, "knowledge": {"tau", "lambda", "n_e"}}

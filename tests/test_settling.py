@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from analysis.loading import Results
-from analysis.sequential import SequentialDesign
+from analysis.statistics.sequential import SequentialDesign
 from study.config import ConfigError, StudyConfig
-from study.settling import Settling, more_seeds
+from study.run.settling import Settling, more_seeds
 from tests.analysis_study import Study
 
 EFFECTS = {"Hybrid-TransferNet(S+K-)": 3.0, "Hybrid-TransferNet(S-K+)": 3.0, "Hybrid-TransferNet": 5.0}

@@ -4,12 +4,12 @@ To add a data set, write one function that gives an :class:`ImageSet` and regist
 or videos in files, one function that gives a :class:`Catalogue`, registered with :func:`layout`.
 """
 
-from trainables.data import class_folders as _class_folders  # noqa: F401  (these modules register their data sets)
-from trainables.data import digits as _digits  # noqa: F401
-from trainables.data import layouts as _layouts  # noqa: F401
+from trainables.data import digits as _digits  # noqa: F401  (these modules register their data sets)
 from trainables.data import videos as _videos  # noqa: F401
-from trainables.data.catalogue import LAYOUTS, Catalogue, DataError, Layout, Problem, layout
 from trainables.data.imageset import DATA_SETS, ArrayPixels, ImageSet, Pixels, data_set
+from trainables.data.layouts import class_folders as _class_folders  # noqa: F401
+from trainables.data.layouts import image_lists as _image_lists  # noqa: F401
+from trainables.data.layouts.catalogue import LAYOUTS, Catalogue, DataError, Layout, Problem, layout
 from trainables.data.opening import load, reopen
 from trainables.data.places import Places
 from trainables.data.splits import Split, split

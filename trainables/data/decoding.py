@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from trainables.data.catalogue import DataError, Problem
+from trainables.data.layouts.catalogue import DataError, Problem
 from trainables.hyperparameters import DataConfig
 
 Progress = Callable[[int, int], None]

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.data import flow, videos
-from trainables.data.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.decoding import (
     Decoding,
     OnItem,
@@ -28,6 +27,7 @@ from trainables.data.decoding import (
     worker_context,
 )
 from trainables.data.imageset import ArrayPixels, ImageSet
+from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.places import ROOT_VARIABLE, Places
 from trainables.hyperparameters import DataConfig
 

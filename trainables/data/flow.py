@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.data.catalogue import DataError
+from trainables.data.layouts.catalogue import DataError
 from trainables.hyperparameters import FlowMethod, Modality
 
 LIMIT = 20.0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from trainables.data.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.decoding import Progress, for_each
 from trainables.data.files import decoding, find_folder, reading
+from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
 

@@ -2,9 +2,9 @@
 
 from functools import cache
 
-from trainables.data.catalogue import LAYOUTS, DataError
 from trainables.data.files import open_layout
 from trainables.data.imageset import DATA_SETS, ImageSet, Reader
+from trainables.data.layouts.catalogue import LAYOUTS, DataError
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
 from trainables.importing import imported

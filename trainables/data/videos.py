@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.data.catalogue import Catalogue, DataError, Problem, layout
 from trainables.data.flow import STILL, estimator, opencv, quantise
+from trainables.data.layouts.catalogue import Catalogue, DataError, Problem, layout
 from trainables.hyperparameters import DataConfig
 
 UCF101_LISTS = "ucfTrainTestlist"

@@ -1,0 +1,1 @@
+"""The statistics of studies: numbers in, numbers out."""

@@ -1,0 +1,51 @@
+"""How large a paired difference is: in standard deviations, and how often it is one for the better."""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from scipy.special import ndtri
+
+from analysis.statistics.intervals import LEVEL, Bounds
+
+NO_SPREAD = 1e-9
+"""Percentage points below which the spread of accuracies is rounding error."""
+
+
+def standard_deviation(differences: Sequence[float]) -> float | None:
+    """Sample standard deviation (n - 1) of paired differences; None with one, and where all are alike."""
+    if len(differences) < 2:
+        return None
+    deviation = float(np.std(differences, ddof=1))
+    return deviation if deviation > NO_SPREAD else None
+
+
+def cohens_dz(differences: Sequence[float]) -> float | None:
+    """Cohen's d_z: mean of the paired differences over their standard deviation; None where there is no spread.
+
+    Cohen, "Statistical power analysis for the behavioral sciences" (1988), section 2.3.5; Lakens, "Calculating and
+    reporting effect sizes", Frontiers in Psychology 4 (2013), equation 6. It is what the power of a paired t test
+    depends on, and it is inflated with few seeds.
+    """
+    deviation = standard_deviation(differences)
+    return None if deviation is None else float(np.mean(differences)) / deviation
+
+
+def probability_of_improvement(differences: Sequence[float], level: float = LEVEL) -> Bounds | None:
+    """Share of seeds in which the first net of the pair is better, ties half, 0 to 1; None for no pair.
+
+    The paired form of Agarwal et al. 2021 (rliable), section 4.3, who compare every run with every other; here both
+    nets of a pair share their seed. The interval is Wilson's score interval, which holds with few seeds and where all
+    agree (a bootstrap would then have no width): Wilson, JASA 22 (1927); Brown, Cai and DasGupta, "Interval estimation
+    for a binomial proportion", Statistical Science 16 (2001).
+    """
+    n = len(differences)
+    if n == 0:
+        return None
+    share = float(np.mean([0.5 if abs(d) <= NO_SPREAD else float(d > 0) for d in differences]))
+    if n == 1:
+        return Bounds(share, None, None)
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return Bounds(share, max(0.0, centre - half), min(1.0, centre + half))

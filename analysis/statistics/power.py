@@ -1,0 +1,57 @@
+"""What a study of so many seeds could have shown, and how many seeds would show it: the power of the paired t test.
+
+The power is that of Cohen, "Statistical power analysis for the behavioral sciences" (1988), chapter 2: with d_z
+standard deviations between the nets of a pair, the t of n pairs has the noncentral t distribution with n - 1 degrees
+of freedom and noncentrality ``d_z * sqrt(n)`` (Johnson, Kotz and Balakrishnan, "Continuous univariate distributions" 2
+(1995), chapter 31). The standard deviation is the one observed: with few seeds it is itself known badly (3 seeds:
+within a factor of 0.5 to 6), and with it all that follows.
+"""
+
+from math import sqrt
+
+from scipy import stats
+from scipy.optimize import brentq
+
+from analysis.statistics.significance import ALPHA
+
+POWER = 0.8
+"""Cohen's convention: four of five such studies would show the effect."""
+MOST_SEEDS = 10_000
+
+
+def power(effect: float, n: int, alpha: float = ALPHA) -> float:
+    """Chance that a two-sided paired t test of ``n`` pairs shows an effect of ``effect`` standard deviations (d_z)."""
+    critical, shift = stats.t.isf(alpha / 2, n - 1), effect * sqrt(n)
+    # The lower tail by symmetry: the distribution function of the noncentral t loses its digits there.
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift))
+
+
+def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
+    """The least difference that ``n`` pairs show with the power wanted, in the unit of ``deviation``.
+
+    Args:
+        deviation: standard deviation of the paired differences, in percentage points.
+        n: pairs, two or more.
+        alpha: level of the test.
+        wanted: power, between alpha and 1.
+    """
+    critical = stats.t.isf(alpha / 2, n - 1)
+    shift = brentq(lambda shift: power(shift / sqrt(n), n, alpha) - wanted, 0.0, 20 + 20 * critical)
+    return deviation * float(shift) / sqrt(n)
+
+
+def seeds_needed(effect: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
+    """The least number of pairs that shows an effect of d_z with the power wanted; None if :data:`MOST_SEEDS` do not.
+
+    It takes the observed effect at its word, which with few seeds is a guess.
+    """
+    effect = abs(effect)
+    if power(effect, MOST_SEEDS, alpha) < wanted:
+        return None
+    low, high = 1, 2
+    while power(effect, high, alpha) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power(effect, middle, alpha) < wanted else (low, middle)
+    return high

@@ -1,0 +1,128 @@
+"""The table of comparisons: what each of the paper's questions came to, and what the study could have shown."""
+
+import pandas as pd
+
+from analysis.comparisons import Comparison, comparisons
+from analysis.loading import Results
+from analysis.statistics.intervals import Bounds
+from analysis.statistics.power import MOST_SEEDS
+from analysis.statistics.sequential import SequentialDesign
+from analysis.statistics.significance import ALPHA
+from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_text, problem_notes
+
+POINTS = "{:.1f}".format
+
+
+def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
+    """A row for each question that the study has both nets for."""
+    found = comparisons(results, cells)
+    if not found:
+        return None
+    seen, needed = "80 % power: points", "80 % power: seeds"
+    headers = [
+        Header("comparison"),
+        Header("seeds"),
+        Header("difference"),
+        Header("shown"),
+        Header("d_z"),
+        Header("share better"),
+    ]
+    headers += [Header("alone", "p"), Header("Holm", "p"), Header("sign flip", "p")]
+    headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
+    headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
+    rows = [_row(one, len(results.seeds)) for one in found]
+    title = f"Comparisons on {results.study['target']['title']}: percentage points of test ACC %, paired by seed"
+    compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
+    notes = [*_notes(found), *problem_notes(list(compared.values()), results.seeds)]
+    data = pd.DataFrame([_record(one, results) for one in found])
+    sources = [[one.question.net, one.question.baseline] for one in found]
+    return Table("comparisons", title, headers, rows, notes, data, sources)
+
+
+def p_text(p: float | None) -> str:
+    """A p with three decimals."""
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _row(one: Comparison, seeds: int) -> list[str]:
+    alphas = (ALPHA, one.strict_alpha)
+    return [
+        one.question.name,
+        str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
+        points_text(one.mean) if one.mean else "no pair",
+        "yes" if one.shown else "negligible" if one.negligible else "no",
+        NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
+        _share(one.improvement),
+        *(p_text(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
+        *(NOTHING if (points := one.detectable(alpha)) is None else POINTS(points) for alpha in alphas),
+        *(_seeds(one, alpha) for alpha in alphas),
+    ]
+
+
+def _share(share: Bounds | None) -> str:
+    if share is None:
+        return NOTHING
+    if share.low is None or share.high is None:
+        return f"{share.value:.2f}"
+    return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _seeds(one: Comparison, alpha: float) -> str:
+    if one.shown or one.effect is None:
+        return NOTHING
+    needed = one.seeds_needed(alpha)
+    return f">{MOST_SEEDS:,}" if needed is None else f"{needed:,}"
+
+
+def _notes(found: list[Comparison]) -> list[str]:
+    family = found[0].family
+    measures = (
+        "d_z: mean difference over the standard deviation of the differences (Cohen). Share better: seeds in which the "
+        "first net is better, ties half, with Wilson's 95 % interval."
+    )
+    if found[0].design is not None:
+        return [*_sequential_notes(found[0].design), measures]
+    return [
+        f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
+        f"p: of the paired t test, two-sided; Holm: corrected for the {family} comparisons of this table that have "
+        f"two seeds or more. Shown: Holm's p below {ALPHA} and an interval without zero. The sign-flip p assumes less "
+        "and decides nothing: with n seeds it is never below 2 / 2^n.",
+        f"80 % power: the least difference that these seeds would show four times of five, and the seeds that would "
+        f"show the observed one so; for the comparison alone (level {ALPHA}) and at the strictest level that Holm's "
+        f"correction asks ({ALPHA} / {max(1, family)}). Both rest on the observed spread and difference, which few "
+        "seeds give only roughly.",
+    ]
+
+
+def _sequential_notes(design: SequentialDesign) -> list[str]:
+    return [
+        "Difference: mean over seeds with its interval, which holds however often one looks, as seeds were added until "
+        "the main comparisons (S, K) were settled; theirs hold jointly with 95 %, the others each.",
+        "p: one over the Bayes factor of the t test, at most 1, which may be looked at after every seed; Holm: "
+        "corrected within the main comparisons and within the others. Shown: Holm's p below "
+        f"{ALPHA} and an interval without zero; negligible: an interval within {design.negligible:g} points of zero. "
+        "The sign-flip p, the share and its interval take no account of the looking, and decide nothing.",
+    ]
+
+
+def _record(one: Comparison, results: Results) -> dict[str, object]:
+    question, share = one.question, one.improvement
+    row: dict[str, object] = {"comparison": question.name, "kind": question.kind, "net": question.net.variant}
+    row |= {"stream": question.net.stream} if question.net.stream else {}
+    row |= {"minus": question.baseline.variant}
+    row |= {"minus_stream": question.baseline.stream} if question.baseline.stream else {}
+    row |= {"pairs": one.pairs, **interval_columns("diff_", one.mean)}
+    row |= {"diff_median": pd.Series(one.values, dtype=float).median() if one.values else None}
+    row |= {"d_z": one.effect}
+    row |= {"p": one.p, "p_holm": one.p_holm, "p_sign_flip": one.p_sign_flip, "family": one.family}
+    row |= {"shown": one.shown, **_bounds("share_better", share)}
+    for name, alpha in (("", ALPHA), ("_holm", one.strict_alpha)):
+        row |= {f"detectable{name}": one.detectable(alpha), f"seeds_needed{name}": one.seeds_needed(alpha)}
+    return row | {f"diff_seed_{seed}": one.differences.get(seed) for seed in results.seeds}
+
+
+def _bounds(name: str, bounds: Bounds | None) -> dict[str, float | None]:
+    values = (bounds.value, bounds.low, bounds.high) if bounds else (None, None, None)
+    return dict(zip((name, f"{name}_ci_low", f"{name}_ci_high"), values, strict=True))

@@ -1,0 +1,1 @@
+"""The driver: what a command runs, from a configuration to tables and a report."""

@@ -1,0 +1,58 @@
+"""Decoding what a study needs before it starts, with progress, so that no trial has to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from study.config import StudyConfig, data_configs
+from trainables.data import LAYOUTS, ImageSet, load
+from trainables.data.decoding import Progress as OnProgress
+from trainables.data.decoding import gigabytes
+from trainables.hyperparameters import DataConfig
+
+
+def decode_all(config: StudyConfig) -> None:
+    """Decode on this machine what a study needs and is not decoded yet, with progress.
+
+    Raises:
+        DataError: a file cannot be read, or the disk is too small.
+    """
+    for _, own in distinct(data_configs(config)):
+        if own.name in LAYOUTS:
+            decoded(load(own, config.data))
+
+
+def distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:
+    """The data sets, each with the domains that use it."""
+    names: dict[DataConfig, list[str]] = {}
+    for domain, config in configs.items():
+        names.setdefault(config.content(), []).append(domain)
+    return [(domains, config) for config, domains in names.items()]
+
+
+def decoded(content: ImageSet) -> str:
+    """Decode the data set, unless it is already; says in words what was done.
+
+    Raises:
+        DataError: a file cannot be read, or the disk is too small.
+    """
+    decode = content.decoding
+    if decode is None:
+        return f"{content.title} is read anew in each epoch: there is nothing to decode"
+    if decode.is_done():
+        return f"{content.title} is decoded already: {decode.array}"
+    with progress_bar(f"decoding {content.title}") as progress:
+        decode.open(progress)
+    return f"{content.title} is decoded: {decode.array}, {gigabytes(decode.bytes)}"
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[OnProgress]:
+    """A progress bar on the terminal, gone when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

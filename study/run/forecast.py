@@ -1,0 +1,67 @@
+"""What a study would come to before it runs: its cells and stages, what is stored, what runs side by side, the cost."""
+
+from collections import Counter
+
+from study.config import ResourceConfig
+from study.graph import StageGraph
+from study.storage import Storage
+from study.tune.experiment import connect
+from study.tune.resources import ask_of, connected_cluster, this_machine
+
+
+def describe_plan(graph: StageGraph, storage: Storage) -> str:
+    """The plan in words: cells, unique stages by kind, and what is stored already."""
+    done = set(storage.stored(graph.stages))
+    lines = [f"{len(graph.cells)} cells"]
+    by_net: dict[str, list[str]] = {}
+    for cell, key in graph.cells:
+        words = f"{cell.ablation:16} {cell.net}" + (f", {cell.point.label}" if cell.point else "")
+        by_net.setdefault(words, []).append(f"{cell.seed}{'*' if key in done else ''}")
+    lines += [f"  {net:68} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
+    lines.append(f"{len(graph.stages)} stages (without sharing: {graph.unshared}); {len(done)} stored already (*)")
+    kinds = Counter(stage.spec.kind for stage in graph.stages.values())
+    stored = Counter(graph.stages[key].spec.kind for key in done)
+    lines += [f"  {kind:14} {count:4}, {stored[kind]} stored" for kind, count in kinds.items()]
+    missing = [stage.effort for key, stage in graph.stages.items() if key not in done]
+    trained = [effort for effort in missing if effort]
+    lines.append(f"to train: {len(trained)} stages, about {sum(trained):,} training images")
+    if others := len(missing) - len(trained):
+        lines.append(f"to compute without training: {others} stages")
+    return "\n".join(lines)
+
+
+def describe_packing(resources: ResourceConfig, address: str | None) -> str:
+    """What a stage holds, and how many of them run side by side here or on the cluster at the address."""
+    ask = ask_of(resources)
+    if address is None:
+        capacity = this_machine(ask)
+    else:
+        connect(address)
+        capacity = connected_cluster()
+    count = capacity.stages(ask)
+    lines = [f"every stage, of whatever kind, holds {ask}; {count} run side by side", f"  {capacity}"]
+    if not count:
+        lines.append("  as it is, this study could not start")
+    return "\n".join(lines)
+
+
+def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> str:
+    """Device hours that the missing stages take, at the pace of those that are stored."""
+    done = storage.stored(graph.stages)
+    unit = "GPU-hours" if resources.gpus else "CPU-hours"
+    ask = ask_of(resources)
+    held = (ask.gpus or ask.cpus) * ask.processes
+    seconds: dict[str, float] = {}
+    images: dict[str, int] = {}
+    for row in storage.rows("stages", done).to_pylist():
+        # A rate on other devices says nothing.
+        if row["images"] and (row["device"] != "cpu") == bool(resources.gpus) and row["workers"] == resources.workers:
+            seconds[row["network"]] = seconds.get(row["network"], 0.0) + row["seconds"]
+            images[row["network"]] = images.get(row["network"], 0) + row["images"] * row["epochs"]
+    hours = 0.0
+    complete = set(done)
+    for stage in (stage for key, stage in graph.stages.items() if key not in complete and stage.effort):
+        if (network := stage.spec.network) not in images:
+            return f"{unit}: unknown, as no stage of {network} with these resources is stored yet"
+        hours += stage.effort * seconds[network] / images[network] * held / 3600
+    return f"{unit}: about {hours:.2g}, at the pace of the stored stages" if hours else f"{unit}: none"

@@ -1,0 +1,34 @@
+"""What became of a study or a search that was run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import analysis
+from analysis import Results
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study or a search, run to its end."""
+
+    results: Results
+    """Its tables, as ``analysis.load`` gives them."""
+    folder: str
+    """Path or URI of its folder: tables, configuration, report."""
+    report: str
+    """Path or URI of its report."""
+    summary: str
+    """What was trained and how long it took, in words."""
+    failed: dict[str, str]
+    """Error by stage; empty where all went well. Tracebacks are in the folder's ``errors``."""
+    best: str | None = None
+    """Of a search: path of the best settings, a preset."""
+
+    @cached_property
+    def findings(self) -> str:
+        """The report's tables and conclusions in brief, as Markdown."""
+        return analysis.markdown_summary(self.results)
+
+    def _repr_markdown_(self) -> str:
+        """Show the findings in a notebook."""
+        return f"{self.findings}\n\n{self.summary}\n\nreport: {self.report}"

@@ -1,0 +1,408 @@
+"""Runs a search: Optuna's trials on the stage graph, the final test of what was found, the report.
+
+Trials are judged by validation accuracy. In the end the best settings (or the Pareto front) and the study's own are
+trained with other seeds; these nets, and no others, are what the report shows on the test set.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+import analysis
+from search_spaces.axes import Point
+from search_spaces.cells import Cell
+from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
+from study import schema
+from study.config import (
+    ConfigError,
+    StudyConfig,
+    as_yaml,
+    check,
+    hybrid_share,
+    target_classes,
+    with_changes,
+)
+from study.graph import StageGraph, plan_cells
+from study.run.decoding import decode_all
+from study.run.lease import only_driver
+from study.run.outcome import Outcome
+from study.storage import Storage
+from study.tune.configurations import (
+    ACCURACY,
+    LATENCY,
+    LATENCY_MS,
+    LEAST_TRIALS,
+    PRUNED,
+    ConfigurationSearcher,
+    EarlyStopping,
+    SamplerName,
+    TrialBook,
+    importance,
+)
+from study.tune.experiment import Cluster, Experiment
+from study.tune.progress import duration
+from study.tune.resources import ask_of, require, this_machine
+from trainables import latency
+
+DATABASE = "optuna.db"
+MOST_FINALISTS = 5
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How the space is searched; what it spans is in the configuration's ``search``."""
+
+    trials: int = 40
+    """Trials in all, those of earlier runs included."""
+    sampler: SamplerName = "tpe"
+    against: Against | None = None
+    """The second objective, for the Pareto front; None: validation accuracy alone."""
+    seed: int = 0
+    """Of the sampler."""
+    minutes: float | None = None
+    """No new trial is started after this time."""
+    early_stopping: bool = True
+    warm_start: str | None = None
+    """Name of an earlier search whose best settings are tried first."""
+
+
+def run_search(
+    config: StudyConfig,
+    name: str,
+    settings: SearchSettings | None = None,
+    *,
+    storage: str = "results",
+    address: str | None = None,
+    slots: int | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Search the hyperparameters of a study, test what was found with other seeds, and report it.
+
+    Called again with the same settings, or with more trials, it goes on where it ended.
+
+    Args:
+        config: the study.
+        name: name of the search's folder in the storage.
+        settings: how to search; None: 40 trials by TPE.
+        storage: folder of all results; Optuna's database wants a local or shared disk.
+        address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
+        slots: stages side by side; None: as many as fit.
+        progress: whether to show progress on the terminal or in the notebook.
+
+    Raises:
+        ConfigError: the configuration or the settings cannot be used, or the storage is no disk.
+        StorageError, ResourceError, ClusterError, StudyIsRunningError, DataError: as :func:`run_study`.
+    """
+    settings = settings or SearchSettings()
+    _require_usable(config, settings)
+    kept, cluster = Storage(storage), Cluster(address, slots)
+    if not kept.folder.is_local:
+        raise ConfigError(
+            f"a search cannot be kept in {kept.root}: Optuna's database wants a local or shared disk\n"
+            "  give a folder with --storage; study.ablation runs the best settings on any storage"
+        )
+    kept.probe()
+    if cluster.is_this_machine:
+        ask = ask_of(config.resources)
+        require(ask, this_machine(ask))
+        decode_all(config)
+    with only_driver(kept.folder, name):
+        return _Search(config, name, settings, kept, cluster, Console(highlight=False, quiet=not progress)).run()
+
+
+def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
+    if settings.against and settings.sampler == "cmaes":
+        others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
+        raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
+    check(config, "the search")
+    if problems := outside(config, against=settings.against):
+        raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))
+
+
+class _Search:
+    """A search: its Optuna study, the stages that its trials need, and the final test."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        name: str,
+        settings: SearchSettings,
+        storage: Storage,
+        cluster: Cluster,
+        console: Console,
+    ) -> None:
+        """Open the search.
+
+        Raises:
+            ConfigError: the Optuna storage in its folder is that of a search with other settings.
+        """
+        self.config, self.storage, self.settings = config, storage, settings
+        self.name, self.cluster, self.console = name, cluster, console
+        self.against = settings.against
+        self.own = own_params(config, against=self.against)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.book = TrialBook(
+            space(config, against=self.against),
+            self._open_database(self.name, make=True),
+            self.name,
+            sampler_name=settings.sampler,
+            seed=settings.seed,
+            against=self.against,
+        )
+        self._claim()
+        self._enqueue(self.own, "own")
+        if settings.warm_start:
+            self._warm_start(settings.warm_start)
+
+    def run(self) -> Outcome:
+        """Search, test the finalists, and report."""
+        graph = StageGraph()
+        experiment = self._experiment(graph)
+        seconds = (self.settings.minutes or float("inf")) * 60
+        end = time.monotonic() + seconds
+        self.console.print(f"search {self.name}: {self.book.asked} of {self.settings.trials} trials already stored")
+        scheduler = None
+        if self.against is None and self.settings.early_stopping:
+            train = self.config.transfer.train
+            scheduler = EarlyStopping(max(train.validate_every, train.epochs // 3), train.epochs)
+            scheduler.remember(self.book.study.get_trials(deepcopy=False))
+
+        def algorithm() -> ConfigurationSearcher:
+            searcher = ConfigurationSearcher(
+                graph,
+                self._is_stored,
+                experiment.task,
+                self.book,
+                self._cells,
+                lambda key: self._metrics(graph, key),
+                trials=self.settings.trials,
+                abreast=experiment.slots,
+                expired=lambda: time.monotonic() > end,
+                announce=lambda line: self.console.print(line, markup=False),
+            )
+            if scheduler is not None:
+                scheduler.is_judged = searcher.is_judged
+            return searcher
+
+        open_trials = self.book.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if self.book.asked < self.settings.trials or open_trials:
+            self._measure_latencies()
+            experiment.run_with(self.console, algorithm, scheduler, foreseen=False)
+        return self._conclude(experiment)
+
+    def _experiment(self, graph: StageGraph) -> Experiment:
+        return Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, self.cluster)
+
+    def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
+        cells = [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
+        check(cells[0].config, "a trial of the search", prunes_target=False)
+        return cells
+
+    def _is_stored(self, key: str) -> bool:
+        """Whether a stage is complete; damaged rows are said, and the stage is trained again."""
+        if not self.storage.has(key):
+            return False
+        damaged = self.storage.damaged([key])
+        for damage in damaged.values():
+            self.console.print(damage, markup=False, soft_wrap=True)
+        return not damaged
+
+    def _measure_latencies(self) -> None:
+        """Measure every shape of net that the space has, and keep it with the Optuna study.
+
+        Shapes are few, as only steps of neuron pruning change them. So all are measured side by side, once for the
+        whole search and before its stages keep the machine busy: trials of one shape have one latency, in a later run
+        too.
+        """
+        if self.against != "latency" or "latencies" in self.book.study.user_attrs:
+            return
+        config, search = self.config, self.config.search
+        nets = latency.after_each_step(
+            config.network,
+            target_classes(config),
+            config.neuron_prune.neurons_per_step,
+            search.neuron_steps[1],
+        )
+        self.console.print(f"measuring the latency of {len(nets)} nets, from unpruned to the fewest neurons")
+        measured = latency.measure(nets, search.latency_batch, config.resources.threads)
+        self.book.study.set_user_attr(
+            "latencies", [{LATENCY: net.percent, LATENCY_MS: net.milliseconds} for net in measured]
+        )
+
+    def _metrics(self, graph: StageGraph, key: str) -> dict[str, Any]:
+        """Metrics of a stage's net; against latency with that of the net's shape."""
+        metrics: dict[str, Any] = self.storage.manifest(key)["metrics"]
+        if self.against != "latency":
+            return metrics
+        steps = sum(graph.stages[stage].spec.kind == "neuron_prune" for stage in graph.path(key))
+        measured: list[dict[str, float]] = self.book.study.user_attrs["latencies"]
+        return metrics | measured[steps]
+
+    def _open_database(self, name: str, *, make: bool = False) -> optuna.storages.BaseStorage:
+        path = Path(self.storage.study_path(name, DATABASE))
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise ConfigError(
+                f"no search {name!r} in {self.storage.root}: --warm-start takes the name of a search there"
+            )
+        return optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+    def _claim(self) -> None:
+        """Make sure that the Optuna study is of this very search, or write down what search it is of."""
+        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data", "data"}
+        content = {
+            "config": self.config.model_dump(mode="json", by_alias=True, exclude=without),
+            "against": self.against,
+            "sampler": self.settings.sampler,
+            "seed": self.settings.seed,
+        }
+        ours = json.loads(json.dumps(content))
+        theirs = self.book.study.user_attrs.get("search")
+        if theirs is None:
+            self.book.study.set_user_attr("search", ours)
+        elif theirs != ours:
+            differing = sorted(_differences(ours, theirs))
+            raise ConfigError(
+                f"the search {self.name!r} in {self.storage.root} was made with other settings: "
+                f"{', '.join(differing)}\n  give this one another --name, or the settings of that one"
+            )
+
+    def _enqueue(self, params: Mapping[str, Any], origin: str) -> None:
+        self.book.study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
+
+    def _warm_start(self, name: str) -> None:
+        earlier = optuna.load_study(study_name=name, storage=self._open_database(name))
+        for trial in _ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
+            self._enqueue({key: value for key, value in trial.params.items() if key in self.own}, "warm start")
+
+    def _conclude(self, search: Experiment) -> Outcome:
+        """Test the finalists with other seeds, write the tables and the best settings, and report."""
+        complete = self.book.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = self._finalists(complete)
+        graph = plan_cells(self._final_cells(best), checked=self.config)
+        final = self._experiment(graph)
+        try:
+            final.run(self.console)
+        finally:
+            self._write(final, best)
+        folder = self.storage.study_path(self.name)
+        results = analysis.load(folder)
+        report = str(analysis.write_report(results))
+        found = f"{folder}/best.yaml" if best else None
+        return Outcome(results, folder, report, self._summary(search, best), final.failed, found)
+
+    def _finalists(self, complete: list[FrozenTrial]) -> list[FrozenTrial]:
+        """The best trial by validation accuracy or, with two objectives, the Pareto front, at most five of it."""
+        if self.against is None:
+            return _ranked(complete)[:1]
+        front = _ranked(self.book.study.best_trials) if complete else []
+        if len(front) <= MOST_FINALISTS:
+            return front
+        spread = {round(i * (len(front) - 1) / (MOST_FINALISTS - 1)) for i in range(MOST_FINALISTS)}
+        return [front[i] for i in sorted(spread)]
+
+    def _final_cells(self, best: list[FrozenTrial]) -> list[Cell]:
+        points = [(Point("this study's settings"), self.own, True)]
+        points += [(Point(f"trial {trial.number}"), trial.params, False) for trial in best]
+        return [
+            replace(cell_of(self.config, params, seed, point.label), point=point, point_index=index, own_point=own)
+            for seed in self.config.search.final_seeds
+            for index, (point, params, own) in enumerate(points)
+        ]
+
+    def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
+        own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
+        final.write_tables(own)
+        trials = self.book.study.get_trials(deepcopy=False)
+        chosen = {trial.number for trial in best}
+        rows = [_trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]
+        self.storage.write_study(self.name, "trials.parquet", schema.table("trials", rows))
+        self.storage.write_study(self.name, "importance.parquet", schema.table("importance", self._importance(trials)))
+        if best:
+            self.storage.write_study(self.name, "best.yaml", as_yaml(self._preset(best[0])).encode())
+
+    def _preset(self, trial: FrozenTrial) -> StudyConfig:
+        """The trial's settings as a preset that study.ablation can run; its title has what no preset can say."""
+        title = f"{self.config.title}: trial {trial.number} of the search {self.name}"
+        if steps := trial.params.get("neuron_steps"):
+            title += f", before its {steps} steps of neuron pruning"
+        changes = {**changes_of(self.config, trial.params), "title": title}
+        found = with_changes(self.config, changes, "the best trial")
+        share = hybrid_share(found)
+        if share is not None and found.target_prune.keep[0] >= share:
+            # Hybrid-TransferNet keeps less than that already: such a preset goes on with what lies below.
+            below = [keep for keep in self.config.target_prune.keep if keep < share] or [round(share / 2, 6)]
+            named = [keep for keep in self.config.target_prune.named if keep < share] or below[-1:]
+            changes |= {"target_prune.keep": below, "target_prune.named": named}
+        preset = with_changes(self.config, changes, "the best trial")
+        check(preset, "the best trial")
+        return preset
+
+    def _importance(self, trials: list[FrozenTrial]) -> list[dict[str, Any]]:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if len(complete) < LEAST_TRIALS:
+            return []
+        return [
+            {"hyperparameter": name, "seed": seed, "importance": share, "trials": len(complete)}
+            for index, seed in enumerate(self.config.search.seeds)
+            for name, share in importance(complete, index).items()
+        ]
+
+    def _summary(self, search: Experiment, best: list[FrozenTrial]) -> str:
+        trials = self.book.study.get_trials(deepcopy=False)
+        states = [trial.state.name.lower() for trial in trials if trial.state.is_finished()]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        lines = [f"{len(states)} trials: {counts}"]
+        if search.ran:
+            lines.append(f"{len(search.ran)} stages trained in {duration(search.seconds)}")
+        folder = self.storage.study_path(self.name)
+        if best:
+            lines.append(
+                f"best settings: {folder}/best.yaml, to be run with study.ablation --preset {folder}/best.yaml"
+            )
+        lines.append(f"dashboard: optuna-dashboard sqlite:///{folder}/{DATABASE}")
+        return "\n".join(lines)
+
+
+def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials by validation accuracy, the best first; ties go to the earlier trial."""
+    return sorted(trials, key=lambda trial: (-trial.values[0], trial.number))
+
+
+def _trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
+    def mean(name: str) -> float | None:
+        values = trial.user_attrs.get(name, [])
+        return sum(values) / len(values) if values else None
+
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return {
+        "trial": trial.number,
+        "state": states[trial.state],
+        "origin": trial.user_attrs.get("origin", "sampler"),
+        "hyperparameters": json.dumps(trial.params),
+        "val_accuracy": mean(ACCURACY),
+        "val_accuracies": trial.user_attrs.get(ACCURACY, []),
+        "prune_percent": mean(PRUNED),
+        "latency_percent": mean(LATENCY),
+        "latency_ms": mean(LATENCY_MS),
+        "best": trial.number in chosen,
+        "stages": trial.user_attrs.get("stages", []),
+    }
+
+
+def _differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
+    """Dotted keys in which two trees differ."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return [prefix.removeprefix("config.")] if ours != theirs else []
+    keys = ours.keys() | theirs.keys()
+    return [k for key in keys for k in _differences(ours.get(key), theirs.get(key), f"{prefix}.{key}".lstrip("."))]

@@ -1,0 +1,409 @@
+"""Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from ray.tune import Callback
+from rich.console import Console
+
+from analysis.statistics.sequential import SequentialDesign
+from study import schema
+from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
+from study.graph import StageGraph, cell_row
+from study.storage import Storage
+from study.tune.progress import Progress, label
+from study.tune.resources import (
+    ON_DEMAND,
+    Ask,
+    Capacity,
+    ask_of,
+    connected_cluster,
+    require,
+    require_usable_gpus,
+    this_machine,
+)
+from study.tune.scheduling import LostGroups, LostProcesses, Observer, StageSearcher
+from study.tune.trial import Task, describe, run_trial
+from trainables import data, networks
+from trainables.hyperparameters import DataConfig
+
+HEAD_SECONDS = 15.0
+"""How long a cluster's head may be out of reach before it counts as gone."""
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+"""Options of ``ray.init``: the study has its own console output."""
+
+
+class ClusterError(Exception):
+    """The Ray cluster cannot be reached; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the experiment runs."""
+
+    address: str | None = None
+    """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment alone."""
+    slots: int | None = None
+    """Stages side by side; None: as many as fit."""
+    dashboard: bool = False
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether Ray is to be started here, not one of those that run already."""
+        import ray
+
+        return self.address is None and not ray.is_initialized()
+
+
+@dataclass
+class Experiment:
+    """A graph's missing stages on Ray Tune, and what became of them."""
+
+    graph: StageGraph
+    storage: Storage
+    study: str
+    resources: ResourceConfig
+    places: data.Places
+    cluster: Cluster
+    ran: list[str] = field(default_factory=list)
+    """Stages completed by this run."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Error by stage."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """For each stage that could not run: the failed stage that it needs."""
+    slots: int = 0
+    capacity: Capacity = field(init=False)
+    """What there is to run on, once Ray has started."""
+    seconds: float = 0.0
+    """Wall time of the experiment, without the start of Ray."""
+
+    def run(self, console: Console) -> None:
+        """Run what is not complete yet.
+
+        Raises:
+            KeyboardInterrupt: the user has had enough. What is complete stays, the rest goes on from its checkpoint.
+        """
+        stored = self.storage.stored(self.graph.stages)
+        damaged = self.storage.damaged(stored)
+        for key, damage in damaged.items():
+            console.print(f"{label(self.graph, key)}: {damage}", markup=False, soft_wrap=True)
+        done = set(stored) - damaged.keys()
+        if len(done) < len(self.graph.stages):
+            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
+
+    def run_with(
+        self, console: Console, algorithm: Callable[[], StageSearcher], scheduler: Any = None, *, foreseen: bool = True
+    ) -> None:
+        """Run the stages that a search algorithm hands out, which may add to the graph as it goes.
+
+        Args:
+            console: where progress is shown.
+            algorithm: makes the search algorithm, once it is known how many stages run side by side.
+            scheduler: a Tune scheduler that may stop stages early.
+            foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
+        """
+        import ray
+
+        is_own = not ray.is_initialized()
+        self._start_ray(console)
+        folder = self._ray_folder(console)
+        searcher = algorithm()
+        done = set(searcher.done)
+        started = time.monotonic()
+        try:
+            with (
+                _while_the_head_answers(self.cluster.address, console),
+                Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
+                CtrlC() as ctrl_c,
+            ):
+                self._fit(searcher, [LostProcesses(searcher), LostGroups(), progress, ctrl_c], scheduler, folder)
+        finally:
+            self.seconds = time.monotonic() - started
+            new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
+            self.ran = [key for key in self.graph.stages if key in new]
+            self.failed, self.skipped = searcher.failed, searcher.skipped
+            if is_own:
+                ray.shutdown()
+            for key, traceback in searcher.tracebacks.items():
+                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
+
+    def collect(self) -> dict[str, pa.Table]:
+        """The study's result tables: every stage of the graph has its row, whatever became of it."""
+        done = self.storage.stored(self.graph.stages)
+        complete = set(done)
+        unfinished = [self._unfinished_row(key) for key in self.graph.stages if key not in complete]
+        tables = {name: self.storage.rows(name, done) for name in schema.TABLES if name != "cells"}
+        tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
+        tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
+        return tables
+
+    def write_tables(self, config: StudyConfig, sequential: SequentialDesign | None = None) -> None:
+        """Write the study's result tables, and what the analysis must know beside them.
+
+        Args:
+            config: the study.
+            sequential: how seeds are added to it, where their number is not fixed.
+        """
+        for name, rows in self.collect().items():
+            self.storage.write_study(self.study, f"{name}.parquet", rows)
+        self.storage.write_study(self.study, "config.yaml", as_yaml(config).encode())
+        about = {**_about(self.study, config), "sequential": sequential and asdict(sequential)}
+        self.storage.write_study(self.study, "study.json", json.dumps(about, indent=1).encode())
+
+    def task(self, key: str) -> str:
+        """The JSON of a stage's task."""
+        stage, resources = self.graph.stages[key], self.resources
+        task = Task(
+            key=key,
+            spec=stage.spec,
+            parents=stage.parents,
+            contents=stage.contents,
+            storage=self.storage.root,
+            threads=resources.threads,
+            workers=resources.workers,
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+            checkpoint_seconds=resources.checkpoint_seconds,
+            images_a_pass=resources.images_a_pass,
+            places=self.places,
+        )
+        return task.model_dump_json(by_alias=True)
+
+    def _unfinished_row(self, key: str) -> dict[str, Any]:
+        stage = self.graph.stages[key]
+        status, error = "missing", None
+        if key in self.failed:
+            status, error = "failed", self.failed[key]
+        elif key in self.skipped:
+            status, error = "skipped", f"needs {self.skipped[key]}, which failed"
+        counts = {"rounds": 0, "epochs": 0, "images": 0}
+        return {"stage": key, "status": status, "error": error, **describe(stage.spec, stage.parents), **counts}
+
+    def _start_ray(self, console: Console) -> None:
+        # The study shows its own progress and handles Ctrl-C itself.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+        # Not every report has every metric: validation may be every tenth epoch.
+        os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+        # TensorBoard is the one way to look at a trial that somebody uses: Tune's CSV and JSON cost each report more.
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+        # And of lost processes the study says itself what became.
+        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._connect(console, ask_of(self.resources))
+
+    def _connect(self, console: Console, ask: Ask) -> None:
+        """Reach the cluster, or start one, and say what a user should know of it."""
+        starts = self.cluster.is_this_machine
+        context = connect(self.cluster.address) if self.cluster.address is not None else None
+        self.capacity = this_machine(ask) if starts else connected_cluster()
+        if warning := require(ask, self.capacity):
+            console.print(f"warning: {warning}", soft_wrap=True)
+        if ask.gpus and not starts:
+            require_usable_gpus()
+        self.slots = self.cluster.slots or max(1, self.capacity.stages(ask))
+        if starts:
+            context = self._start_own(ask)
+        if context is not None and context.dashboard_url:
+            console.print(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints its token)")
+
+    def _start_own(self, ask: Ask) -> Any:
+        """Start Ray on this machine, with no more CPUs than the slots hold."""
+        import ray
+
+        return ray.init(
+            # "local", or Ray would join any cluster that happens to run on this machine.
+            address="local",
+            num_cpus=max(1, round(self.slots * ask.cpus * ask.processes)),
+            num_gpus=int(self.capacity.present[0].resources["GPU"]),
+            include_dashboard=self.cluster.dashboard,
+            **QUIET,
+        )
+
+    def _ray_folder(self, console: Console) -> str:
+        """Where Ray Tune keeps its logs; nothing is read from there again, so it need not be in an object store."""
+        if self.storage.folder.is_local:
+            return self.storage.study_path(self.study, "ray")
+        folder = tempfile.mkdtemp(prefix=f"{self.study}-ray-")
+        console.print(f"Ray's logs, for TensorBoard: {folder}", markup=False, soft_wrap=True)
+        return folder
+
+    def _fit(self, searcher: StageSearcher, callbacks: list[Callback], scheduler: Any, folder: str) -> None:
+        from ray import tune
+        from ray.tune.logger import TBXLoggerCallback
+
+        in_group = self.resources.workers > 0
+        ask = {"cpu": self.resources.cpus, "gpu": self.resources.gpus}
+        if in_group:
+            # A driver of a worker group holds no CPU: it would wait for workers that wait for its CPU.
+            ask = {"memory": 1_000_000}
+            # A driver that is lost takes its whole group along: where some nodes stay, it belongs there.
+            ask |= {ON_DEMAND: 1} if self.capacity.offers(ON_DEMAND) else {}
+        graph = self.graph
+
+        def name(trial: Any) -> str:
+            words = f"{label(graph, trial.config['stage'])} {trial.trial_id}"
+            return words.replace(" ", "_").replace("%", "percent")
+
+        tune.Tuner(
+            tune.with_resources(run_trial, ask),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=self.slots,
+                reuse_actors=not in_group,
+                trial_dirname_creator=name,
+            ),
+            run_config=tune.RunConfig(
+                name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
+                storage_path=folder,
+                verbose=0,
+                callbacks=[*callbacks, TBXLoggerCallback()],
+            ),
+        ).fit()
+
+
+def connect(address: str) -> Any:
+    """Connect to a running cluster.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    import ray
+
+    if ray.is_initialized():
+        raise ClusterError(
+            f"this process is connected to a Ray already: leave the address {address} out to run on that one, "
+            "or call ray.shutdown() before"
+        )
+    try:
+        _reach(address)
+        return ray.init(address=address, **QUIET)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster at --address {address}: {error}\n"
+            "  start one with `ray start --head`, or leave --address out to run on this machine alone"
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+class CtrlC(Observer):
+    """Ctrl-C that cannot get lost: raised within some of Ray's compiled code, it would be forgotten."""
+
+    pressed = False
+
+    def __enter__(self) -> "CtrlC":
+        """Listen, where that can be: signals are the main thread's."""
+        self._listens = threading.current_thread() is threading.main_thread()
+        if self._listens:
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it to whoever listened before."""
+        if self._listens:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, *_: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise it again."""
+        if self.pressed:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _while_the_head_answers(address: str | None, console: Console) -> Iterator[None]:
+    """End the process, with status 2 and a word of advice, once the head of the cluster at the address is gone.
+
+    Ray's calls do not return then and cannot be interrupted; after a minute Ray would end the process.
+    """
+    import ray
+
+    if address is None:
+        yield
+        return
+    head = ray.get_runtime_context().gcs_address
+    ended = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(HEAD_SECONDS / 5):
+            with suppress(OSError):
+                _reach(head)
+                answered = time.monotonic()
+            if time.monotonic() - answered > HEAD_SECONDS:
+                console.show_cursor()
+                print(
+                    f"the head of the Ray cluster at {head} is gone: it has not answered for {HEAD_SECONDS:.0f} s\n"
+                    "  start it again, then run the same command: what is complete is stored, the rest goes on",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _about(name: str, config: StudyConfig) -> dict[str, object]:
+    """What the analysis must know of the study beside its tables."""
+
+    def domain(images: DataConfig) -> dict[str, object]:
+        content = data.load(images, config.data)
+        return {"name": images.name, "title": content.title, "classes": len(content.class_names)}
+
+    configs = [stream_config(config, stream) for stream in config.streams] or [config]
+    return {
+        "name": name,
+        "title": config.title,
+        "source": domain(config.source.data),
+        "target": domain(config.target.data),
+        "network": " + ".join(dict.fromkeys(own.network for own in configs)),
+        "seeds": config.seed_list,
+        "published": config.published,
+        "same_data": config.same_data,
+        "control_study": config.control_study,
+        "tau": config.transfer.tau,
+        "streams": list(config.streams),
+        "fusion": config.fusion,
+        "evaluation": _evaluation(config),
+        "retrained_on_validation": any(own.target.data.retrain_on_validation for own in configs),
+    }
+
+
+def _evaluation(config: StudyConfig) -> str:
+    """What of a test image (video) is looked at; nothing to say where it is the whole image."""
+    content, size = data.load(config.target.data, config.data), networks.input_shape(config.network)
+    crops = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
+    if content.positions > 1:
+        return f"{content.positions} positions, {crops}"
+    return "" if content.shape == size else crops

@@ -1,0 +1,281 @@
+"""One trial of the Ray Tune experiment: read the parents, run the stage through Ray Train, publish it."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+import traceback
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study.keys import Contents, contents
+from study.storage import Storage, StorageError
+from study.tune.advice import out_of_memory, unusable_gpu
+from study.tune.faults import LostProcessError, cause_of
+from trainables import data
+from trainables.data import Places
+from trainables.devices import release_memory, usable_gpu
+from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
+from trainables.results import StageResult
+from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
+from trainables.stages import run_stage
+
+ERROR = "stage_error"
+"""Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
+LOST = "stage_lost"
+"""Key of the same report where a stage that it needs is not complete any more, as when it was damaged: that stage."""
+PUBLISHED = "published"
+"""Key of the last report of a trial whose stage is complete."""
+TRACEBACK = "stage_traceback"
+"""Key of the same report that carries the Python traceback."""
+
+
+class ContentsError(Exception):
+    """A stage would read something else here than what its key was made of; nothing is trained."""
+
+
+class Task(Hyperparameters):
+    """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
+
+    key: str
+    spec: StageSpec
+    parents: dict[str, str]
+    contents: Contents
+    """What the key was made of, where the study was planned."""
+    storage: str
+    threads: int = 1
+    workers: int = 0
+    cpus: float = 1
+    gpus: float = 0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    images_a_pass: int | None = None
+    places: Places
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """The Tune trainable. An error of the stage itself is reported; what is raised stands for a lost process."""
+    from ray import tune
+
+    task = Task.model_validate_json(config["task"])
+    try:
+        storage = Storage(task.storage)
+        # Another study on this storage may have been faster.
+        if not storage.has(task.key):
+            _train(task)
+        metrics = storage.manifest(task.key)["metrics"]
+    except (LostProcessError, LeavingError):
+        raise
+    except Exception as error:
+        report = {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()}
+        tune.report(report | _lost_parent(task))
+        return
+    # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
+    shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
+    tune.report(shown | {PUBLISHED: 1})
+
+
+def _in_words(error: Exception, task: Task) -> str:
+    text = f"{type(error).__name__}: {error}"
+    now = {"images_a_pass": task.images_a_pass or "the whole batch", "gpus": task.gpus, "cpus": task.cpus}
+    return out_of_memory(text, now) or unusable_gpu(text) or text
+
+
+def _lost_parent(task: Task) -> dict[str, str]:
+    """A parent that is not complete: who finds a stage damaged withdraws it."""
+    try:
+        storage = Storage(task.storage)
+        lost = [key for key in task.parents.values() if not storage.has(key)]
+    except StorageError:
+        return {}
+    return {LOST: lost[0]} if lost else {}
+
+
+def run_task(task: Task, session: Session) -> None:
+    """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes).
+
+    Raises:
+        ContentsError: data, weights or network are not here what they were where the study was planned.
+    """
+    _prepare_process(task)
+    _require_contents(task)
+    storage = Storage(task.storage)
+    started = datetime.now(UTC)
+    parents = {role: storage.artifact(key) for role, key in task.parents.items()}
+    try:
+        result = run_stage(task.spec, parents, session)
+    finally:
+        release_memory(session.device)
+    if session.rank == 0:
+        storage.publish(task.key, result, stage_row(task, result, session, started))
+
+
+def _require_contents(task: Task) -> None:
+    data.reopen()
+    here = contents(task.spec, task.places)
+    named = {"data": task.spec.data.name, "network": task.spec.network, "weights": _weights_file(task.spec)}
+    for what, name in named.items():
+        planned, found = getattr(task.contents, what), getattr(here, what)
+        if planned != found:
+            raise ContentsError(
+                f"the {what} {name} differ from what the study was planned with: {planned} there, {found} on "
+                f"{socket.gethostname()}. If they were changed since, run the command again, which plans with what is "
+                "there now; if this node has others, give it the same"
+            )
+
+
+def _weights_file(spec: StageSpec) -> str | None:
+    return spec.params.weights.file if isinstance(spec.params, ReferenceParams) and spec.params.weights else None
+
+
+def _prepare_process(task: Task) -> None:
+    torch.set_num_threads(task.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory that is overwritten at once costs time and decides nothing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _train(task: Task) -> None:
+    """Run the task through Ray Train: in this process, or in a group of workers.
+
+    Raises:
+        LostProcessError: the group lost a process, or found no room. Any other error is the stage's own.
+        DeviceError: Ray gives the stage a GPU that PyTorch cannot use.
+    """
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    storage = Storage(task.storage)
+    if task.workers == 0:
+        device = usable_gpu() if task.gpus else "cpu"
+
+        def run() -> None:
+            settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
+            run_task(task, TuneSession(storage.checkpoint(task.key), device, *settings))
+
+        TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0)).fit()
+        return
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config={"task": task.model_dump_json(by_alias=True)},
+        scaling_config=ScalingConfig(
+            num_workers=task.workers,
+            use_gpu=task.gpus > 0,
+            resources_per_worker={"CPU": task.cpus, "GPU": task.gpus},
+        ),
+        run_config=RunConfig(
+            name=task.key,
+            storage_path=tempfile.mkdtemp(prefix="train-"),
+            callbacks=[TuneReportCallback()],
+            # Who starts a stage again is the search algorithm, which knows whether it got any further.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise cause_of(error.worker_failures) from error
+    except ControllerError as error:
+        # The group could not be made. Ray's own errors mean no room in minutes: nodes are gone, or still starting.
+        raise cause_of({0: error.controller_failure}) from error
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    task = Task.model_validate_json(config["task"])
+    if task.gpus:
+        usable_gpu()
+    checkpoint = Storage(task.storage).checkpoint(task.key)
+    run_task(task, TrainSession(checkpoint, task.checkpoint_seconds, task.images_a_pass, task.places))
+
+
+def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
+    """The stage's row of the stages table."""
+    return {
+        "stage": task.key,
+        "status": "done",
+        **describe(task.spec, task.parents),
+        "data_fingerprint": task.contents.data,
+        "network_digest": task.contents.network,
+        "weights_fingerprint": task.contents.weights,
+        **result.metrics,
+        "seconds": (datetime.now(UTC) - started).total_seconds(),
+        "started_at": started,
+        "resumed_from_epoch": session.resumed_epochs,
+        "host": socket.gethostname(),
+        "processor": processor(),
+        "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
+        "tf32": _used_tf32(task, session),
+        "threads": task.threads,
+        "workers": task.workers,
+        "images_a_pass": task.images_a_pass,
+        "code_version": code_version(),
+        "package_versions": package_versions(),
+    }
+
+
+def _used_tf32(task: Task, session: Session) -> bool:
+    train = getattr(task.spec.params, "train", None) or getattr(task.spec.params, "retrain", None)
+    return session.device.type == "cuda" and train is not None and train.precision == "tf32"
+
+
+def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
+    """What is known of a stage before it runs: its columns of identity."""
+    return {
+        "kind": spec.kind,
+        "network": spec.network,
+        "data": spec.data.name,
+        "seed": spec.seed,
+        "parents": json.dumps(parents),
+        "hyperparameters": json.dumps({"data": spec.data.without_paths(), **spec.params.without_paths()}),
+    }
+
+
+@cache
+def code_version() -> str:
+    """Version of this package, and the git commit where it runs from a checkout."""
+    version = metadata.version("sparse-transfer-study")
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version}+{commit}"
+
+
+@cache
+def processor() -> str:
+    """Model of this machine's CPU, which decides which kernels its arithmetic takes."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def package_versions() -> str:
+    """Versions of what a result can depend on, as JSON."""
+    versions = {"python": platform.python_version()}
+    for name in (
+        "torch",
+        "torchvision",
+        "ray",
+        "numpy",
+        "pillow",
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+    ):
+        # OpenCV is there only where videos are read.
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return json.dumps(versions)

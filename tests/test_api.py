@@ -1,0 +1,90 @@
+"""A study and a search from Python: the documentation's own example, and where Ray runs already."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from study import Outcome, load_config, run_study
+from study.config import ConfigError, StudyConfig
+from study.tune.experiment import ClusterError
+from tests.commands import assert_same_results, table
+
+DOCS = Path(__file__).parents[1] / "docs" / "python.md"
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+@pytest.fixture(scope="module")
+def outcome(preset: Path, storage: Path) -> Outcome:
+    return run_study(load_config(str(preset)), "tiny", storage=str(storage), slots=2, progress=False)
+
+
+@pytest.fixture
+def own_ray() -> Iterator[None]:
+    """Ray as a notebook may have started it."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_a_study_gives_its_tables_and_its_report(outcome: Outcome, storage: Path) -> None:
+    assert not outcome.failed and not ray.is_initialized()
+    assert outcome.folder == str(storage / "studies" / "tiny") and Path(outcome.report).exists()
+    assert outcome.results.cells["stage"].tolist() == table(storage, "cells")["stage"].tolist()
+    assert "Standard-TransferNet" in outcome.findings and outcome.findings in outcome._repr_markdown_()
+
+
+def test_run_again_it_trains_nothing(
+    outcome: Outcome, preset: Path, storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = run_study(load_config(str(preset)), "again", storage=str(storage), progress=False)
+    assert "nothing to train" in again.summary
+    assert capsys.readouterr().out == ""
+    assert_same_results(storage, storage, "tiny", "again")
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_where_ray_runs_already_it_is_used_and_left_running(outcome: Outcome, preset: Path, storage: Path) -> None:
+    config = load_config(str(preset), ["seeds=[1]", "ablations=[tau]", "axes={}"])
+    more = run_study(config, "joined", storage=str(storage), progress=False)
+    assert not more.failed and "slots were busy" in more.summary
+    assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_a_second_ray_is_refused_with_the_way_out(preset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"leave the address 127.0.0.1:1 out .* or call ray.shutdown"):
+        run_study(load_config(str(preset)), "other", storage=str(tmp_path), address="127.0.0.1:1", progress=False)
+    assert ray.is_initialized()
+
+
+def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyConfig, tmp_path: Path) -> None:
+    wrong = tiny_config.model_copy(update={"network": "small_alexnot"})
+    with pytest.raises(ConfigError, match="did you mean 'small_alexnet'"):
+        run_study(wrong, "wrong", storage=str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_page_on_python_runs(
+    preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) == 6
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, Any] = {}
+    for block in blocks:
+        # The same lines, with a study that takes seconds.
+        exec(block.replace('load_config("digits"', f'load_config("{preset}"').replace("trials=12", "trials=3"), names)
+    shown = capsys.readouterr().out
+    assert "Standard-TransferNet" in shown and "best.yaml" in shown
+    assert (tmp_path / "curve.png").stat().st_size > 5_000
+    assert names["rates"].results.cells["point"].nunique() == 2
+    assert load_config(names["found"].best).search == names["config"].search

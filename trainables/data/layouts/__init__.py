@@ -1,0 +1,1 @@
+"""How the files of data sets lie on the disk."""

@@ -1,0 +1,1 @@
+"""Nets as files that other programs execute."""
