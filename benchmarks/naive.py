@@ -19,7 +19,7 @@ from benchmarks.goals import Goal, show
 from benchmarks.studies import run_stages
 from study.config import StudyConfig, load_config
 from study.graph import StageGraph, plan
-from study.tune.experiment import QUIET
+from study.tune.cluster import QUIET
 from trainables.artifacts import Artifact
 from trainables.data import Places
 from trainables.hyperparameters import StageSpec

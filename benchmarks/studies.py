@@ -5,7 +5,8 @@ from rich.console import Console
 from study.config import StudyConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 
 
 def run_stages(config: StudyConfig, graph: StageGraph, folder: str, slots: int) -> Experiment:

@@ -26,7 +26,8 @@ from benchmarks.goals import Goal, show
 from study.config import StudyConfig, load_config
 from study.graph import Stage, StageGraph, plan
 from study.storage import STAGE_TABLES, Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from study.tune.trial import describe
 from trainables.data import digits
 from trainables.networks import connection_counts

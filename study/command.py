@@ -14,7 +14,7 @@ from study.config import ConfigError
 from study.files import StorageError
 from study.run.lease import StudyIsRunningError
 from study.run.outcome import Outcome
-from study.tune.experiment import ClusterError
+from study.tune.cluster import ClusterError
 from study.tune.resources import ResourceError
 from trainables.data import DataError
 

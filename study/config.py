@@ -1,6 +1,5 @@
 """The study's configuration, checked as a whole: the data sets, the network and the weights are looked at."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ from trainables import data, networks, neurons
 from trainables import weights as pretrained
 from trainables.data import Places
 from trainables.hyperparameters import DataConfig, WeightsConfig
-from trainables.suggestions import choices
+from trainables.suggestions import choices, did_you_mean
 
 __all__ = [
     "ConfigError",
@@ -102,8 +101,7 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     try:
         networks.input_shape(config.network)
     except (KeyError, TypeError, ValueError) as error:
-        near = difflib.get_close_matches(config.network, networks.NETWORKS, n=1)
-        yield "network", f"{error.args[0]}" + (f"; did you mean {near[0]!r}?" if near else "")
+        yield "network", f"{error.args[0]}; {did_you_mean(config.network, networks.NETWORKS)}".removesuffix("; ")
         return
     if data_problems:
         return

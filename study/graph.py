@@ -16,11 +16,11 @@ from trainables.hyperparameters import (
     DataConfig,
     EvaluationParams,
     FusionParams,
-    Hyperparameters,
     KnowledgeConfig,
     KnowledgeParams,
     NeuronPruneParams,
     ReferenceParams,
+    StageParams,
     StageSpec,
     TargetPruneParams,
     TrainConfig,
@@ -176,17 +176,17 @@ class _Path:
 
     def reference(self) -> str:
         train, weights = self.config.source.train, located_weights(self.config)
-        return self._source_stage("reference", ReferenceParams(train=train, weights=weights), {})
+        return self._source_stage(ReferenceParams(train=train, weights=weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
         key = self.reference()
         if sparsity != "none":
             for params in self.config.source.prune.schedule(sparsity):
-                key = self._source_stage("source_prune", params, {"source": key})
+                key = self._source_stage(params, {"source": key})
         return key
 
     def knowledge(self) -> str:
-        spec = self._spec("knowledge", self.config.target.data, None, KnowledgeParams())
+        spec = self._spec(self.config.target.data, None, KnowledgeParams())
         return self._add(spec, {"reference": self.reference()})
 
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
@@ -197,7 +197,7 @@ class _Path:
         parents = {"source": self.sparse_source(sparsity)}
         if choice != "none":
             parents |= {"reference": self.reference(), **self._cached_knowledge()}
-        return self._target_stage("transfer", params, parents)
+        return self._target_stage(params, parents)
 
     def target_prune(self, start: str, keep: float) -> str:
         config, choice = self.config.target_prune, self.cell.target_knowledge
@@ -208,7 +208,7 @@ class _Path:
             knowledge=self._knowledge_config(choice),
             retrain=config.retrain,
         )
-        return self._target_stage("target_prune", params, {"start": start, **self._knowledge_parents(choice)})
+        return self._target_stage(params, {"start": start, **self._knowledge_parents(choice)})
 
     def neuron_prune(self, start: str) -> str:
         config, choice = self.config.neuron_prune, self.cell.target_knowledge
@@ -220,13 +220,13 @@ class _Path:
             retrain=config.retrain,
         )
         parents = {"start": start, "standard": self.transfer("none", "none"), **self._knowledge_parents(choice)}
-        return self._target_stage("neuron_prune", params, parents)
+        return self._target_stage(params, parents)
 
     def fusion(self, parts: Sequence[Cell]) -> str:
         nets = {str(part.stream): _Path(self.graph, part) for part in parts}
         network = " + ".join(net.config.network for net in nets.values())
         params = FusionParams(weights=self.config.fusion)
-        spec = self._spec("fusion", parts[0].config.target.data, self.cell.seed, params, network)
+        spec = self._spec(parts[0].config.target.data, self.cell.seed, params, network)
         return self._add(spec, {stream: net.final() for stream, net in nets.items()})
 
     def neuron_steps(self, key: str, steps: int) -> str:
@@ -241,7 +241,7 @@ class _Path:
                 knowledge=self._knowledge_config(choice),
                 retrain=config.retrain,
             )
-            key = self._target_stage("neuron_prune", params, {"start": key, **self._knowledge_parents(choice)})
+            key = self._target_stage(params, {"start": key, **self._knowledge_parents(choice)})
         return key
 
     def _knowledge_config(self, choice: KnowledgeChoice) -> KnowledgeConfig | None:
@@ -260,18 +260,18 @@ class _Path:
     def _cached_knowledge(self) -> dict[str, str]:
         return {} if self.config.transfer.live else {"knowledge": self.knowledge()}
 
-    def _source_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(self._spec(kind, self.config.source.data, self.source_seed, params), parents)
+    def _source_stage(self, params: StageParams, parents: dict[str, str]) -> str:
+        return self._add(self._spec(self.config.source.data, self.source_seed, params), parents)
 
-    def _target_stage(self, kind: str, params: Hyperparameters, parents: dict[str, str]) -> str:
-        return self._add(self._spec(kind, self.config.target.data, self.cell.seed, params), parents)
+    def _target_stage(self, params: StageParams, parents: dict[str, str]) -> str:
+        return self._add(self._spec(self.config.target.data, self.cell.seed, params), parents)
 
-    def _spec(
-        self, kind: str, images: DataConfig, seed: int | None, params: Hyperparameters, network: str | None = None
-    ) -> StageSpec:
+    def _spec(self, images: DataConfig, seed: int | None, params: StageParams, network: str | None = None) -> StageSpec:
         # Accuracies of other crops than the centre one are measured by stages of their own.
         images = images.model_copy(update={"evaluation": "centre"})
-        return StageSpec(kind=kind, network=network or self.config.network, data=images, seed=seed, params=params)
+        return StageSpec(
+            kind=params.kind, network=network or self.config.network, data=images, seed=seed, params=params
+        )
 
     def _add(self, spec: StageSpec, parents: dict[str, str]) -> str:
         key = stage_key(spec, parents, self.config.data)

@@ -1,7 +1,5 @@
 """The nets of a storage: found by a key, the beginning of one or a name, and opened with what is known of them."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from trainables import artifacts, data, networks, pruning
 from trainables.data import DataError
 from trainables.images import Images
 from trainables.networks import LayeredNet
+from trainables.suggestions import choices, did_you_mean
 
 NETLESS = {"knowledge": "logits", "fusion": "class scores", "evaluation": "accuracies"}
 """Stage kinds that give no net, and what they give."""
@@ -83,7 +82,9 @@ def find_stage(storage: Storage, text: str) -> str:
         raise ConfigError(f"no stage is stored in {storage.root}: run a study first, or give its place with --storage")
     found = [text] if text in keys else [key for key in keys if key.startswith(text)]
     if not found:
-        raise ConfigError(f"no stage {text!r} in {storage.root}{_near(text, keys)}; or give STUDY:NET:SEED")
+        raise ConfigError(
+            f"no stage {text!r} in {storage.root}: {did_you_mean(text, keys, 3)} Give a key, or STUDY:NET:SEED"
+        )
     return _only(text, found)
 
 
@@ -141,7 +142,7 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
     else:
         nets = {str(cell["net"]) for cell in cells}
         if net not in nets:
-            raise ConfigError(f"study {study} has no net {net!r}{_near(net, nets)}")
+            raise ConfigError(f"study {study} has no net {net!r}: {choices(net, nets)}")
         # The paper's ablation holds the net itself; an axis holds variants of the same name.
         own = [cell for cell in cells if cell["net"] == net and str(cell["seed"]) == seed]
         keys = [cell["stage"] for cell in own if cell["ablation"] == "paper"] or [cell["stage"] for cell in own]
@@ -153,7 +154,7 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
 
 def _cells(storage: Storage, study: str) -> list[dict[str, Any]]:
     if study not in storage.studies():
-        raise ConfigError(f"no study {study!r} in {storage.root}{_near(study, storage.studies())}")
+        raise ConfigError(f"no study {study!r} in {storage.root}: {choices(study, storage.studies())}")
     rows: list[dict[str, Any]] = storage.read_study(study, "cells").to_pylist()
     return rows
 
@@ -162,8 +163,3 @@ def _only(text: str, found: list[str]) -> str:
     if len(found) > 1:
         raise ConfigError(f"{text!r} may be any of {', '.join(found[:8])}{', ...' if len(found) > 8 else ''}")
     return found[0]
-
-
-def _near(text: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(text, list(names), n=3, cutoff=0.5)
-    return f": did you mean {' or '.join(near)}?" if near else ""

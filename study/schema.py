@@ -145,6 +145,7 @@ LAYERS: tuple[Column, ...] = (
     Column("connections", pa.int64(), "connections after the stage"),
     Column("neurons_before", pa.int64(), "output neurons (channels of a convolution) before the stage"),
     Column("neurons", pa.int64(), "output neurons (channels of a convolution) after the stage"),
+    _optional("positions", pa.int64(), "how often a connection is used for one image: height times width of output"),
 )
 
 KNOWLEDGE: tuple[Column, ...] = (

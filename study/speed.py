@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import nn
 
 from study import schema
 from study.config import ConfigError
@@ -18,7 +17,7 @@ from trainables.export import file as compact
 from trainables.export.choosing import Runtime
 from trainables.export.file import Stored
 from trainables.export.unconnected import remove_unconnected
-from trainables.networks import LayeredNet
+from trainables.networks import LayeredNet, output_positions
 from trainables.seeds import generator
 
 BATCHES = (1, 64)
@@ -70,19 +69,8 @@ def describe(table: pa.Table) -> str:
 
 def multiply_accumulates(net: LayeredNet) -> int:
     """Multiply-accumulates of one image, counting the connections that are left: each once a place it is applied at."""
-    counts: list[int] = []
-
-    def count(op: nn.Module, _: object, output: torch.Tensor) -> None:
-        assert isinstance(op, nn.Conv2d | nn.Linear)
-        places = output[0, 0].numel() if isinstance(op, nn.Conv2d) else 1
-        counts.append(int((op.weight != 0).sum()) * places)
-
-    hooks = [net.op(name).register_forward_hook(count) for name in net.names]
-    with torch.inference_mode():
-        net.eval()(torch.zeros(1, *net.input_shape))
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
+    positions = output_positions(net)
+    return sum(int((net.op(name).weight != 0).sum()) * positions[name] for name in net.names)
 
 
 def _without_cut_off(net: LayeredNet) -> LayeredNet:

@@ -10,7 +10,7 @@ import ray
 
 from study import Outcome, load_config, run_study
 from study.config import ConfigError, StudyConfig
-from study.tune.experiment import ClusterError
+from study.tune.cluster import ClusterError
 from tests.commands import assert_same_results, table
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"

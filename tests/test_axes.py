@@ -85,7 +85,7 @@ def test_mistakes(override: str, words: str) -> None:
 
 def test_a_point_that_cannot_be_says_which() -> None:
     config = load_config("digits", ["axes={mine: [{transfer.tua: 1}]}", "ablations=[mine]"])
-    with pytest.raises(ConfigError, match=r"(?s)did you mean `transfer\.tau`.*of axis mine"):
+    with pytest.raises(ConfigError, match=r"(?s)did you mean 'transfer\.tau'.*of axis mine"):
         cells_of(config)
     config = load_config("digits", ["axes={mine: [{transfer.n_e: 8}]}", "ablations=[mine]"])
     with pytest.raises(ConfigError, match=r"(?s)give 1 to 7.*point 'transfer\.n_e = 8' of axis mine"):

@@ -9,7 +9,8 @@ from rich.console import Console
 from study.config import load_config
 from study.graph import plan
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from tests.commands import study, table
 from tests.conftest import TINY
 from tests.trees import make_folder

@@ -16,8 +16,8 @@ from tests.conftest import TINY
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("transfr.tau=2", ["transfr.tau", "did you mean `transfer.tau`"]),
-        ("transfer.tua=2", ["transfer.tua", "did you mean `transfer.tau`"]),
+        ("transfr.tau=2", ["transfr.tau", "did you mean 'transfer.tau'"]),
+        ("transfer.tua=2", ["transfer.tua", "did you mean 'transfer.tau'"]),
         ("transfer.tau=-1", ["transfer.tau", "greater than 0", "-1"]),
         ("transfer.tau=.nan", ["transfer.tau", "finite"]),
         ("transfer.tau=warm", ["transfer.tau", "number", "warm"]),
@@ -53,14 +53,14 @@ from tests.conftest import TINY
         ("target.data.views=random", ["target.data.views", "transfer.live=true", "views=ten"]),
         ("target.data.views=tne", ["target.data.views", "'centre', 'ten' or 'random'"]),
         ("network=vgg16", ["network", "takes 3 x 224 x 224", "1 x 24 x 24"]),
-        ("network='tests.nets:rbg'", ["network", "did you mean rgb?"]),
+        ("network='tests.nets:rbg'", ["network", "did you mean 'rgb'?"]),
         ("source.train=null", ["source", "give train, or weights to load"]),
         ("source.weights.file=nowhere.pth", ["source.weights.file", "there is no file", "nowhere.pth"]),
-        ("source.weights={fil: a.pth}", ["source.weights.fil", "did you mean `source.weights.file`"]),
+        ("source.weights={fil: a.pth}", ["source.weights.fil", "did you mean 'source.weights.file'"]),
         ("source.weights.file='torchvision:AlexNet_Weights.IMAGENET'", ["source.weights", "did you mean"]),
         ("published=Flower", ["published", "Flower102"]),
         ("ablations=[two-stream]", ["ablations", "at least two streams"]),
-        ("data.rot=/data", ["data.rot", "did you mean `data.root`"]),
+        ("data.rot=/data", ["data.rot", "did you mean 'data.root'"]),
         ("ablations=[papers]", ["ablations", "did you mean 'paper'"]),
         ("seeds=0", ["seeds", "greater than or equal to 1"]),
         ("seeds=[1,1]", ["seeds", "once"]),
@@ -84,7 +84,7 @@ def test_bad_overrides(override: str, words: list[str]) -> None:
 def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**TINY, "tramsfer": {"tau": 4}}))
-    with pytest.raises(ConfigError, match=r"(?s)tramsfer.*did you mean `transfer`.*mine\.yaml"):
+    with pytest.raises(ConfigError, match=r"(?s)tramsfer.*did you mean 'transfer'.*mine\.yaml"):
         load_config(str(path))
     path.write_text("transfer: [")
     with pytest.raises(ConfigError, match=r"mine\.yaml is not valid YAML"):

@@ -263,12 +263,12 @@ def test_another_file_is_no_net(storage: Storage) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["neuron_prune-23"], "no stage 'neuron_prune-23' in .*: did you mean neuron_prune-22"),
+        (["neuron_prune-23"], "no stage 'neuron_prune-23' in .*: did you mean 'neuron_prune-22"),
         (["t"], "'t' may be any of target_prune-11, transfer-00"),
         (["knowledge-44"], "no stage"),
-        (["tiny:Sparse-TargetNet_C96:0"], "no net 'Sparse-TargetNet_C96': did you mean Sparse-TargetNet_C95"),
+        (["tiny:Sparse-TargetNet_C96:0"], "no net 'Sparse-TargetNet_C96': did you mean 'Sparse-TargetNet_C95'"),
         (["tiny:Sparse-TargetNet_N:7"], "has no seed '7'; it has 0"),
-        (["tyni:Sparse-TargetNet_N:0"], "no study 'tyni' in .*: did you mean tiny"),
+        (["tyni:Sparse-TargetNet_N:0"], "no study 'tyni' in .*: did you mean 'tiny'"),
         (["tiny:Hybrid-TransferNet:0"], "stage transfer-99 is not complete: run its study again"),
         (["--compare", "tyni"], "no study 'tyni'"),
     ],

@@ -14,7 +14,8 @@ from rich.console import Console
 from study.config import ResourceConfig, load_config
 from study.graph import StageGraph, plan
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from study.tune.faults import LostProcessError, cause_of, lost_connection
 from tests.clusters import free_port
 from tests.commands import SECONDS

@@ -102,3 +102,13 @@ def test_a_planted_stranger_is_found(module: str, line: str, way: str) -> None:
     planted = sources()
     planted[module] += "\n" + line
     assert way in strangers(planted)
+
+
+def test_ray_is_known_to_few() -> None:
+    knowing = {name for name, text in sources().items() if "ray" in imported(text, {})}
+    assert "study.tune.experiment" in knowing
+    assert {name for name in knowing if not name.startswith("study.tune.")} == {"trainables.sessions"}
+
+
+def test_no_file_is_long() -> None:
+    assert {name: lines for name, text in sources().items() if (lines := len(text.splitlines())) > 400} == {}

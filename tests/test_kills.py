@@ -18,7 +18,8 @@ from rich.console import Console
 from study.config import load_config
 from study.graph import StageGraph, plan
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from tests.commands import SECONDS, assert_same_results, command, study, table
 from tests.kills import COUNTER, Killer, named, nodes, started_by, wait_until
 from trainables.sessions import Session

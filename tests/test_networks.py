@@ -143,7 +143,7 @@ def test_a_network_of_ones_own_is_named_by_module_and_function() -> None:
     [
         ("lenet", "no network 'lenet': give small_alexnet, bvlc_alexnet"),
         ("no_such_package.nets:net", "no_such_package.nets could not be imported"),
-        ("tests.test_networks:pair_nett", "has no function pair_nett: did you mean pair_net"),
+        ("tests.test_networks:pair_nett", "has no function pair_nett: did you mean 'pair_net'"),
         ("tests.test_networks:", "names no function"),
     ],
 )
@@ -203,3 +203,24 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:
     assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert out.mean().item() == pytest.approx(1.0, abs=0.01)
     assert torch.equal(dropout.eval()(torch.ones(5)), torch.ones(5))
+
+
+ALEXNET_SIDES, VGG16_SIDES = (55, 27, 13, 13, 13), (224, 224, 112, 112, *[56] * 3, *[28] * 3, *[14] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("small_alexnet", (24, 12, 6, 6, 6)),
+        ("alexnet", ALEXNET_SIDES),
+        ("bvlc_alexnet", ALEXNET_SIDES),
+        ("vgg16", VGG16_SIDES),
+    ],
+)
+def test_each_connection_of_a_convolution_is_used_at_every_position_of_its_output(
+    name: str, sides: tuple[int, ...]
+) -> None:
+    net = networks.build(name, 3).to("meta").train()
+    positions = networks.output_positions(net)
+    assert list(positions) == list(net.names) and net.training
+    assert list(positions.values()) == [*(side * side for side in sides), 1, 1, 1]

@@ -14,7 +14,8 @@ from rich.console import Console
 from study.config import ResourceConfig, load_config
 from study.graph import plan
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from study.tune.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
 from tests.clusters import HEAD as HEAD_KIND
 from tests.clusters import growing_cluster, ours

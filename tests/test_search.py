@@ -258,7 +258,7 @@ def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyCo
         ("search.tau=[8,2]", "8.0 is not below 2.0"),
         ("search.tau=[0,2]", "greater than 0"),
         ("search.n_e=[1,2,3]", "search.n_e"),
-        ("search.taus=[1,2]", "did you mean `search.tau`"),
+        ("search.taus=[1,2]", "did you mean 'search.tau'"),
         ("search.seeds=[100]", "other seeds|needs others"),
         ("search.source_steps=[]", "at least 1 item"),
         ("search.neuron_steps=[-1,3]", "greater than or equal to 0"),

@@ -94,7 +94,7 @@ def test_streams_of_other_videos_are_not_fused() -> None:
         ({"streams": {"spatial": {}}, "fusion": {"spatial": 1}}, ["two-stream", "at least two"]),
         (
             {"streams": {"spatial": {}, "temporal": {"transfer.tao": 2}}},
-            ["streams.temporal", "transfer.tao", "did you mean `transfer.tau`"],
+            ["streams.temporal", "transfer.tao", "did you mean 'transfer.tau'"],
         ),
     ],
 )

@@ -146,8 +146,16 @@ class KnowledgeConfig(Hyperparameters):
     """Run the frozen reference on every batch instead of looking its logits up."""
 
 
-class ReferenceParams(Hyperparameters):
+class StageParams(Hyperparameters):
+    """What one stage kind is given; a runner for it is registered in :mod:`trainables.stages`."""
+
+    kind: ClassVar[str]
+
+
+class ReferenceParams(StageParams):
     """The Reference-SourceNet: trained on the source, loaded, or loaded but for its output layer and then trained."""
+
+    kind = "reference"
 
     PATHS: ClassVar[dict[str, Any]] = {"weights": {"file": True}}
 
@@ -155,8 +163,10 @@ class ReferenceParams(Hyperparameters):
     weights: WeightsConfig | None = None
 
 
-class SourcePruneParams(Hyperparameters):
+class SourcePruneParams(StageParams):
     """One prune-and-retrain step in the source."""
+
+    kind = "source_prune"
 
     keep: dict[str, Share] | Share
     """Share of its dense connections that each layer keeps after the step; one number with scope ``global``."""
@@ -165,12 +175,16 @@ class SourcePruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
-class KnowledgeParams(Hyperparameters):
+class KnowledgeParams(StageParams):
     """Compute the reference's logits on all target images."""
 
+    kind = "knowledge"
 
-class TransferParams(Hyperparameters):
+
+class TransferParams(StageParams):
     """Train one of the transfer nets."""
+
+    kind = "transfer"
 
     n_m: Annotated[int, Field(ge=1)]
     n_e: Annotated[int, Field(ge=1)] | None = None
@@ -178,8 +192,10 @@ class TransferParams(Hyperparameters):
     train: TrainConfig
 
 
-class TargetPruneParams(Hyperparameters):
+class TargetPruneParams(StageParams):
     """One prune-and-retrain step of the main branch in the target."""
+
+    kind = "target_prune"
 
     keep: Share
     """Share of the dense net's connections that is left after the step."""
@@ -189,8 +205,10 @@ class TargetPruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
-class NeuronPruneParams(Hyperparameters):
+class NeuronPruneParams(StageParams):
     """Remove least-activated neurons of the inner-product layers and retrain, until validation accuracy falls."""
+
+    kind = "neuron_prune"
 
     neurons_per_step: Annotated[int, Field(ge=1)]
     layer: str | None = None
@@ -203,37 +221,23 @@ class NeuronPruneParams(Hyperparameters):
     retrain: TrainConfig
 
 
-class EvaluationParams(Hyperparameters):
+class EvaluationParams(StageParams):
     """Measure a net by the crops that its data's ``evaluation`` names."""
 
+    kind = "evaluation"
 
-class FusionParams(Hyperparameters):
+
+class FusionParams(StageParams):
     """Fuse the class scores of several nets."""
+
+    kind = "fusion"
 
     weights: dict[str, Annotated[float, Field(gt=0)]]
     """Weight of each stream's scores, by the role of the parent that gives them."""
 
 
-Params = (
-    ReferenceParams
-    | SourcePruneParams
-    | KnowledgeParams
-    | TransferParams
-    | TargetPruneParams
-    | NeuronPruneParams
-    | EvaluationParams
-    | FusionParams
-)
-PARAMS: dict[str, type[Params]] = {
-    "reference": ReferenceParams,
-    "source_prune": SourcePruneParams,
-    "knowledge": KnowledgeParams,
-    "transfer": TransferParams,
-    "target_prune": TargetPruneParams,
-    "neuron_prune": NeuronPruneParams,
-    "evaluation": EvaluationParams,
-    "fusion": FusionParams,
-}
+PARAMS = {params.kind: params for params in StageParams.__subclasses__()}
+"""The hyperparameters of each stage kind, by its name."""
 
 
 class StageSpec(Hyperparameters):

@@ -1,7 +1,6 @@
 """Functions of the user's own, named in a preset as ``module:function``, and the source text that they come from."""
 
 import ast
-import difflib
 import hashlib
 import importlib
 import sysconfig
@@ -10,6 +9,8 @@ from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
+
+from trainables.suggestions import did_you_mean
 
 THIS_PROJECT = ("trainables", "study", "search_spaces", "analysis")
 
@@ -30,9 +31,8 @@ def imported(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         callables = [key for key, value in vars(module).items() if callable(value)]
-        near = difflib.get_close_matches(function_name, callables)
-        hint = f": did you mean {' or '.join(near)}?" if near else ""
-        raise KeyError(f"{name!r}: {module_name} has no function {function_name}{hint}")
+        question = did_you_mean(function_name, callables, 3)
+        raise KeyError(f"{name!r}: {module_name} has no function {function_name}: {question}".removesuffix(": "))
     return function
 
 

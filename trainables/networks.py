@@ -228,6 +228,23 @@ def input_shape(name: str) -> tuple[int, int, int]:
     return _known_outline(name, 1).input_shape
 
 
+def output_positions(net: LayeredNet) -> dict[str, int]:
+    """How often each connection of a layer is used for one image: height times width of its output; 1 without these."""
+    positions: dict[str, int] = {}
+
+    def seen(layer: str) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda op, _, output: positions.update({layer: output[0, 0].numel()})
+
+    hooks = [net.op(layer).register_forward_hook(seen(layer)) for layer in net.names]
+    was_training = net.training
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, *net.input_shape, device=next(net.parameters()).device))
+    net.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return positions
+
+
 def _outline(name: str, classes: int) -> LayeredNet:
     """The named network on the meta device: shapes without memory."""
     with torch.device("meta"):

@@ -116,6 +116,7 @@ def net_metrics(
 def layer_rows(main: LayeredNet, masks: Masks, network: str, before: Extent) -> list[Row]:
     """Connections and neurons of each layer before and after."""
     after, dense = Extent.of(main, masks), networks.connection_counts(network, main.classes)
+    positions = networks.output_positions(main)
     return [
         {
             "index": index,
@@ -126,6 +127,7 @@ def layer_rows(main: LayeredNet, masks: Masks, network: str, before: Extent) -> 
             "connections": after.connections[name],
             "neurons_before": before.neurons[name],
             "neurons": after.neurons[name],
+            "positions": positions[name],
         }
         for index, name in enumerate(main.names, start=1)
     ]

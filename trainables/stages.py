@@ -1,9 +1,9 @@
-"""One runner a stage kind: from the parents' artifacts to the stage's own artifact and rows."""
+"""One runner for each stage kind: from the parents' artifacts to the stage's own artifact and rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +14,14 @@ from trainables.data import ImageSet
 from trainables.devices import float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
+    EvaluationParams,
     FusionParams,
     KnowledgeConfig,
+    KnowledgeParams,
     NeuronPruneParams,
     ReferenceParams,
     SourcePruneParams,
+    StageParams,
     StageSpec,
     TargetPruneParams,
     TrainConfig,
@@ -57,7 +60,7 @@ def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResul
         session: where reports and checkpoints go, and the device.
     """
     with float32_products(tf32=False):
-        return RUNNERS[spec.kind](_Stage(spec, parents, session))
+        return _RUNNERS[spec.kind](_Stage(spec, parents, session))
 
 
 @dataclass
@@ -129,8 +132,27 @@ class _Stage:
             net.extra.set_dropout(train.dropout)
 
 
-def _reference(stage: _Stage) -> StageResult:
-    params = cast(ReferenceParams, stage.spec.params)
+_RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {}
+
+Kind = TypeVar("Kind", bound=StageParams)
+
+
+def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]], Callable[[_Stage, Kind], StageResult]]:
+    """Register the runner of a stage kind, by the hyperparameters that it takes."""
+
+    def register(run: Callable[[_Stage, Kind], StageResult]) -> Callable[[_Stage, Kind], StageResult]:
+        def checked(stage: _Stage) -> StageResult:
+            assert isinstance(stage.spec.params, kind)
+            return run(stage, stage.spec.params)
+
+        _RUNNERS[kind.kind] = checked
+        return run
+
+    return register
+
+
+@_runs(ReferenceParams)
+def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
     images = stage.images()
     main = networks.build(stage.spec.network, len(stage.content.class_names))
     main.initialise(main.names, stage.seed)
@@ -145,8 +167,8 @@ def _reference(stage: _Stage) -> StageResult:
     return _result(stage, net, {}, images, epochs, before=Extent.of(main, {}))
 
 
-def _source_prune(stage: _Stage) -> StageResult:
-    params = cast(SourcePruneParams, stage.spec.params)
+@_runs(SourcePruneParams)
+def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("source", None)
     before = Extent.of(net.main, masks)
@@ -161,8 +183,9 @@ def _source_prune(stage: _Stage) -> StageResult:
     return _result(stage, net, masks, images, epochs, before)
 
 
+@_runs(KnowledgeParams)
 @torch.no_grad()
-def _knowledge(stage: _Stage) -> StageResult:
+def _knowledge(stage: _Stage, _params: KnowledgeParams) -> StageResult:
     """Logits ``float32 (images, views, source classes)`` of all training views; zeros for test images."""
     reference, _ = stage.net("reference")
     images = stage.known_images()
@@ -181,8 +204,8 @@ def _knowledge(stage: _Stage) -> StageResult:
     return StageResult({"logits": logits}, metrics, stage.content.class_names)
 
 
-def _transfer(stage: _Stage) -> StageResult:
-    params = cast(TransferParams, stage.spec.params)
+@_runs(TransferParams)
+def _transfer(stage: _Stage, params: TransferParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
     before = Extent.of(source, source_masks)
@@ -203,8 +226,8 @@ def _transfer(stage: _Stage) -> StageResult:
     return result
 
 
-def _target_prune(stage: _Stage) -> StageResult:
-    params = cast(TargetPruneParams, stage.spec.params)
+@_runs(TargetPruneParams)
+def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
@@ -216,8 +239,8 @@ def _target_prune(stage: _Stage) -> StageResult:
     return _result(stage, net, masks, images, epochs, before)
 
 
-def _neuron_prune(stage: _Stage) -> StageResult:
-    params = cast(NeuronPruneParams, stage.spec.params)
+@_runs(NeuronPruneParams)
+def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
     if params.layer is not None:
         return _neuron_step(stage, params, params.layer)
     images = stage.images()
@@ -326,7 +349,8 @@ def _result(
     return result
 
 
-def _evaluation(stage: _Stage) -> StageResult:
+@_runs(EvaluationParams)
+def _evaluation(stage: _Stage, _params: EvaluationParams) -> StageResult:
     """Accuracies of a net by other crops than those that it was trained and validated by."""
     images, crops = stage.images(), stage.spec.data.evaluation
     main, masks = stage.net("net")
@@ -344,9 +368,9 @@ def _holds_scores(artifact: Artifact) -> bool:
     return "labels.test" in artifact.tensors
 
 
-def _fusion(stage: _Stage) -> StageResult:
+@_runs(FusionParams)
+def _fusion(stage: _Stage, params: FusionParams) -> StageResult:
     """Weighted mean of the class scores of several nets on the same videos."""
-    params = cast(FusionParams, stage.spec.params)
     val, test = (_fused(stage.parents, params.weights, part) for part in ("val", "test"))
     nets = [stage.parents[stream].metrics for stream in params.weights]
     totals: Row = {name: sum(net[name] for net in nets) for name in ("connections_dense", "connections", "neurons")}
@@ -367,15 +391,3 @@ def _fused(parents: Parents, shares: Mapping[str, float], part: str) -> Scores:
         raise ValueError(f"the streams {', '.join(shares)} have other {part} videos: their data must be split alike")
     scores = [share * parents[stream].tensors[f"log_scores.{part}"].exp() for stream, share in shares.items()]
     return Scores((torch.stack(scores).sum(0) / sum(shares.values())).log(), labels[0])
-
-
-RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {
-    "reference": _reference,
-    "source_prune": _source_prune,
-    "knowledge": _knowledge,
-    "transfer": _transfer,
-    "target_prune": _target_prune,
-    "neuron_prune": _neuron_prune,
-    "evaluation": _evaluation,
-    "fusion": _fusion,
-}

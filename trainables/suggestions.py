@@ -4,9 +4,13 @@ import difflib
 from collections.abc import Iterable
 
 
+def did_you_mean(given: str, valid: Iterable[str], count: int = 1) -> str:
+    """A question with the nearest of the valid names, up to ``count``; empty where none is near."""
+    near = difflib.get_close_matches(given, sorted(valid), n=count, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
 def choices(given: str, valid: Iterable[str]) -> str:
     """The nearest of the valid names, if one is near, and all of them."""
     known = sorted(valid)
-    near = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}There is {', '.join(known)}"
+    return f"{did_you_mean(given, known)} There is {', '.join(known)}".strip()

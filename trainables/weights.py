@@ -8,7 +8,6 @@ Inner products need no reordering: Caffe, ONNX and torch all flatten images, cha
 last the fastest. So the columns of ``fc6`` mean the same in each. (A net exported from TensorFlow flattens otherwise.)
 """
 
-import difflib
 import hashlib
 import pickle
 import re
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from trainables.hyperparameters import WeightsConfig
 from trainables.networks import LayeredNet
+from trainables.suggestions import did_you_mean
 
 TORCHVISION = "torchvision:"
 
@@ -244,8 +244,8 @@ def _torchvision_weights(name: str) -> Any:
     # Without the aliases named DEFAULT, which mean other weights in other versions.
     known = {str(w): w for model in models.list_models(module=models) for w in models.get_model_weights(model)}
     if name not in known:
-        near = difflib.get_close_matches(name, known, cutoff=0.4) or ["AlexNet_Weights.IMAGENET1K_V1"]
-        raise WeightsError(f"torchvision has no weights {name!r}: did you mean {' or '.join(near)}?")
+        question = did_you_mean(name, known, 3) or "they are named as in AlexNet_Weights.IMAGENET1K_V1"
+        raise WeightsError(f"torchvision has no weights {name!r}: {question}")
     return known[name]
 
 

@@ -17,34 +17,19 @@ LEAST_POINTS = 5
 LEAST_SEEDS = 3
 
 
-class Architecture(NamedTuple):
-    """A known network: how it differs from the one that is cited, and the output positions of its convolutions."""
-
-    note: str
-    positions: tuple[int, ...]
-    """Height times width of each convolution's output: how often each of its connections is used for one image."""
-
-
-_ALEXNET = (55 * 55, 27 * 27, *[13 * 13] * 3)
-_VGG16 = tuple(side * side for side, depth in ((224, 2), (112, 2), (56, 3), (28, 3), (14, 3)) for _ in range(depth))
-ARCHITECTURES = {
-    "small_alexnet": Architecture(
-        "AlexNet's order of layers (five convolutions, three inner products), but far narrower and for 24 x 24 images "
-        "of one channel, without groups and normalisation: not the net of the paper, do not compare its numbers",
-        (24 * 24, 12 * 12, *[6 * 6] * 3),
-    ),
-    "bvlc_alexnet": Architecture(
-        "AlexNet as in the Caffe model zoo, with grouped convolutions and local response normalisation: the paper's",
-        _ALEXNET,
-    ),
-    "alexnet": Architecture(
-        "AlexNet as in torchvision: unlike the paper's, no groups and no local response normalisation, other widths",
-        _ALEXNET,
-    ),
-    "vgg16": Architecture("VGG-16 as in torchvision, configuration D of Simonyan and Zisserman 2014", _VGG16),
-    "vgg16_flow": Architecture("VGG-16 with 20 input channels, ten stacked flow fields", _VGG16),
+NOTES = {
+    "small_alexnet": "AlexNet's order of layers (five convolutions, three inner products), but far narrower and for "
+    "24 x 24 images of one channel, without groups and normalisation: not the net of the paper, do not "
+    "compare its numbers",
+    "bvlc_alexnet": "AlexNet as in the Caffe model zoo, with grouped convolutions and local response normalisation: "
+    "the paper's",
+    "alexnet": "AlexNet as in torchvision: unlike the paper's, no groups and no local response normalisation, other "
+    "widths",
+    "vgg16": "VGG-16 as in torchvision, configuration D of Simonyan and Zisserman 2014",
+    "vgg16_flow": "VGG-16 with 20 input channels, ten stacked flow fields",
 }
-ARCHITECTURES["caffenet"] = ARCHITECTURES["bvlc_alexnet"]  # its name in earlier versions
+"""How the known networks differ from the ones that are cited."""
+NOTES["caffenet"] = NOTES["bvlc_alexnet"]  # its name in earlier versions
 
 
 class Item(NamedTuple):
@@ -103,24 +88,21 @@ def operating_points(results: Results, cells: pd.DataFrame) -> Table | None:
 def ratios_of(results: Results, net: Net) -> tuple[float | None, float | None]:
     """Compression ratio and theoretical speed-up of a net, mean over seeds; None where the tables do not tell."""
     done = net.cells.loc[net.cells["problem"] == "", ["stage"]]
-    stages = done.merge(results.stages[["stage", "network", "connections_dense", "connections"]], on="stage")
+    stages = done.merge(results.stages[["stage", "connections_dense", "connections"]], on="stage")
     compression = (stages["connections_dense"] / stages["connections"]).mean()
-    layers = stages[["stage", "network"]].merge(results.layers, on="stage")
-    speedups = [_speedup(str(group["network"].iloc[0]), group) for _, group in layers.groupby("stage")]
+    layers = stages[["stage"]].merge(results.layers, on="stage")
+    speedups = [_speedup(group) for _, group in layers.groupby("stage")]
     known = [value for value in speedups if value is not None]
     speedup = sum(known) / len(known) if known and len(known) == len(stages) else None
     return None if pd.isna(compression) else float(compression), speedup
 
 
-def _speedup(network: str, layers: pd.DataFrame) -> float | None:
-    convolutions = layers["type"] == "convolution"
-    positions = ARCHITECTURES[network].positions if network in ARCHITECTURES else ()
-    if len(positions) != int(convolutions.sum()):
+def _speedup(layers: pd.DataFrame) -> float | None:
+    """Multiply-adds of the unpruned net over those left; None for stages of before the column."""
+    if layers["positions"].isna().any():
         return None
-    layers, of_convolutions = layers.sort_values("index"), iter(positions)
-    times = [next(of_convolutions) if kind == "convolution" else 1 for kind in layers["type"]]
-    left = (layers["connections"] * times).sum()
-    return float((layers["connections_dense"] * times).sum() / left) if left else None
+    left = (layers["connections"] * layers["positions"]).sum()
+    return float((layers["connections_dense"] * layers["positions"]).sum() / left) if left else None
 
 
 def _points(cells: pd.DataFrame) -> list[Net]:
@@ -132,8 +114,8 @@ def _points(cells: pd.DataFrame) -> list[Net]:
 
 def _architecture(results: Results) -> Item:
     networks = sorted({str(results.study["network"]), *results.stages["network"].unique()} - {""})
-    notes = [f"{name}: {ARCHITECTURES[name].note}" for name in networks if name in ARCHITECTURES]
-    unknown = [name for name in networks if name not in ARCHITECTURES]
+    notes = [f"{name}: {NOTES[name]}" for name in networks if name in NOTES]
+    unknown = [name for name in networks if name not in NOTES]
     if unknown:
         notes.append(f"{', '.join(unknown)}: not known here, say yourself how it differs from what you cite")
     answer: Answer = "yes" if not unknown else "partly" if len(unknown) < len(networks) else "no"

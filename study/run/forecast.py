@@ -5,7 +5,7 @@ from collections import Counter
 from study.config import ResourceConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.experiment import connect
+from study.tune.cluster import connect
 from study.tune.resources import ask_of, connected_cluster, this_machine
 
 

@@ -34,20 +34,20 @@ from study.graph import StageGraph, plan_cells
 from study.run.decoding import decode_all
 from study.run.lease import only_driver
 from study.run.outcome import Outcome
+from study.run.trials import differences, ranked, trial_row
 from study.storage import Storage
+from study.tune.cluster import Cluster
 from study.tune.configurations import (
-    ACCURACY,
     LATENCY,
     LATENCY_MS,
     LEAST_TRIALS,
-    PRUNED,
     ConfigurationSearcher,
     EarlyStopping,
     SamplerName,
     TrialBook,
     importance,
 )
-from study.tune.experiment import Cluster, Experiment
+from study.tune.experiment import Experiment
 from study.tune.progress import duration
 from study.tune.resources import ask_of, require, this_machine
 from trainables import latency
@@ -271,7 +271,7 @@ class _Search:
         if theirs is None:
             self.book.study.set_user_attr("search", ours)
         elif theirs != ours:
-            differing = sorted(_differences(ours, theirs))
+            differing = sorted(differences(ours, theirs))
             raise ConfigError(
                 f"the search {self.name!r} in {self.storage.root} was made with other settings: "
                 f"{', '.join(differing)}\n  give this one another --name, or the settings of that one"
@@ -282,7 +282,7 @@ class _Search:
 
     def _warm_start(self, name: str) -> None:
         earlier = optuna.load_study(study_name=name, storage=self._open_database(name))
-        for trial in _ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
+        for trial in ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
             self._enqueue({key: value for key, value in trial.params.items() if key in self.own}, "warm start")
 
     def _conclude(self, search: Experiment) -> Outcome:
@@ -304,8 +304,8 @@ class _Search:
     def _finalists(self, complete: list[FrozenTrial]) -> list[FrozenTrial]:
         """The best trial by validation accuracy or, with two objectives, the Pareto front, at most five of it."""
         if self.against is None:
-            return _ranked(complete)[:1]
-        front = _ranked(self.book.study.best_trials) if complete else []
+            return ranked(complete)[:1]
+        front = ranked(self.book.study.best_trials) if complete else []
         if len(front) <= MOST_FINALISTS:
             return front
         spread = {round(i * (len(front) - 1) / (MOST_FINALISTS - 1)) for i in range(MOST_FINALISTS)}
@@ -325,7 +325,7 @@ class _Search:
         final.write_tables(own)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
-        rows = [_trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]
+        rows = [trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]
         self.storage.write_study(self.name, "trials.parquet", schema.table("trials", rows))
         self.storage.write_study(self.name, "importance.parquet", schema.table("importance", self._importance(trials)))
         if best:
@@ -372,37 +372,3 @@ class _Search:
             )
         lines.append(f"dashboard: optuna-dashboard sqlite:///{folder}/{DATABASE}")
         return "\n".join(lines)
-
-
-def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials by validation accuracy, the best first; ties go to the earlier trial."""
-    return sorted(trials, key=lambda trial: (-trial.values[0], trial.number))
-
-
-def _trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
-    def mean(name: str) -> float | None:
-        values = trial.user_attrs.get(name, [])
-        return sum(values) / len(values) if values else None
-
-    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    return {
-        "trial": trial.number,
-        "state": states[trial.state],
-        "origin": trial.user_attrs.get("origin", "sampler"),
-        "hyperparameters": json.dumps(trial.params),
-        "val_accuracy": mean(ACCURACY),
-        "val_accuracies": trial.user_attrs.get(ACCURACY, []),
-        "prune_percent": mean(PRUNED),
-        "latency_percent": mean(LATENCY),
-        "latency_ms": mean(LATENCY_MS),
-        "best": trial.number in chosen,
-        "stages": trial.user_attrs.get("stages", []),
-    }
-
-
-def _differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
-    """Dotted keys in which two trees differ."""
-    if not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return [prefix.removeprefix("config.")] if ours != theirs else []
-    keys = ours.keys() | theirs.keys()
-    return [k for key in keys for k in _differences(ours.get(key), theirs.get(key), f"{prefix}.{key}".lstrip("."))]

@@ -16,7 +16,8 @@ from study.run.lease import only_driver
 from study.run.outcome import Outcome
 from study.run.settling import Settling, require_main_comparisons
 from study.storage import Storage
-from study.tune.experiment import Cluster, Experiment
+from study.tune.cluster import Cluster
+from study.tune.experiment import Experiment
 from study.tune.progress import duration, label
 from study.tune.resources import ask_of, require, this_machine
 

@@ -1,6 +1,5 @@
 """Reading a study's configuration: a preset, dotted keys that override it, and errors for people."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.settings.models import StudyConfig
 from trainables.hyperparameters import DataConfig
-from trainables.suggestions import choices
+from trainables.suggestions import choices, did_you_mean
 
 PRESETS = Path(str(resources.files("study"))) / "presets"
 RETIRED: dict[str, Any] = {"resources.fused": 1}
@@ -242,8 +241,8 @@ def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str =
 
 
 def _suggestion(key: str) -> str:
-    near = difflib.get_close_matches(key, list(_keys(StudyConfig)), n=1, cutoff=0.6)
-    return f"unknown key: did you mean `{near[0]}`?" if near else "unknown key; `--show-config` prints all keys"
+    question = did_you_mean(key, _keys(StudyConfig))
+    return f"unknown key: {question}" if question else "unknown key; `--show-config` prints all keys"
 
 
 def _readable(error: ValidationError) -> list[tuple[str, str]]:

@@ -1,0 +1,44 @@
+"""A search's trials as rows and in order: the results table's, and what differs between two searches."""
+
+import json
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study.tune.configurations import ACCURACY, LATENCY, LATENCY_MS, PRUNED
+
+
+def ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials by validation accuracy, the best first; ties go to the earlier trial."""
+    return sorted(trials, key=lambda trial: (-trial.values[0], trial.number))
+
+
+def trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
+    """The trial's row of the trials table; ``chosen`` are the numbers of the best ones."""
+
+    def mean(name: str) -> float | None:
+        values = trial.user_attrs.get(name, [])
+        return sum(values) / len(values) if values else None
+
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return {
+        "trial": trial.number,
+        "state": states[trial.state],
+        "origin": trial.user_attrs.get("origin", "sampler"),
+        "hyperparameters": json.dumps(trial.params),
+        "val_accuracy": mean(ACCURACY),
+        "val_accuracies": trial.user_attrs.get(ACCURACY, []),
+        "prune_percent": mean(PRUNED),
+        "latency_percent": mean(LATENCY),
+        "latency_ms": mean(LATENCY_MS),
+        "best": trial.number in chosen,
+        "stages": trial.user_attrs.get("stages", []),
+    }
+
+
+def differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
+    """Dotted keys in which two trees differ."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return [prefix.removeprefix("config.")] if ours != theirs else []
+    keys = ours.keys() | theirs.keys()
+    return [k for key in keys for k in differences(ours.get(key), theirs.get(key), f"{prefix}.{key}".lstrip("."))]

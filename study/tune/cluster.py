@@ -1,0 +1,138 @@
+"""The Ray that an experiment runs on: reached, watched while it runs, and left on Ctrl-C."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from study.tune.scheduling import Observer
+
+HEAD_SECONDS = 15.0
+"""How long a cluster's head may be out of reach before it counts as gone."""
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+"""Options of ``ray.init``: the study has its own console output."""
+
+
+class ClusterError(Exception):
+    """The Ray cluster cannot be reached; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the experiment runs."""
+
+    address: str | None = None
+    """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment alone."""
+    slots: int | None = None
+    """Stages side by side; None: as many as fit."""
+    dashboard: bool = False
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether Ray is to be started here, not one of those that run already."""
+        import ray
+
+        return self.address is None and not ray.is_initialized()
+
+
+def connect(address: str) -> Any:
+    """Connect to a running cluster.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    import ray
+
+    if ray.is_initialized():
+        raise ClusterError(
+            f"this process is connected to a Ray already: leave the address {address} out to run on that one, "
+            "or call ray.shutdown() before"
+        )
+    try:
+        _reach(address)
+        return ray.init(address=address, **QUIET)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster at --address {address}: {error}\n"
+            "  start one with `ray start --head`, or leave --address out to run on this machine alone"
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+class CtrlC(Observer):
+    """Ctrl-C that cannot get lost: raised within some of Ray's compiled code, it would be forgotten."""
+
+    pressed = False
+
+    def __enter__(self) -> "CtrlC":
+        """Listen, where that can be: signals are the main thread's."""
+        self._listens = threading.current_thread() is threading.main_thread()
+        if self._listens:
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it to whoever listened before."""
+        if self._listens:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, *_: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise it again."""
+        if self.pressed:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def while_the_head_answers(address: str | None, console: Console) -> Iterator[None]:
+    """End the process, with status 2 and a word of advice, once the head of the cluster at the address is gone.
+
+    Ray's calls do not return then and cannot be interrupted; after a minute Ray would end the process.
+    """
+    import ray
+
+    if address is None:
+        yield
+        return
+    head = ray.get_runtime_context().gcs_address
+    ended = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(HEAD_SECONDS / 5):
+            with suppress(OSError):
+                _reach(head)
+                answered = time.monotonic()
+            if time.monotonic() - answered > HEAD_SECONDS:
+                console.show_cursor()
+                print(
+                    f"the head of the Ray cluster at {head} is gone: it has not answered for {HEAD_SECONDS:.0f} s\n"
+                    "  start it again, then run the same command: what is complete is stored, the rest goes on",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
