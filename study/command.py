@@ -5,13 +5,12 @@ import signal
 import sys
 from collections.abc import Callable
 from math import inf
-from pathlib import Path
 
 from rich.console import Console
 
 import analysis
 from study.config import ConfigError
-from study.files import StorageError
+from study.files import StorageError, is_folder_name
 from study.run.lease import StudyIsRunningError
 from study.run.outcome import Outcome
 from study.tune.cluster import ClusterError
@@ -65,7 +64,7 @@ def number(text: str) -> float:
 
 def folder_name(text: str) -> str:
     """Type of an option: a name without slashes."""
-    if Path(text).name != text or text in ("", ".", ".."):
+    if not is_folder_name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
     return text
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from study import Outcome, load_config, run_study
+from study import Outcome, SearchSettings, load_config, run_search, run_study
 from study.config import ConfigError, StudyConfig
 from study.tune.cluster import ClusterError
 from tests.commands import assert_same_results, table
@@ -69,6 +69,40 @@ def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyCon
     wrong = tiny_config.model_copy(update={"network": "small_alexnot"})
     with pytest.raises(ConfigError, match="did you mean 'small_alexnet'"):
         run_study(wrong, "wrong", storage=str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "../elsewhere"}, "'../elsewhere' is no name of a folder"),
+        ({"name": ""}, "no name of a folder"),
+        ({"slots": 0}, "slots is 0: give 1 or more"),
+        ({"hours": 1.0}, "hours limits the rounds of until_settled"),
+    ],
+)
+def test_what_a_study_cannot_use_is_refused_first(
+    tiny_config: StudyConfig, tmp_path: Path, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ConfigError, ClusterError), match=re.escape(words)):
+        run_study(tiny_config, **{"name": "tiny", "storage": tmp_path / "new", **arguments})
+    assert not (tmp_path / "new" / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (SearchSettings(trials=0), "trials is 0"),
+        (SearchSettings(sampler="tpf"), "no sampler 'tpf': did you mean 'tpe'?"),  # type: ignore[arg-type]
+        (SearchSettings(against="latenci"), "did you mean 'latency'?"),  # type: ignore[arg-type]
+        (SearchSettings(sampler="cmaes", against="share"), "one objective alone"),
+    ],
+)
+def test_what_a_search_cannot_use_is_refused_first(
+    tiny_config: StudyConfig, tmp_path: Path, settings: SearchSettings, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        run_search(tiny_config, "search", settings, storage=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -5,6 +5,18 @@ from functools import cached_property
 
 import analysis
 from analysis import Results
+from study.config import ConfigError
+from study.files import is_folder_name
+
+
+def require_name(name: str) -> None:
+    """Make sure that a study or a search can have this name.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not is_folder_name(name):
+        raise ConfigError(f"{name!r} is no name of a folder in the storage: give one without slashes")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from study.config import (
 from study.graph import StageGraph, plan_cells
 from study.run.decoding import decode_all
 from study.run.lease import only_driver
-from study.run.outcome import Outcome
+from study.run.outcome import Outcome, require_name
 from study.run.trials import differences, ranked, trial_row
 from study.storage import Storage
 from study.tune.cluster import Cluster
@@ -51,6 +51,7 @@ from study.tune.experiment import Experiment
 from study.tune.progress import duration
 from study.tune.resources import ask_of, require, this_machine
 from trainables import latency
+from trainables.suggestions import choices
 
 DATABASE = "optuna.db"
 MOST_FINALISTS = 5
@@ -79,7 +80,7 @@ def run_search(
     name: str,
     settings: SearchSettings | None = None,
     *,
-    storage: str = "results",
+    storage: str | Path = "results",
     address: str | None = None,
     slots: int | None = None,
     progress: bool = True,
@@ -101,9 +102,10 @@ def run_search(
         ConfigError: the configuration or the settings cannot be used, or the storage is no disk.
         StorageError, ResourceError, ClusterError, StudyIsRunningError, DataError: as :func:`run_study`.
     """
+    require_name(name)
     settings = settings or SearchSettings()
     _require_usable(config, settings)
-    kept, cluster = Storage(storage), Cluster(address, slots)
+    kept, cluster = Storage(str(storage)), Cluster(address, slots)
     if not kept.folder.is_local:
         raise ConfigError(
             f"a search cannot be kept in {kept.root}: Optuna's database wants a local or shared disk\n"
@@ -119,6 +121,14 @@ def run_search(
 
 
 def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
+    for key, value, known in (
+        ("sampler", settings.sampler, get_args(SamplerName)),
+        ("against", settings.against or "share", get_args(Against)),
+    ):
+        if value not in known:
+            raise ConfigError(f"no {key} {value!r}: {choices(value, known)}")
+    if settings.trials < 1:
+        raise ConfigError(f"trials is {settings.trials}: give 1 or more")
     if settings.against and settings.sampler == "cmaes":
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
         raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")

@@ -4,16 +4,17 @@ The data flow of the whole system is here, from a configuration to what is concl
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
 import analysis
 from analysis.statistics.sequential import SequentialDesign
-from study.config import StudyConfig, check
+from study.config import ConfigError, StudyConfig, check
 from study.graph import StageGraph, plan
 from study.run.decoding import decode_all
 from study.run.lease import only_driver
-from study.run.outcome import Outcome
+from study.run.outcome import Outcome, require_name
 from study.run.settling import Settling, require_main_comparisons
 from study.storage import Storage
 from study.tune.cluster import Cluster
@@ -26,7 +27,7 @@ def run_study(
     config: StudyConfig,
     name: str,
     *,
-    storage: str = "results",
+    storage: str | Path = "results",
     address: str | None = None,
     slots: int | None = None,
     dashboard: bool = False,
@@ -60,13 +61,16 @@ def run_study(
         StudyIsRunningError: another process runs this study.
         DataError: data cannot be read.
     """
+    require_name(name)
+    if hours is not None and until_settled is None:
+        raise ConfigError("hours limits the rounds of until_settled, which is not given")
     if graph is None:
         check(config, name)
         graph = plan(config)
     settling = Settling(config, until_settled, hours) if until_settled else None
     if settling:
         require_main_comparisons(graph)
-    kept = Storage(storage)
+    kept = Storage(str(storage))
     kept.probe()
     console = Console(highlight=False, quiet=not progress)
     study = _Study(name, kept, Cluster(address, slots, dashboard), settling, console)

@@ -36,6 +36,15 @@ class Cluster:
     """Stages side by side; None: as many as fit."""
     dashboard: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the slots.
+
+        Raises:
+            ClusterError: there is none.
+        """
+        if self.slots is not None and self.slots < 1:
+            raise ClusterError(f"slots is {self.slots}: give 1 or more, or None for as many as fit")
+
     @property
     def is_this_machine(self) -> bool:
         """Whether Ray is to be started here, not one of those that run already."""
