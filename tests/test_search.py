@@ -61,12 +61,12 @@ def run(book: TrialBook, objective: Callable[[Mapping[str, Any]], float], trials
     """Ask and tell until the study has so many trials."""
     asked = []
     while book.asked < trials:
-        trial_id = f"asked-{book.asked}"
-        params = book.suggest(trial_id)
+        trial = book.ask()
+        params = trial.params
         asked.append(params)
-        book.note(trial_id, ACCURACY, [objective(params)])
-        book.on_trial_complete(
-            trial_id,
+        trial.set_user_attr(ACCURACY, [objective(params)])
+        book.tell(
+            trial,
             {ACCURACY: objective(params), PRUNED: 10.0, LATENCY: 100.0 - params.get("neuron_steps", 0)},
         )
     return asked
@@ -168,11 +168,11 @@ def test_a_search_does_not_train_on_what_it_judges_by() -> None:
 def test_what_an_interrupted_run_left_open_is_taken_over(config: StudyConfig) -> None:
     storage = optuna.storages.InMemoryStorage()
     first = book(config, storage)
-    params = first.suggest("lost")
+    params = first.ask().params
     again = book(config, storage)
-    (adopted,) = again.adopt()
-    assert again.suggest(adopted) == params
-    again.on_trial_complete(adopted, None, error=True)
+    (adopted,) = again.left_open()
+    assert adopted.params == params
+    again.tell(adopted, None, failed=True)
     run(again, planted, 3)
     assert [trial.state for trial in again.study.trials] == [
         TrialState.FAIL,
@@ -183,9 +183,9 @@ def test_what_an_interrupted_run_left_open_is_taken_over(config: StudyConfig) ->
 
 def test_a_trial_ended_early_is_recorded_as_pruned(config: StudyConfig) -> None:
     searched = book(config)
-    searched.suggest("slow")
-    searched.report("slow", 10, 50.0)
-    searched.on_trial_complete("slow", None)
+    slow = searched.ask()
+    searched.report(slow, 10, 50.0)
+    searched.tell(slow, None)
     (trial,) = searched.study.trials
     assert trial.state == TrialState.PRUNED and trial.intermediate_values == {10: 50.0}
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.importance import FanovaImportanceEvaluator
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces.cells import Cell
 from search_spaces.space import Against
@@ -29,7 +29,10 @@ Nets = Callable[[Mapping[str, Any]], list[Cell]]
 
 ACCURACY, PRUNED = "val_accuracy", "prune_percent"
 LATENCY, LATENCY_MS = "latency_percent", "latency_ms"
-SECOND: dict[Against, tuple[str, str]] = {"share": (PRUNED, "max"), "latency": (LATENCY, "min")}
+SECOND: dict[Against, tuple[str, StudyDirection]] = {
+    "share": (PRUNED, StudyDirection.MAXIMIZE),
+    "latency": (LATENCY, StudyDirection.MINIMIZE),
+}
 """Metric and direction of the second objective.
 
 Latency is weighed in percent of the unpruned net's: both are measured by turns, so that this is the same on a busy
@@ -57,11 +60,11 @@ def sampler(name: SamplerName, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
 
 
-class TrialBook(OptunaSearch):
-    """Ray Tune's OptunaSearch on a persistent Optuna study, to be continued after a crash.
+class TrialBook:
+    """A persistent Optuna study that hands out trials, to be continued after a crash.
 
-    The sampler is made anew for each trial, with a seed of its own, and takes its knowledge from the stored trials: so
-    a restarted search goes on as if nothing had happened, and never proposes its first points again.
+    The sampler is made anew for each trial, with its own seed, and takes its knowledge from the stored trials: so a
+    restarted search resumes as if nothing had happened, and never proposes its first points again.
     """
 
     def __init__(
@@ -82,65 +85,54 @@ class TrialBook(OptunaSearch):
             name: name of the Optuna study.
             sampler_name: the sampler.
             seed: the search's seed.
-            against: the second objective; None: validation accuracy alone.
+            against: the second objective; None: validation accuracy only.
         """
-        metric: Any = ACCURACY
-        mode: Any = "max"
-        if against is not None:
-            name_of_second, direction = SECOND[against]
-            metric, mode = [ACCURACY, name_of_second], ["max", direction]
-        self._name, self._search_seed = sampler_name, seed
-        super().__init__(space, metric, mode, sampler=sampler(sampler_name, seed), study_name=name, storage=storage)
-
-    @property
-    def study(self) -> optuna.Study:
-        """The Optuna study."""
-        study: optuna.Study = self._ot_study
-        return study
+        objectives = dict([(ACCURACY, StudyDirection.MAXIMIZE), *([SECOND[against]] if against else [])])
+        self._space, self._sampler, self._seed, self._metrics = space, sampler_name, seed, list(objectives)
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, directions=list(objectives.values()), load_if_exists=True
+        )
 
     @property
     def asked(self) -> int:
         """Trials asked for so far, in this run or an earlier one."""
         return len([trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING])
 
-    def adopt(self) -> list[str]:
-        """Take over the trials that an interrupted run left open; gives their ids."""
-        ids = []
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            ids.append(f"adopted-{trial.number}")
-            self._ot_trials[ids[-1]] = optuna.Trial(self.study, trial._trial_id)
-        return ids
+    def left_open(self) -> list[optuna.Trial]:
+        """The trials that an interrupted run left open, each with the parameters that it had."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # Optuna has no public way to take up a trial of another process.
+        return [self._suggested(optuna.Trial(self.study, trial._trial_id), trial.number) for trial in running]
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Parameters of a new trial, or again those of one that was taken over."""
-        number = self._ot_trials[trial_id].number if trial_id in self._ot_trials else self.asked
-        self.study.sampler = sampler(self._name, derive(self._search_seed, "sampler", number) % 2**32)
-        params: dict[str, Any] = super().suggest(trial_id)
-        return params
+    def ask(self) -> optuna.Trial:
+        """A new trial with its parameters."""
+        number = self.asked
+        return self._suggested(self.study.ask(), number)
 
-    def number(self, trial_id: str) -> int:
-        """Number of the trial in the Optuna study."""
-        return int(self._ot_trials[trial_id].number)
+    def _suggested(self, trial: optuna.Trial, number: int) -> optuna.Trial:
+        self.study.sampler = sampler(self._sampler, derive(self._seed, "sampler", number) % 2**32)
+        self._space(trial)
+        return trial
 
-    def report(self, trial_id: str, epoch: int, value: float) -> None:
+    def report(self, trial: optuna.Trial, epoch: int, value: float) -> None:
         """Keep an intermediate value; Optuna knows none of a trial with two objectives."""
-        trial = self._ot_trials[trial_id]
-        if (
-            len(self.study.directions) == 1
-            and epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values
-        ):
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if len(self._metrics) == 1 and epoch not in known:
             trial.report(value, epoch)
 
-    def note(self, trial_id: str, name: str, value: Any) -> None:
-        """Keep a fact with the trial."""
-        self._ot_trials[trial_id].set_user_attr(name, value)
+    def tell(self, trial: optuna.Trial, metrics: Metrics | None, *, failed: bool = False) -> None:
+        """End a trial: with its metrics; without any it was stopped early, or has failed."""
+        if metrics is not None:
+            self.study.tell(trial, [metrics[name] for name in self._metrics])
+        else:
+            self.study.tell(trial, state=TrialState.FAIL if failed else TrialState.PRUNED)
 
 
 @dataclass
 class Candidate:
     """A configuration under way: its Optuna trial and its nets, one per seed."""
 
-    trial_id: str
+    trial: optuna.Trial
     nets: list[str]
     """The stages that measure the nets."""
     trained: list[str]
@@ -182,9 +174,8 @@ class ConfigurationSearcher(StageSearcher):
         self._is_done, self._book, self._nets, self._metrics = done, book, nets, metrics
         self._trials, self._abreast, self._expired, self._announce = trials, abreast, expired, announce
         self._candidates: list[Candidate] = []
-        self._count = 0
-        for trial_id in book.adopt():
-            self._open(trial_id)
+        for trial in book.left_open():
+            self._open(trial)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next ready stage; where none is, a new configuration's, while there are trials and time left."""
@@ -195,8 +186,7 @@ class ConfigurationSearcher(StageSearcher):
                 return stage
             if len(self._candidates) >= self._abreast or self._book.asked >= self._trials or self._expired():
                 return stage
-            self._count += 1
-            self._open(f"asked-{self._count}")
+            self._open(self._book.ask())
 
     def is_judged(self, key: str) -> bool:
         """Whether a configuration may be stopped early by what the stage shows: its net at the first seed."""
@@ -210,7 +200,7 @@ class ConfigurationSearcher(StageSearcher):
     def _pass_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         for candidate in self._candidates:
             if candidate.trained[0] == self.running.get(trial_id) and ACCURACY in result and "epoch" in result:
-                self._book.report(candidate.trial_id, result["epoch"], result[ACCURACY])
+                self._book.report(candidate.trial, result["epoch"], result[ACCURACY])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of a stage's end, and tell Optuna of the configurations that are decided by it."""
@@ -219,13 +209,13 @@ class ConfigurationSearcher(StageSearcher):
         super().on_trial_complete(trial_id, result, error)
         self._settle()
 
-    def _open(self, trial_id: str) -> None:
-        cells = self._nets(self._book.suggest(trial_id))
+    def _open(self, trial: optuna.Trial) -> None:
+        cells = self._nets(trial.params)
         before = set(self._graph.stages)
         nets = [self._graph.add(cell) for cell in cells]
         trained = [self._graph.net_of(net) for net in nets]
-        self._candidates.append(Candidate(trial_id, nets, trained))
-        self._book.note(trial_id, "stages", trained)
+        self._candidates.append(Candidate(trial, nets, trained))
+        trial.set_user_attr("stages", trained)
         needed = dict.fromkeys(key for net in nets for key in self._graph.path(net))
         known = self.done | set(self.failed) | set(self.skipped) | set(self.running.values()) | set(self._waiting)
         self.done |= {key for key in needed if key not in before and self._is_done(key)}
@@ -252,12 +242,12 @@ class ConfigurationSearcher(StageSearcher):
             names = [name for name in (ACCURACY, PRUNED, LATENCY, LATENCY_MS) if name in metrics[0]]
             result = {name: sum(m[name] for m in metrics) / len(metrics) for name in names}
             for name in names:
-                self._book.note(candidate.trial_id, name, [m[name] for m in metrics])
-        self._book.on_trial_complete(candidate.trial_id, result, error=state == "failed")
+                candidate.trial.set_user_attr(name, [m[name] for m in metrics])
+        self._book.tell(candidate.trial, result, failed=state == "failed")
         outcome = f"validation {result[ACCURACY]:.1f} %, {result[PRUNED]:.1f} % pruned" if result else state
         if result and LATENCY in result:
             outcome += f", latency {result[LATENCY]:.1f} % of the unpruned net's"
-        self._announce(f"trial {self._book.number(candidate.trial_id)}: {outcome}")
+        self._announce(f"trial {candidate.trial.number}: {outcome}")
 
 
 @dataclass(frozen=True)
