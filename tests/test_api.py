@@ -65,6 +65,18 @@ def test_a_second_ray_is_refused_with_the_way_out(preset: Path, tmp_path: Path) 
     assert ray.is_initialized()
 
 
+def test_a_study_that_cannot_start_leaves_no_ray(preset: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="no room"):
+        patch.setattr("study.tune.experiment.Experiment._ray_folder", _no_room)
+        run_study(load_config(str(preset)), "none", storage=tmp_path, progress=False)
+    assert not ray.is_initialized()
+
+
+def _no_room(*_: object) -> str:
+    assert ray.is_initialized()
+    raise RuntimeError("no room")
+
+
 def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyConfig, tmp_path: Path) -> None:
     wrong = tiny_config.model_copy(update={"network": "small_alexnot"})
     with pytest.raises(ConfigError, match="did you mean 'small_alexnet'"):

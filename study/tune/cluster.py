@@ -53,6 +53,19 @@ class Cluster:
         return self.address is None and not ray.is_initialized()
 
 
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Stop Ray at the end, or leave the cluster, unless Ray ran in this process before."""
+    import ray
+
+    was_running = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not was_running:
+            ray.shutdown()
+
+
 def connect(address: str) -> Any:
     """Connect to a running cluster.
 

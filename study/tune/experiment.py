@@ -19,7 +19,7 @@ from study import schema
 from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
 from study.graph import StageGraph, cell_row
 from study.storage import Storage
-from study.tune.cluster import QUIET, Cluster, CtrlC, connect, while_the_head_answers
+from study.tune.cluster import QUIET, Cluster, CtrlC, connect, left_as_found, while_the_head_answers
 from study.tune.progress import Progress, label
 from study.tune.resources import (
     ON_DEMAND,
@@ -84,30 +84,26 @@ class Experiment:
             scheduler: a Tune scheduler that may stop stages early.
             foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
         """
-        import ray
-
-        is_own = not ray.is_initialized()
-        self._start_ray(console)
-        folder = self._ray_folder(console)
-        searcher = algorithm()
-        done = set(searcher.done)
-        started = time.monotonic()
-        try:
-            with (
-                while_the_head_answers(self.cluster.address, console),
-                Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
-                CtrlC() as ctrl_c,
-            ):
-                self._fit(searcher, [LostProcesses(searcher), LostGroups(), progress, ctrl_c], scheduler, folder)
-        finally:
-            self.seconds = time.monotonic() - started
-            new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
-            self.ran = [key for key in self.graph.stages if key in new]
-            self.failed, self.skipped = searcher.failed, searcher.skipped
-            if is_own:
-                ray.shutdown()
-            for key, traceback in searcher.tracebacks.items():
-                self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
+        with left_as_found():
+            self._start_ray(console)
+            folder = self._ray_folder(console)
+            searcher = algorithm()
+            done = set(searcher.done)
+            started = time.monotonic()
+            try:
+                with (
+                    while_the_head_answers(self.cluster.address, console),
+                    Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
+                    CtrlC() as ctrl_c,
+                ):
+                    self._fit(searcher, [LostProcesses(searcher), LostGroups(), progress, ctrl_c], scheduler, folder)
+            finally:
+                self.seconds = time.monotonic() - started
+                new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
+                self.ran = [key for key in self.graph.stages if key in new]
+                self.failed, self.skipped = searcher.failed, searcher.skipped
+                for key, traceback in searcher.tracebacks.items():
+                    self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
     def collect(self) -> dict[str, pa.Table]:
         """The study's result tables: every stage of the graph has its row, whatever became of it."""
