@@ -10,6 +10,7 @@ from study.settings.facts import hybrid_share, located_weights, target_classes
 from study.settings.models import ResourceConfig, StudyConfig
 from study.settings.overrides import (
     ConfigError,
+    Overrides,
     Source,
     as_yaml,
     data_configs,
@@ -45,8 +46,12 @@ __all__ = [
 ]
 
 
-def load_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a preset (a name, or a path of a YAML file) and apply ``key.sub=value`` overrides.
+def load_config(preset: str, overrides: Overrides = ()) -> StudyConfig:
+    """Read a preset (a name, or a path of a YAML file) and apply overrides.
+
+    Args:
+        preset: its name or path.
+        overrides: ``key.sub=value`` texts, as ``--set`` takes them, or values by dotted keys: ``{"transfer.tau": 2}``.
 
     Raises:
         ConfigError: the preset is unknown, or anything in it or in the overrides is wrong; all problems are listed.

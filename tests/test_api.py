@@ -52,7 +52,7 @@ def test_run_again_it_trains_nothing(
 
 @pytest.mark.usefixtures("own_ray")
 def test_where_ray_runs_already_it_is_used_and_left_running(outcome: Outcome, preset: Path, storage: Path) -> None:
-    config = load_config(str(preset), ["seeds=[1]", "ablations=[tau]", "axes={}"])
+    config = load_config(str(preset), {"seeds": [1], "ablations": ["tau"], "axes": {}})
     more = run_study(config, "joined", storage=str(storage), progress=False)
     assert not more.failed and "slots were busy" in more.summary
     assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
@@ -63,6 +63,15 @@ def test_a_second_ray_is_refused_with_the_way_out(preset: Path, tmp_path: Path) 
     with pytest.raises(ClusterError, match=r"leave the address 127.0.0.1:1 out .* or call ray.shutdown"):
         run_study(load_config(str(preset)), "other", storage=str(tmp_path), address="127.0.0.1:1", progress=False)
     assert ray.is_initialized()
+
+
+def test_overrides_are_texts_or_values(preset: Path) -> None:
+    texts = load_config(str(preset), ["transfer.tau=2", "axes={mine: [{transfer.tau: 1.0e-05}]}", "seeds=[3, 4]"])
+    values = {"transfer.tau": 2, "axes": {"mine": [{"transfer.tau": 1e-5}]}, "seeds": [3, 4]}
+    assert load_config(str(preset), values) == texts
+    assert values["axes"] == {"mine": [{"transfer.tau": 1e-5}]}
+    with pytest.raises(ConfigError, match=r"did you mean 'transfer\.tau'"):
+        load_config(str(preset), {"transfer.tua": 2})
 
 
 def test_a_study_that_cannot_start_leaves_no_ray(preset: Path, tmp_path: Path) -> None:

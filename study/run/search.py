@@ -65,7 +65,7 @@ class SearchSettings:
     """Trials in all, those of earlier runs included."""
     sampler: SamplerName = "tpe"
     against: Against | None = None
-    """The second objective, for the Pareto front; None: validation accuracy alone."""
+    """The second objective, for the Pareto front; None: validation accuracy only."""
     seed: int = 0
     """Of the sampler."""
     minutes: float | None = None
@@ -87,7 +87,7 @@ def run_search(
 ) -> Outcome:
     """Search the hyperparameters of a study, test what was found with other seeds, and report it.
 
-    Called again with the same settings, or with more trials, it goes on where it ended.
+    Called again with the same settings, or with more trials, it resumes.
 
     Args:
         config: the study.

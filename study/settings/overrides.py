@@ -17,6 +17,10 @@ RETIRED: dict[str, Any] = {"resources.fused": 1}
 """Keys of earlier versions, and the value at which they changed nothing: the stored configurations have them."""
 
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""What differs from a preset: ``key.sub=value`` as typed on a command line, or values by their dotted keys."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message says where it is wrong and what would be right."""
 
@@ -45,12 +49,16 @@ def read_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
     return read_source(preset, overrides).parsed()
 
 
-def read_source(preset: str, overrides: Sequence[str]) -> "Source":
+def read_source(preset: str, overrides: Overrides) -> "Source":
     """A preset with overrides, not checked yet."""
     path = _preset_path(preset)
     source = Source(path, _read_yaml(path))
-    for override in overrides:
-        source.override(override)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            source.put(key, _unshared(value))
+    else:
+        for override in overrides:
+            source.override(override)
     return source
 
 
