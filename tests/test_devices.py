@@ -104,6 +104,29 @@ def test_products_are_exact_but_where_training_says_otherwise() -> None:
     assert [flag.allow_tf32 for flag in flags] == before
 
 
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_stage_asks_for_deterministic_kernels_and_leaves_the_process_as_it_was(
+    asked_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[bool] = set()
+    forward = LayeredNet.forward
+
+    def watched(self: LayeredNet, x: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.are_deterministic_algorithms_enabled())
+        return forward(self, x)
+
+    monkeypatch.setattr("trainables.networks.LayeredNet.forward", watched)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(asked_before)
+    try:
+        train = TrainConfig(epochs=1, learning_rate=0.01, batch_size=20)
+        run("reference", ReferenceParams(train=train))
+        assert seen == {True} and torch.are_deterministic_algorithms_enabled() == asked_before
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_validation_is_exact_whatever_training_is(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[bool]] = {"train": set(), "eval": set()}

@@ -4,6 +4,7 @@ None of it changes what is computed on a CPU, but for the memory layout, which a
 """
 
 import gc
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,6 +85,23 @@ def fetched_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[T
         while (batch := waiting.popleft().result()) is not None:
             waiting.append(thread.submit(fetch))
             yield moved(batch, device)
+
+
+@contextmanager
+def deterministic_kernels() -> Iterator[None]:
+    """Within, PyTorch takes kernels whose results do not vary between runs, wherever it has such."""
+    flags = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = flags.fill_uninitialized_memory  # type: ignore[attr-defined]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory that is overwritten at once costs time and decides nothing.
+    flags.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        flags.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 @contextmanager

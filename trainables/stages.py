@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables import artifacts, data, networks, neurons, pruning
 from trainables.artifacts import Artifact
 from trainables.data import ImageSet
-from trainables.devices import float32_products, placed
+from trainables.devices import deterministic_kernels, float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
     EvaluationParams,
@@ -59,7 +59,7 @@ def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResul
         parents: artifacts by role (``source``, ``reference``, ``knowledge``, ``start``, ``standard``).
         session: where reports and checkpoints go, and the device.
     """
-    with float32_products(tf32=False):
+    with deterministic_kernels(), float32_products(tf32=False):
         return _RUNNERS[spec.kind](_Stage(spec, parents, session))
 
 

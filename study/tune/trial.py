@@ -1,7 +1,6 @@
 """One trial of the Ray Tune experiment: read the parents, run the stage through Ray Train, publish it."""
 
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -104,7 +103,7 @@ def run_task(task: Task, session: Session) -> None:
     Raises:
         ContentsError: data, weights or network are not here what they were where the study was planned.
     """
-    _prepare_process(task)
+    torch.set_num_threads(task.threads)
     _require_contents(task)
     storage = Storage(task.storage)
     started = datetime.now(UTC)
@@ -133,14 +132,6 @@ def _require_contents(task: Task) -> None:
 
 def _weights_file(spec: StageSpec) -> str | None:
     return spec.params.weights.file if isinstance(spec.params, ReferenceParams) and spec.params.weights else None
-
-
-def _prepare_process(task: Task) -> None:
-    torch.set_num_threads(task.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling memory that is overwritten at once costs time and decides nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _train(task: Task) -> None:
