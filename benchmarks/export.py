@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from benchmarks.goals import Goal, show
 from trainables import latency, networks, neurons, pruning
-from trainables.export import choosing
-from trainables.export import file as compact
+from trainables.export import choosing, compact
 from trainables.export.choosing import Runtime
-from trainables.export.file import Stored, WeightType
+from trainables.export.compact import Stored, WeightType
 from trainables.export.unconnected import remove_unconnected
 from trainables.hybrid import HybridTransferNet
 from trainables.networks import LayeredNet

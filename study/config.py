@@ -106,7 +106,7 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     try:
         networks.input_shape(config.network)
     except (KeyError, TypeError, ValueError) as error:
-        yield "network", f"{error.args[0]}; {did_you_mean(config.network, networks.NETWORKS)}".removesuffix("; ")
+        yield "network", f"{error.args[0]}{did_you_mean(config.network, networks.NETWORKS, before='; ')}"
         return
     if data_problems:
         return

@@ -16,16 +16,15 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from study import speed as comparison
+from study import speed
 from study.command import OK, SOME_FAILED, positive, run
 from study.config import ConfigError
 from study.nets import StoredNet, connections, example_images, find_stage, open_net
 from study.storage import Storage
 from trainables import latency
-from trainables.export import choosing
-from trainables.export import file as compact
+from trainables.export import choosing, compact
 from trainables.export.choosing import Call, Choice, OnnxSession, Runtime
-from trainables.export.file import Stored, WeightType
+from trainables.export.compact import Stored, WeightType
 from trainables.export.unconnected import remove_unconnected
 from trainables.seeds import generator
 
@@ -199,10 +198,10 @@ def _compare(options: argparse.Namespace) -> int:
     _needs_runtime(True)
     storage = Storage(options.storage)
     storage.probe()
-    table = comparison.compare(storage, options.compare, options.threads)
+    table = speed.compare(storage, options.compare, options.threads)
     storage.write_study(options.compare, "nets.parquet", table)
     storage.write_study(options.compare, "nets.csv", table.to_pandas().to_csv(index=False).encode())
-    print(comparison.describe(table))
+    print(speed.describe(table))
     print(f"written: {storage.study_path(options.compare, 'nets.parquet')} and nets.csv")
     return OK
 

@@ -12,7 +12,7 @@ from trainables import artifacts, data, networks, pruning
 from trainables.data import DataError
 from trainables.images import Images
 from trainables.networks import LayeredNet
-from trainables.suggestions import choices, did_you_mean
+from trainables.suggestions import did_you_mean
 
 NETLESS = {"knowledge": "logits", "fusion": "class scores", "evaluation": "accuracies"}
 """Stage kinds that give no net, and what they give."""
@@ -82,9 +82,8 @@ def find_stage(storage: Storage, text: str) -> str:
         raise ConfigError(f"no stage is stored in {storage.root}: run a study first, or give its place with --storage")
     found = [text] if text in keys else [key for key in keys if key.startswith(text)]
     if not found:
-        raise ConfigError(
-            f"no stage {text!r} in {storage.root}: {did_you_mean(text, keys, 3)} Give a key, or STUDY:NET:SEED"
-        )
+        question = did_you_mean(text, keys, 3, before=": ")
+        raise ConfigError(f"no stage {text!r} in {storage.root}{question}; or give STUDY:NET:SEED")
     return _only(text, found)
 
 
@@ -142,7 +141,7 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
     else:
         nets = {str(cell["net"]) for cell in cells}
         if net not in nets:
-            raise ConfigError(f"study {study} has no net {net!r}: {choices(net, nets)}")
+            raise ConfigError(f"study {study} has no net {net!r}{did_you_mean(net, nets, 3, before=': ')}")
         # The paper's ablation holds the net itself; an axis holds variants of the same name.
         own = [cell for cell in cells if cell["net"] == net and str(cell["seed"]) == seed]
         keys = [cell["stage"] for cell in own if cell["ablation"] == "paper"] or [cell["stage"] for cell in own]
@@ -154,7 +153,8 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
 
 def _cells(storage: Storage, study: str) -> list[dict[str, Any]]:
     if study not in storage.studies():
-        raise ConfigError(f"no study {study!r} in {storage.root}: {choices(study, storage.studies())}")
+        question = did_you_mean(study, storage.studies(), 3, before=": ")
+        raise ConfigError(f"no study {study!r} in {storage.root}{question}")
     rows: list[dict[str, Any]] = storage.read_study(study, "cells").to_pylist()
     return rows
 

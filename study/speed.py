@@ -12,10 +12,9 @@ from study.config import ConfigError
 from study.nets import StoredNet, connections, open_net, study_nets
 from study.storage import Storage
 from trainables import latency
-from trainables.export import choosing
-from trainables.export import file as compact
+from trainables.export import choosing, compact
 from trainables.export.choosing import Runtime
-from trainables.export.file import Stored
+from trainables.export.compact import Stored
 from trainables.export.unconnected import remove_unconnected
 from trainables.networks import LayeredNet, output_positions
 from trainables.seeds import generator

@@ -12,17 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from study import export, schema
-from study import speed as comparison
+from study import export, schema, speed
 from study.command import BAD_INPUT, OK, SOME_FAILED
 from study.storage import Storage
 from tests import runs
 from tests.test_storage import ROW
 from trainables import latency, networks, pruning
 from trainables.artifacts import Artifact, unpack_main
-from trainables.export import choosing
-from trainables.export import file as compact
-from trainables.export.file import KERNELS, Stored, WeightType, load_exported
+from trainables.export import choosing, compact
+from trainables.export.compact import KERNELS, Stored, WeightType, load_exported
 from trainables.export.unconnected import CHANNELS, remove_unconnected
 from trainables.hyperparameters import NeuronPruneParams, TargetPruneParams, TrainConfig
 from trainables.networks import LayeredNet, WeightedLayer
@@ -310,7 +308,7 @@ def test_a_net_that_differs_is_not_written(
 def test_the_nets_of_a_study_are_compared(
     storage: Storage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "BATCHES", (1, 3))
+    monkeypatch.setattr(speed, "BATCHES", (1, 3))
     # A small matrix is exported in a second: with one kernel there is one to export.
     monkeypatch.setitem(choosing.CANDIDATES, "onnx", ("dense",))
     assert command(storage, "--compare", "tiny") == OK
@@ -338,20 +336,20 @@ def test_a_slower_net_stands_as_slower() -> None:
         {**constant, "net": net, "prune_percent": pruned, "runtime": runtime, "batch": batch, "milliseconds": 1.0,
          "percent_of_standard": percent}
         for net, pruned, percent in (("Standard-TransferNet", 0.0, 100.0), ("few", 90.0, 130.0))
-        for runtime in comparison.RUNTIMES
-        for batch in comparison.BATCHES
+        for runtime in speed.RUNTIMES
+        for batch in speed.BATCHES
     ]  # fmt: skip
-    standard, few = comparison.describe(schema.table("nets", rows)).splitlines()[1:]
+    standard, few = speed.describe(schema.table("nets", rows)).splitlines()[1:]
     assert "slower: torch, 1; torch, 64; onnx, 1; onnx, 64" in few and "slower" not in standard
 
 
 def test_multiply_accumulates_count_places() -> None:
     conv, last = nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.Linear(2 * 16, 3)
     net = LayeredNet([("c", WeightedLayer(conv)), ("f", WeightedLayer(last, before=[nn.Flatten()]))], (1, 4, 4))
-    assert comparison.multiply_accumulates(net) == 18 * 16 + 96
+    assert speed.multiply_accumulates(net) == 18 * 16 + 96
     with torch.no_grad():
         last.weight[0] = 0
-    assert comparison.multiply_accumulates(net) == 18 * 16 + 64
+    assert speed.multiply_accumulates(net) == 18 * 16 + 64
 
 
 def test_sparse_kernels_are_not_tried_on_full_matrices() -> None:

@@ -215,6 +215,7 @@ ALEXNET_SIDES, VGG16_SIDES = (55, 27, 13, 13, 13), (224, 224, 112, 112, *[56] * 
         ("alexnet", ALEXNET_SIDES),
         ("bvlc_alexnet", ALEXNET_SIDES),
         ("vgg16", VGG16_SIDES),
+        ("vgg16_flow", VGG16_SIDES),
     ],
 )
 def test_each_connection_of_a_convolution_is_used_at_every_position_of_its_output(

@@ -31,8 +31,8 @@ def imported(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         callables = [key for key, value in vars(module).items() if callable(value)]
-        question = did_you_mean(function_name, callables, 3)
-        raise KeyError(f"{name!r}: {module_name} has no function {function_name}: {question}".removesuffix(": "))
+        question = did_you_mean(function_name, callables, 3, before=": ")
+        raise KeyError(f"{name!r}: {module_name} has no function {function_name}{question}")
     return function
 
 

@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(given: str, valid: Iterable[str], count: int = 1) -> str:
-    """A question with the nearest of the valid names, up to ``count``; empty where none is near."""
+def did_you_mean(given: str, valid: Iterable[str], count: int = 1, before: str = "") -> str:
+    """``before`` and a question with the nearest of the valid names, up to ``count``; empty where none is near."""
     near = difflib.get_close_matches(given, sorted(valid), n=count, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"{before}did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def choices(given: str, valid: Iterable[str]) -> str:

@@ -244,7 +244,7 @@ def _torchvision_weights(name: str) -> Any:
     # Without the aliases named DEFAULT, which mean other weights in other versions.
     known = {str(w): w for model in models.list_models(module=models) for w in models.get_model_weights(model)}
     if name not in known:
-        question = did_you_mean(name, known, 3) or "they are named as in AlexNet_Weights.IMAGENET1K_V1"
+        question = did_you_mean(name, known, 3) or "did you mean 'AlexNet_Weights.IMAGENET1K_V1'?"
         raise WeightsError(f"torchvision has no weights {name!r}: {question}")
     return known[name]
 

@@ -1,4 +1,4 @@
-"""Decoding what a study needs before it starts, with progress, so that no trial has to."""
+"""What is done on this machine before a study starts on it: is there room, and is all its data decoded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +7,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.config import StudyConfig, data_configs
+from study.tune.resources import ask_of, require, this_machine
 from trainables.data import LAYOUTS, ImageSet, load
 from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
 from trainables.hyperparameters import DataConfig
 
 
-def decode_all(config: StudyConfig) -> None:
-    """Decode on this machine what a study needs and is not decoded yet, with progress.
+def prepare_machine(config: StudyConfig) -> None:
+    """Make sure that this machine has room for a stage, then decode what is not decoded yet, with progress.
+
+    On a cluster each node decodes for itself, when its first stage asks for it.
 
     Raises:
+        ResourceError: no stage could ever start here.
         DataError: a file cannot be read, or the disk is too small.
     """
+    # Before hours of decoding.
+    ask = ask_of(config.resources)
+    require(ask, this_machine(ask))
     for _, own in distinct(data_configs(config)):
         if own.name in LAYOUTS:
             decoded(load(own, config.data))

@@ -31,7 +31,7 @@ from study.config import (
     with_changes,
 )
 from study.graph import StageGraph, plan_cells
-from study.run.decoding import decode_all
+from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.trials import differences, ranked, trial_row
@@ -49,7 +49,6 @@ from study.tune.configurations import (
 )
 from study.tune.experiment import Experiment
 from study.tune.progress import duration
-from study.tune.resources import ask_of, require, this_machine
 from trainables import latency
 from trainables.suggestions import choices
 
@@ -113,9 +112,7 @@ def run_search(
         )
     kept.probe()
     if cluster.is_this_machine:
-        ask = ask_of(config.resources)
-        require(ask, this_machine(ask))
-        decode_all(config)
+        prepare_machine(config)
     with only_driver(kept.folder, name):
         return _Search(config, name, settings, kept, cluster, Console(highlight=False, quiet=not progress)).run()
 

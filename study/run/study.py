@@ -12,7 +12,7 @@ import analysis
 from analysis.statistics.sequential import SequentialDesign
 from study.config import ConfigError, StudyConfig, check
 from study.graph import StageGraph, plan
-from study.run.decoding import decode_all
+from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.settling import Settling, require_main_comparisons
@@ -20,7 +20,6 @@ from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
 from study.tune.progress import duration, label
-from study.tune.resources import ask_of, require, this_machine
 
 
 def run_study(
@@ -109,10 +108,7 @@ class _Study:
         counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
         self.console.print(f"study {self.name}: {counts}")
         if self.cluster.is_this_machine and stored < len(graph.stages):
-            # Before hours of decoding. On a cluster each node decodes for itself, when its first stage asks for it.
-            ask = ask_of(config.resources)
-            require(ask, this_machine(ask))
-            decode_all(config)
+            prepare_machine(config)
         experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster)
         try:
             experiment.run(self.console)

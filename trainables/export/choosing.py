@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import latency
-from trainables.export.file import KERNELS, Stored
+from trainables.export.compact import KERNELS, Stored
 from trainables.networks import LayeredNet
 from trainables.seeds import generator
 
