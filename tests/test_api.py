@@ -38,6 +38,7 @@ def test_a_study_gives_its_tables_and_its_report(outcome: Outcome, storage: Path
     assert not outcome.failed and not ray.is_initialized()
     assert outcome.folder == str(storage / "studies" / "tiny") and Path(outcome.report).exists()
     assert outcome.results.cells["stage"].tolist() == table(storage, "cells")["stage"].tolist()
+    assert len(repr(outcome)) < 1000  # what a prompt shows of it
     assert "Standard-TransferNet" in outcome.findings and outcome.findings in outcome._repr_markdown_()
 
 

@@ -1,6 +1,6 @@
 """What became of a study or a search that was run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import analysis
@@ -23,7 +23,7 @@ def require_name(name: str) -> None:
 class Outcome:
     """A study or a search, run to its end."""
 
-    results: Results
+    results: Results = field(repr=False)
     """Its tables, as ``analysis.load`` gives them."""
     folder: str
     """Path or URI of its folder: tables, configuration, report."""
