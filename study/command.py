@@ -37,7 +37,7 @@ def run(name: str, action: Callable[[], int]) -> int:
 
 
 def conclude(outcome: Outcome) -> int:
-    """Print what became of a study or a search; gives the exit status."""
+    """Print the outcome of a study or a search. Return the exit status."""
     console = Console(highlight=False)
     for text in (outcome.findings, outcome.summary, f"report: {outcome.report}"):
         console.print(text, markup=False, soft_wrap=True)

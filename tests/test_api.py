@@ -97,8 +97,8 @@ def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyCon
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "../elsewhere"}, "'../elsewhere' is no name of a folder"),
-        ({"name": ""}, "no name of a folder"),
+        ({"name": "../elsewhere"}, "'../elsewhere' cannot name a folder"),
+        ({"name": ""}, "cannot name a folder"),
         ({"slots": 0}, "slots is 0: give 1 or more"),
         ({"hours": 1.0}, "hours limits the rounds of until_settled"),
     ],

@@ -1,4 +1,4 @@
-"""What is done on this machine before a study starts on it: is there room, and is all its data decoded."""
+"""Prepares this machine for a study: checks that there is room, and decodes the data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig
 
 
 def decoded(content: ImageSet) -> str:
-    """Decode the data set, unless it is already; says in words what was done.
+    """Decode the data set unless this was done before. Return a sentence about it.
 
     Raises:
         DataError: a file cannot be read, or the disk is too small.

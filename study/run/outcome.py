@@ -1,4 +1,4 @@
-"""What became of a study or a search that was run."""
+"""The outcome of a study or a search."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,7 @@ def require_name(name: str) -> None:
         ConfigError: it cannot.
     """
     if not is_folder_name(name):
-        raise ConfigError(f"{name!r} is no name of a folder in the storage: give one without slashes")
+        raise ConfigError(f"{name!r} cannot name a folder in the storage: give a name without slashes")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Outcome:
     report: str
     """Path or URI of its report."""
     summary: str
-    """What was trained and how long it took, in words."""
+    """Which stages were trained, and how long they took, as text."""
     failed: dict[str, str]
-    """Error by stage; empty where all went well. Tracebacks are in the folder's ``errors``."""
+    """Error per failed stage. Tracebacks are in the folder's ``errors``."""
     best: str | None = None
     """Of a search: path of the best settings, a preset."""
 
