@@ -53,17 +53,16 @@ def test_a_worker_without_a_share_of_the_last_batch_goes_on(
 
 
 def test_ranks_divide_an_evaluation_and_knowledge_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Made before the patch: all tests of the process share it, and other batches round otherwise.
+    reference = parents()["reference"]
     monkeypatch.setattr("trainables.images.EVALUATION_BATCH", 7)
-    whole = run("knowledge", KnowledgeParams(), seed=None, reference=parents()["reference"]).tensors["logits"]
-    shares = [
-        run("knowledge", KnowledgeParams(), Rank(rank, 3), seed=None, reference=parents()["reference"])
-        for rank in range(3)
-    ]
+    whole = run("knowledge", KnowledgeParams(), seed=None, reference=reference).tensors["logits"]
+    shares = [run("knowledge", KnowledgeParams(), Rank(rank, 3), seed=None, reference=reference) for rank in range(3)]
     logits = [share.tensors["logits"] for share in shares]
     assert torch.equal(torch.stack(logits).sum(0), whole)
     assert all(0 < part.count_nonzero() < whole.count_nonzero() for part in logits)
     step = SourcePruneParams(keep=0.5, retrain=TrainConfig(epochs=1, learning_rate=1e-9, dropout=0.0))
-    found = [run("source_prune", step, session, source=parents()["reference"]) for session in (Session(), Rank(1, 2))]
+    found = [run("source_prune", step, session, source=reference) for session in (Session(), Rank(1, 2))]
     assert 0 < found[1].metrics["test_accuracy"] < found[0].metrics["test_accuracy"]
 
 
