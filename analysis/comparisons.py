@@ -19,9 +19,10 @@ from analysis.statistics.intervals import (
     mean_interval,
 )
 from analysis.statistics.power import detectable, seeds_needed
-from analysis.statistics.sequential import SequentialDesign, sequential_interval, sequential_p
+from analysis.statistics.sequential import sequential_interval, sequential_p
 from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
+from study.facts import SequentialDesign
 
 Kind = Literal["part", "pruning", "control", "fusion"]
 MAIN: Kind = "part"
@@ -148,7 +149,7 @@ def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Com
     hold jointly (Bonferroni): claims of difference and of no difference are read from the same intervals.
     """
     asked = questions(results, off_axis(outcomes(results)) if cells is None else cells)
-    design = results.sequential
+    design = results.facts.sequential
     if design is None:
         return _family(asked)
     main = [question for question in asked if question.kind == MAIN]
@@ -235,7 +236,8 @@ def _controls(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
         if net and (control := _control(cells, net, change)):
             yield Question("control", subject, net, control, than)
     # Elsewhere these would only dilute the family: what K owes to its images is asked above.
-    for than, name in (("none (without S)", STANDARD), ("none (with S)", SPARSE_ONLY)) if results.control_study else ():
+    plain_nets = (("none (without S)", STANDARD), ("none (with S)", SPARSE_ONLY))
+    for than, name in plain_nets if results.facts.control_study else ():
         net = plain(cells, name)
         if net and (control := _control(cells, net, shuffled)):
             yield Question("control", "Knowledge of another image", control, net, than)

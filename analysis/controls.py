@@ -62,7 +62,7 @@ def controls(results: Results, cells: pd.DataFrame) -> list[Control]:
         results: the study.
         cells: its cells with their outcomes, off every axis.
     """
-    if not results.control_study:
+    if not results.facts.control_study:
         return []
     found = {one.question.name: one for one in comparisons(results, cells)}
     return [Control(name, name in POSITIVE, found.get(name)) for name in (*POSITIVE, *NEGATIVE)]

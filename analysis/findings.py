@@ -8,9 +8,9 @@ from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
-from analysis.statistics.sequential import SequentialDesign
 from analysis.statistics.significance import ALPHA
 from analysis.tables.table import RETRAINED, points_text
+from study.facts import SequentialDesign
 
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")
@@ -35,12 +35,12 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
     if asked:
         lines.insert(0, verdict(asked))
-    if results.retrained:
+    if results.facts.retrained_on_validation:
         lines.insert(0, RETRAINED)
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
-    if results.sequential is not None:
-        lines.append(_sequential(results.sequential, found, len(results.seeds)))
+    if results.facts.sequential is not None:
+        lines.append(_sequential(results.facts.sequential, found, len(results.seeds)))
     elif found[0].family:
         lines.append(
             f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {found[0].family} "
@@ -71,7 +71,7 @@ def _claim(one: Comparison, results: Results) -> str:
     stream = f", {question.net.stream}," if question.net.stream and question.kind != "fusion" else ""
     verb = VERBS.get(question.kind, BETTER)[mean.mean < 0]
     than = f" {question.than}" if question.than else ""
-    return f"{question.subject}{stream} {verb}{than} on {results.study['target']['title']}"
+    return f"{question.subject}{stream} {verb}{than} on {results.facts.target.title}"
 
 
 def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -> str:

@@ -1,25 +1,20 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
-import json
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
+from pydantic import ValidationError
 
 from analysis.published import FUSED, PUBLISHED, Column
-from analysis.statistics.sequential import SequentialDesign
 from study import schema
+from study.facts import StudyFacts
 from study.files import Folder, StorageError
 
-STUDY_KEYS = (
-    *("name", "title", "source", "target", "network", "seeds", "published", "same_data", "tau"),
-    *("streams", "fusion", "evaluation"),
-)
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
 
 
@@ -35,7 +30,7 @@ class Results:
     """
 
     folder: Folder
-    study: dict[str, Any]
+    facts: StudyFacts
     cells: pd.DataFrame
     stages: pd.DataFrame
     epochs: pd.DataFrame
@@ -48,42 +43,24 @@ class Results:
     @property
     def seeds(self) -> list[int]:
         """The study's seeds in its own order, then any other seed that a cell has."""
-        asked = list(self.study["seeds"])
+        asked = self.facts.seeds
         return asked + sorted(set(self.cells["seed"].tolist()) - set(asked))
 
     @property
     def streams(self) -> list[str]:
         """The study's streams in its own order, then the fused scores, then any other that a cell has; often none."""
-        asked = [*self.study["streams"], FUSED] if self.study["streams"] else []
+        asked = [*self.facts.streams, FUSED] if self.facts.streams else []
         return list(dict.fromkeys([*asked, *self.cells["stream"].dropna()]))
-
-    @property
-    def sequential(self) -> SequentialDesign | None:
-        """How seeds were added until the main comparisons were settled; None where their number was fixed."""
-        design = self.study.get("sequential")
-        return design and SequentialDesign(**design)
-
-    @property
-    def control_study(self) -> bool:
-        """Whether the study's effects are known beforehand, so that its report says whether it sees them."""
-        # Studies of an earlier version do not say.
-        return bool(self.study.get("control_study", False))
-
-    @property
-    def retrained(self) -> bool:
-        """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
-        # Studies of an earlier version do not say: they could not.
-        return bool(self.study.get("retrained_on_validation", False))
 
     @property
     def published(self) -> Column:
         """The paper's values to print beside the study's: empty tables where there are none."""
-        return PUBLISHED.get(self.study["published"] or "", Column())
+        return PUBLISHED.get(self.facts.published or "", Column())
 
     @property
     def evaluation(self) -> str:
         """How test images were shown to the nets, in brackets to follow a phrase."""
-        return f" ({self.study['evaluation']})" if self.study["evaluation"] else ""
+        return f" ({self.facts.evaluation})" if self.facts.evaluation else ""
 
 
 def load(path: str | Path) -> Results:
@@ -101,9 +78,9 @@ def load(path: str | Path) -> Results:
 def _load(folder: Folder) -> Results:
     if not folder.exists():
         raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
-    study = _study(folder)
+    facts = _facts(folder)
     names = [*schema.TABLES, *(name for name in schema.SEARCH_TABLES if folder.has(f"{name}.parquet"))]
-    results = Results(folder, study, **{name: _table(folder, name) for name in names})
+    results = Results(folder, facts, **{name: _table(folder, name) for name in names})
     if not results.stages["stage"].is_unique:
         raise StudyError(f"{folder.at('stages.parquet')} has two rows for one stage: write the study's results again")
     if not results.stages["status"].isin(["done", "failed"]).any():
@@ -111,21 +88,15 @@ def _load(folder: Folder) -> Results:
     return results
 
 
-def _study(folder: Folder) -> dict[str, Any]:
+def _facts(folder: Folder) -> StudyFacts:
     path, content = folder.at("study.json"), folder.read("study.json")
     if content is None:
         raise StudyError(f"{folder.at()} is no study, it has no study.json: {REMEDY}")
     try:
-        study = json.loads(content)
-    except ValueError as error:
-        raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
-    if not isinstance(study, dict) or (lacking := [key for key in STUDY_KEYS if key not in study]):
-        detail = f"lacks {', '.join(lacking)}" if isinstance(study, dict) else "is no JSON object"
-        raise StudyError(f"{path} {detail}: run the study's command again to write it anew")
-    if study["published"] is not None and study["published"] not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
-        raise StudyError(f"{path}: no published values called {study['published']!r}, choose {known} or null")
-    return study
+        return StudyFacts.model_validate_json(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
+        raise StudyError(f"{path} can't be read ({problems}): run the study's command again to write it anew") from None
 
 
 def _table(folder: Folder, name: str) -> pd.DataFrame:

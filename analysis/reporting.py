@@ -150,7 +150,7 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
     )
     final = final_test(results, cells)
     return environment.get_template("index.html.j2").render(
-        study=results.study,
+        study=results.facts,
         seeds=results.seeds,
         fusion=fusion_notes(results),
         findings=findings(results, cells),

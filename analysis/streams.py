@@ -28,7 +28,7 @@ def better_stream(row: Row, results: Results) -> Net | None:
 
     None if validation images were trained on: only the test set could tell then, and it never decides.
     """
-    if results.retrained:
+    if results.facts.retrained_on_validation:
         return None
     single = [net for stream, net in row.items() if stream != FUSED and net.val_accuracy]
     seeds = set.intersection(*(set(net.val_accuracy) for net in single)) if single else set()

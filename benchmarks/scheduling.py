@@ -21,6 +21,7 @@ from benchmarks.studies import run_stages
 from study.config import StudyConfig, load_config
 from study.graph import Stage, StageGraph
 from study.keys import contents, stage_key
+from study.run.tables import write_tables
 from trainables.data import ArrayPixels, ImageSet, Pixels, Places
 from trainables.hyperparameters import DataConfig, ReferenceParams, StageSpec, TrainConfig
 from trainables.sessions import Session
@@ -95,7 +96,7 @@ def run(count: int, data_set: str) -> Timing:
     with tempfile.TemporaryDirectory() as folder:
         graph = references(config, count, data_set)
         experiment = run_stages(config, graph, folder, SLOTS)
-        experiment.write_tables(config)
+        write_tables(experiment, config)
         rows = experiment.storage.rows("stages", graph.stages)
         starts = [start.timestamp() for start in rows["started_at"].to_pylist()]
     return Timing(experiment.seconds, sorted(starts))

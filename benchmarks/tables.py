@@ -7,6 +7,7 @@ loading what a study has collected at its end. All in time a stage, as the latte
 """
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from analysis.reporting import tables
 from benchmarks.goals import Goal, show
 from study.config import StudyConfig, load_config
 from study.graph import Stage, StageGraph, plan
+from study.run.tables import write_tables
 from study.storage import STAGE_TABLES, Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
@@ -87,10 +89,8 @@ def result_of(stage: Stage, number: int) -> tuple[StageResult, Mapping[str, Any]
 def one_by_one(storage: Storage, keys: list[str]) -> dict[str, pd.DataFrame]:
     """The same rows as a user would read them: one file after the other with pandas."""
     root = Path(storage.root) / "stages"
-    return {
-        name: pd.concat([pd.read_parquet(path) for key in keys for path in (root / key).glob(f"*/{name}.parquet")])
-        for name in STAGE_TABLES
-    }
+    rows = [json.loads(path.read_text()) for key in keys for path in (root / key).glob("*/rows.json")]
+    return {name: pd.concat([pd.DataFrame(own[name]) for own in rows]) for name in STAGE_TABLES}
 
 
 def tune_seconds(folder: str) -> float:
@@ -123,7 +123,7 @@ def measure(config: StudyConfig, folder: str, tune: bool) -> list[Goal]:
     storage, keys = Storage(f"{folder}/storage"), list(graph.stages)
     publishing, _ = timed(lambda: publish(storage, graph))
     experiment = Experiment(graph, storage, "many", config.resources, config.data, Cluster())
-    collecting, _ = timed(lambda: experiment.write_tables(config))
+    collecting, _ = timed(lambda: write_tables(experiment, config))
     by_pandas, _ = timed(lambda: one_by_one(storage, keys[:SAMPLE]))
     loading, results = timed(lambda: analysis.load(storage.study_path("many")))
     tabling, _ = timed(lambda: tables(results))

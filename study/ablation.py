@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.statistics.sequential import SequentialDesign
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, conclude, folder_name, number, positive, run
 from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
+from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
 from study.run.forecast import describe_cost, describe_packing, describe_plan
 from study.run.settling import MOST_SEEDS, NEGLIGIBLE, Settling, require_main_comparisons
@@ -74,7 +74,9 @@ def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | No
     budget = {"--most-seeds": options.most_seeds, "--negligible": options.negligible, "--hours": options.hours}
     if options.until_settled:
         negligible = NEGLIGIBLE if options.negligible is None else options.negligible
-        return Settling(config, SequentialDesign(negligible, options.most_seeds or MOST_SEEDS), options.hours)
+        return Settling(
+            config, SequentialDesign(negligible=negligible, most_seeds=options.most_seeds or MOST_SEEDS), options.hours
+        )
     if given := [name for name, value in budget.items() if value is not None]:
         raise ConfigError(f"{given[0]} goes with --until-settled alone; a fixed number of seeds is --seeds N")
     return None

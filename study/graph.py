@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from search_spaces.ablations import cells_of
 from search_spaces.axes import point_of_axis
@@ -279,35 +278,6 @@ class _Path:
             effort, read = _effort(spec, self.config.data), contents(spec, self.config.data)
             self.graph.add_stage(Stage(key, spec, parents, effort, read))
         return key
-
-
-def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
-    """The cell's row of the cells table."""
-    transfer = cell.config.transfer
-    guided = cell.knowledge != "none"
-    return {
-        "ablation": cell.ablation,
-        "net": cell.net,
-        "curve": cell.curve,
-        "tables": list(cell.tables),
-        "seed": cell.seed,
-        "stream": cell.stream,
-        "point": cell.point.label if cell.point else None,
-        "point_index": cell.point_index,
-        "point_value": cell.point.value if cell.point else None,
-        "own_point": cell.own_point,
-        "sparsity": cell.sparsity,
-        "knowledge": cell.knowledge,
-        "target_knowledge": cell.target_knowledge,
-        "keep": cell.keep,
-        "tau": transfer.tau if guided else None,
-        "lambda": transfer.lambda_ if guided else None,
-        "n_m": transfer.n_m_of(is_standard=cell.is_standard),
-        "n_e": transfer.n_e if guided else None,
-        "stage": graph.net_of(key),
-        "measured": key,
-        "path": graph.path(key),
-    }
 
 
 @cache

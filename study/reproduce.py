@@ -40,7 +40,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         raise ConfigError(str(error)) from error
     if published.trials is not None:
         raise ConfigError(f"{folder.at()} is a search: give the folder of a study of study.ablation")
-    name = str(published.study["name"])
+    name = published.facts.name
     storage = Storage(options.storage or f"results/reproduction-{name}")
     if storage.folder.at() == folder.above(2).at():
         raise ConfigError(f"{storage.root} holds the report's own stages, so nothing would run: give another --storage")
@@ -87,7 +87,7 @@ def _fewer_seeds(wanted: int | None, seeds: list[int]) -> list[str]:
 
 def _judged_alike(here: Results, published: Results) -> Results:
     """With the report's way of judging: its seeds may have been added while looking, those of the new run were not."""
-    return replace(here, study={**here.study, "sequential": published.study.get("sequential")})
+    return replace(here, facts=here.facts.model_copy(update={"sequential": published.facts.sequential}))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ others may not.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,10 @@ STAGE_KINDS = (
     "evaluation",
     "fusion",
 )
+
+
+Columns = dict[str, list[Any]]
+"""Rows of one table, by column; times as datetimes or in ISO 8601."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,49 @@ def volatile_columns(name: str) -> list[str]:
     return [column.name for column in TABLES[name] if column.volatile]
 
 
+def columns(name: str, rows: Iterable[Mapping[str, Any]]) -> Columns:
+    """Rows by column of the named schema, checked. Optional columns may be left out of a row.
+
+    Raises:
+        ValueError: a row has an unknown column or lacks one that may not be null.
+    """
+    known = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]}
+    required = [column.name for column in known.values() if not column.nullable]
+    found: Columns = {column: [] for column in known}
+    for row in rows:
+        if unknown := sorted(row.keys() - known.keys()):
+            raise ValueError(f"table {name}: unknown column {', '.join(unknown)}")
+        if lacking := sorted(column for column in required if row.get(column) is None):
+            raise ValueError(f"table {name}: no value for {', '.join(lacking)}")
+        for column, values in found.items():
+            values.append(row.get(column))
+    return found
+
+
+def merged(name: str, parts: Iterable[Columns]) -> pa.Table:
+    """An Arrow table of the named schema from the columns of many; what an earlier version did not write is null.
+
+    Raises:
+        ValueError: a column is lacking that may not be null, or has another type.
+    """
+    schema = arrow_schema(name)
+    found: Columns = {column: [] for column in schema.names}
+    for part in parts:
+        size = len(next(iter(part.values())))
+        for column, values in found.items():
+            values.extend(part[column] if column in part else [None] * size)
+    for field in schema:
+        if not field.nullable and None in found[field.name]:
+            raise ValueError(f"table {name}: lacks the column {field.name}")
+    return pa.table([_array(found[field.name], field.type) for field in schema], schema=schema)
+
+
+def _array(values: list[Any], type_: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(type_):
+        return pa.array([datetime.fromisoformat(v) if isinstance(v, str) else v for v in values], type_)
+    return pa.array(values, type_)
+
+
 def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as an Arrow table of the named schema.
 
@@ -293,12 +341,4 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Raises:
         ValueError: a row has an unknown column or lacks one that may not be null.
     """
-    columns = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]}
-    checked = []
-    for row in rows:
-        if unknown := sorted(set(row) - set(columns)):
-            raise ValueError(f"table {name}: unknown column {', '.join(unknown)}")
-        if lacking := sorted(c.name for c in columns.values() if not c.nullable and row.get(c.name) is None):
-            raise ValueError(f"table {name}: no value for {', '.join(lacking)}")
-        checked.append(dict(row))
-    return pa.Table.from_pylist(checked, schema=arrow_schema(name))
+    return merged(name, [columns(name, rows)])

@@ -3,7 +3,7 @@
 ::
 
     stages/<key>/manifest.json     a complete stage: its metrics, and names and checksums of its files
-    stages/<key>/<attempt>/        those files: tensors.safetensors, one Parquet file a table
+    stages/<key>/<attempt>/        those files: tensors.safetensors and rows.json, its rows of every table
     checkpoints/<key>.pt           the running checkpoint of a stage that is not complete
     studies/<name>/                a study: its configuration, its tables and its report
 
@@ -21,6 +21,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ __all__ = ["LostStageError", "StageCheckpoint", "Storage", "StorageError"]
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+ROWS = "rows.json"
 STAGE_TABLES = ("stages", "epochs", "layers", "knowledge", "confusion")
 LEAST_FREE_BYTES = 200 * 2**20
 REQUESTS_ABREAST = 16
@@ -108,9 +110,7 @@ class Storage:
 
         def check(key: str) -> str | None:
             try:
-                manifest = self.manifest(key)
-                for table in STAGE_TABLES:
-                    self._file(key, f"{table}.parquet", manifest)
+                self._row_files(key)
             except LostStageError as error:
                 return str(error)
             return None
@@ -146,10 +146,9 @@ class Storage:
             "knowledge": result.knowledge,
             "confusion": result.confusion,
         }
-        files = {TENSORS: tensors}
-        for name in STAGE_TABLES:
-            content = _parquet(name, [{"stage": key, **own} for own in rows[name]])
-            files[f"{name}.parquet"], hashes[f"{name}.parquet"] = content, hashlib.sha256(content).hexdigest()
+        columns = {name: schema.columns(name, ({"stage": key, **own} for own in rows[name])) for name in STAGE_TABLES}
+        files = {TENSORS: tensors, ROWS: json.dumps(columns, default=datetime.isoformat).encode()}
+        hashes[ROWS] = hashlib.sha256(files[ROWS]).hexdigest()
         attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
             self.folder.write(f"stages/{key}/{attempt}/{name}", content)
@@ -193,10 +192,18 @@ class Storage:
         Raises:
             LostStageError: a stage is not complete, or it was damaged.
         """
-        contents = _abreast(lambda key: self._file(key, f"{table}.parquet"), list(keys))
-        # Not read_table, whose data set machinery takes ten times as long for so small a file.
-        read = (pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False) for content in contents)
-        return pa.concat_tables([schema.table(table, []), *(schema.completed(table, rows) for rows in read)])
+        return self.tables(keys, [table])[table]
+
+    def tables(self, keys: Iterable[str], names: Iterable[str] = STAGE_TABLES) -> dict[str, pa.Table]:
+        """The rows of complete stages in several tables, each stage's file read once.
+
+        Raises:
+            LostStageError: a stage is not complete, or it was damaged.
+        """
+        names, files = list(names), _abreast(self._row_files, list(keys))
+        # Decoded one after another: threads would hold all stages' rows at once, and Python decodes in one of them.
+        read = [_columns(file, names) for file in files]
+        return {name: schema.merged(name, (columns[name] for columns in read)) for name in names}
 
     def checkpoint(self, key: str) -> "StageCheckpoint":
         """The running checkpoint of a stage."""
@@ -231,6 +238,12 @@ class Storage:
         if content is None or hashlib.sha256(content).hexdigest() != manifest["sha256"].get(name):
             raise self._withdraw(key, file, manifest)
         return content
+
+    def _row_files(self, key: str) -> dict[str, bytes]:
+        """The files that hold a stage's rows; earlier versions wrote a Parquet file a table."""
+        manifest = self.manifest(key)
+        names = [ROWS] if ROWS in manifest["sha256"] else [f"{table}.parquet" for table in STAGE_TABLES]
+        return {name: self._file(key, name, manifest) for name in names}
 
     def _withdraw(self, key: str, file: str, found: bytes | Mapping[str, Any]) -> LostStageError:
         """Make a damaged stage an incomplete one, unless it has been published anew since it was ``found``."""
@@ -287,8 +300,14 @@ def _abreast(action: Callable[[str], Result], keys: list[str]) -> list[Result]:
         return list(pool.map(action, keys))
 
 
-def _parquet(name: str, rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return _parquet_bytes(schema.table(name, rows))
+def _columns(files: Mapping[str, bytes], names: Iterable[str]) -> dict[str, schema.Columns]:
+    """A stage's rows from its files: of each table, its columns."""
+    if ROWS in files:
+        columns: dict[str, schema.Columns] = json.loads(files[ROWS])
+        return columns
+    # Not read_table, whose data set machinery takes ten times as long for so small a file.
+    buffers = {name: pa.BufferReader(files[f"{name}.parquet"]) for name in names}
+    return {name: pq.ParquetFile(buffer).read(use_threads=False).to_pydict() for name, buffer in buffers.items()}
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:

@@ -20,6 +20,7 @@ from analysis.reporting import tables
 from analysis.tables import writing
 from analysis.tables.table import Table
 from study import schema
+from study.facts import StudyFacts
 from study.files import Folder
 
 SEEDS = (0, 1, 2)
@@ -112,7 +113,7 @@ class Study:
     def results(self) -> Results:
         """The study as the analysis reads it, without a folder."""
         frames = {name: frame(name, schema.table(name, rows)) for name, rows in self.rows.items()}
-        return Results(Folder("."), self.description, **frames)
+        return Results(Folder("."), StudyFacts.model_validate(self.description), **frames)
 
     def _stage(self, kind: str, stage: str, seed: int, accuracy: float | None, prune: float | None) -> None:
         row: dict[str, Any] = {"stage": stage, "kind": kind, "status": "done"}

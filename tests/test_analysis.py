@@ -406,8 +406,8 @@ def lacking_column(folder: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no study.json": (lambda folder: (folder / "study.json").unlink(), "no study.json"),
     "bad study.json": (lambda folder: (folder / "study.json").write_text("{"), "study.json can't be read"),
-    "lacking key": (lambda folder: (folder / "study.json").write_text('{"name": "x"}'), "lacks title"),
-    "list": (lambda folder: (folder / "study.json").write_text("[]"), "no JSON object"),
+    "lacking key": (lambda folder: (folder / "study.json").write_text('{"name": "x"}'), "title: Field required"),
+    "list": (lambda folder: (folder / "study.json").write_text("[]"), "should be an object"),
     "no stages": (lambda folder: (folder / "stages.parquet").unlink(), "stages.parquet is not there"),
     "cut off": (lambda folder: (folder / "cells.parquet").write_bytes(b"PAR1"), "cells.parquet can't be read"),
     "lacking column": (lacking_column, "lacks the columns net"),
@@ -452,7 +452,7 @@ def test_unknown_folder_and_unwritable_report_exit_with_2(
 
 
 def test_unknown_published_column_is_refused(write: Callable[..., Path]) -> None:
-    with pytest.raises(analysis.StudyError, match="Indoor67, Flower102, HMDB51 or null"):
+    with pytest.raises(analysis.StudyError, match="published: Input should be 'Indoor67', 'Flower102' or 'HMDB51'"):
         analysis.load(write(published="Cars"))
 
 

@@ -8,7 +8,8 @@ from search_spaces.ablations import ABLATIONS, cells_of
 from search_spaces.axes import AXES, points_of
 from study.ablation import describe_axes, main
 from study.config import ConfigError, StudyConfig, load_config, with_changes
-from study.graph import cell_row, plan
+from study.graph import plan
+from study.run.tables import cell_row
 
 
 def with_ablations(config: StudyConfig, *names: str) -> StudyConfig:

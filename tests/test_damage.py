@@ -46,9 +46,9 @@ def test_damaged_stages_are_trained_again(undisturbed: Path, graph: StageGraph, 
     shutil.rmtree(tmp_path / "stages" / lost)
     (tensors,) = (tmp_path / "stages" / reference).glob("*/tensors.safetensors")
     flip(tensors)
-    (rows,) = (tmp_path / "stages" / of_kind["source_prune"][0]).glob("*/epochs.parquet")
+    (rows,) = (tmp_path / "stages" / of_kind["source_prune"][0]).glob("*/rows.json")
     flip(rows)
-    (short,) = (tmp_path / "stages" / of_kind["knowledge"][0]).glob("*/knowledge.parquet")
+    (short,) = (tmp_path / "stages" / of_kind["knowledge"][0]).glob("*/rows.json")
     short.write_bytes(short.read_bytes()[:-20])
     manifest = tmp_path / "stages" / of_kind["target_prune"][0] / "manifest.json"
     manifest.write_text(manifest.read_text()[:-30])

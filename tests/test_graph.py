@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from search_spaces.cells import Cell
 from study.config import StudyConfig, load_config
-from study.graph import StageGraph, cell_row, plan
+from study.graph import StageGraph, plan
 from study.keys import stage_key
+from study.run.tables import cell_row
 from trainables.data import Places
 from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
 

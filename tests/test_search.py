@@ -336,9 +336,8 @@ def test_a_search_against_latency(preset: Path, tmp_path: Path) -> None:
     steps = pd.Series([json.loads(text)["neuron_steps"] for text in made["hyperparameters"]])
     assert steps[0] == 0 and made["latency_percent"][0] == 100
     assert (made.groupby(steps)["latency_ms"].nunique() == 1).all() and made["latency_ms"].min() > 0
-    stages = pd.concat(pd.read_parquet(path) for path in (tmp_path / "stages").glob("*/*/stages.parquet")).set_index(
-        "stage"
-    )
+    rows = [json.loads(path.read_text())["stages"] for path in (tmp_path / "stages").glob("*/*/rows.json")]
+    stages = pd.concat(map(pd.DataFrame, rows)).set_index("stage")
     for (nets, taken), pruned in zip(zip(made["stages"], steps, strict=True), made["prune_percent"], strict=True):
         for net in nets:
             # Two layers of 256 neurons and ten classes, less 100 a step.

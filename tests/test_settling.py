@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from analysis.loading import Results
-from analysis.statistics.sequential import SequentialDesign
 from study.config import ConfigError, StudyConfig
+from study.facts import SequentialDesign
 from study.run.settling import Settling, more_seeds
 from tests.analysis_study import Study
 
@@ -21,7 +21,7 @@ def after(seeds: int, effects: dict[str, float], change: Callable[[Study], objec
 
 
 def settling(config: StudyConfig, seeds: int, hours: float | None = None) -> Settling:
-    return Settling(config.model_copy(update={"seeds": seeds}), SequentialDesign(0.5, 8), hours)
+    return Settling(config.model_copy(update={"seeds": seeds}), SequentialDesign(negligible=0.5, most_seeds=8), hours)
 
 
 def test_it_ends_when_all_is_settled_and_goes_on_while_one_is_open(tiny_config: StudyConfig) -> None:

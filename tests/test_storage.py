@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,16 @@ def test_published_stages_come_back(storage: Storage) -> None:
         assert torch.equal(artifact.tensors[name], tensor)
     assert storage.checkpoint(KEY).read() is None
     assert storage.rows("epochs", [KEY])["stage"].to_pylist() == [KEY]
-    stored = storage.folder.read(file_of(storage, "stages.parquet"))
-    assert stored is not None and pd.read_parquet(BytesIO(stored))["seed"].tolist() == [1]
+    stored = storage.folder.read(file_of(storage, "rows.json"))
+    assert stored is not None and pd.DataFrame(json.loads(stored)["stages"])["seed"].tolist() == [1]
+    tables = storage.tables([KEY])
+    assert all(tables[name].equals(storage.rows(name, [KEY])) for name in tables)
+    assert tables["epochs"].equals(schema.table("epochs", ({"stage": KEY, **row} for row in result().epochs)))
     assert storage.stored(["other", KEY]) == [KEY]
     assert storage.rows("layers", []).num_rows == 0
 
 
-@pytest.mark.parametrize("writes", range(7))
+@pytest.mark.parametrize("writes", range(3))
 def test_a_crash_while_publishing_leaves_no_stage(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -109,7 +112,7 @@ def test_a_crash_while_publishing_leaves_no_stage(
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0}
 
 
-@pytest.mark.parametrize("file", ["tensors.safetensors", "stages.parquet", "knowledge.parquet"])
+@pytest.mark.parametrize("file", ["tensors.safetensors", "rows.json"])
 def test_a_damaged_stage_is_withdrawn_and_published_anew(storage: Storage, file: str) -> None:
     storage.publish(KEY, result(), ROW)
     damaged = file_of(storage, file)
@@ -119,7 +122,7 @@ def test_a_damaged_stage_is_withdrawn_and_published_anew(storage: Storage, file:
             assert not storage.damaged([KEY])
             storage.artifact(KEY)
         else:
-            storage.rows(file.removesuffix(".parquet"), [KEY])
+            storage.rows("knowledge", [KEY])
     assert not storage.has(KEY)
     storage.publish(KEY, result(), ROW)
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
@@ -156,7 +159,7 @@ def test_whoever_publishes_second_harms_no_reader(storage: Storage, monkeypatch:
     storage.publish(KEY, result(), {**ROW, "seconds": 3.0})
     monkeypatch.undo()
     assert storage.manifest(KEY)["folder"] != read["folder"]
-    assert storage._file(KEY, "stages.parquet", read), "who has read the first manifest finds its files"
+    assert storage._file(KEY, "rows.json", read), "who has read the first manifest finds its files"
     assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0]
     storage.publish(KEY, result(), {**ROW, "seconds": 4.0})
     assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0], "what is complete stays"
@@ -179,18 +182,26 @@ def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
     storage.publish(KEY, result(), ROW)
     folder = tmp_path / "stages" / KEY
     manifest = storage.manifest(KEY)
-    for file in (folder / manifest.pop("folder")).iterdir():
-        file.rename(folder / file.name)
-    rows = pq.read_table(folder / "stages.parquet")
-    assert rows["tensors_sha256"].to_pylist() == [manifest["sha256"]["tensors.safetensors"]]
-    pq.write_table(rows.drop_columns(PROVENANCE), folder / "stages.parquet")
-    manifest["sha256"]["stages.parquet"] = hashlib.sha256((folder / "stages.parquet").read_bytes()).hexdigest()
+    tables = storage.tables([KEY])
+    assert tables["stages"]["tensors_sha256"].to_pylist() == [manifest["sha256"]["tensors.safetensors"]]
+    attempt, hashes = folder / manifest.pop("folder"), manifest["sha256"]
+    (attempt / "tensors.safetensors").rename(folder / "tensors.safetensors")
+    # They wrote one Parquet file a table, beside the manifest.
+    del hashes["rows.json"]
+    for name, rows in (tables | {"stages": tables["stages"].drop_columns(PROVENANCE)}).items():
+        pq.write_table(rows, folder / f"{name}.parquet")
+        hashes[f"{name}.parquet"] = hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest()
+    shutil.rmtree(attempt)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
     storage.publish("transfer-4567", result(), {**ROW, "stage": "transfer-4567", **dict.fromkeys(PROVENANCE)})
     both = storage.rows("stages", [KEY, "transfer-4567"])
     assert both.schema.equals(schema.arrow_schema("stages")) and both["images"].to_pylist() == [40, 40]
     assert all(both[name].to_pylist()[0] is None for name in PROVENANCE)
+    assert both["started_at"].to_pylist()[0] == tables["stages"]["started_at"].to_pylist()[0] == ROW["started_at"]
+    assert storage.tables([KEY])["epochs"].equals(tables["epochs"])
+    flip(storage.folder, f"stages/{KEY}/epochs.parquet")
+    assert KEY in storage.damaged([KEY])
 
 
 def test_a_checkpoint_is_replaced_whole_and_a_damaged_one_is_none(storage: Storage) -> None:

@@ -144,7 +144,7 @@ def _height(axis: Axis) -> float:
 def _caption(results: Results, axis: Axis, numeric: bool) -> str:
     caption = (
         f"{axis.title}: test accuracy of {' and '.join(axis.nets)} on "
-        f"{results.study['target']['title']}. Mean over seeds with 95 % interval; faint: each seed"
+        f"{results.facts.target.title}. Mean over seeds with 95 % interval; faint: each seed"
     )
     caption += f"; yellow: {OWN}" if any(point.own for point in axis.points) else ""
     caption += f"; level line with band: {STANDARD}." if axis.standard and axis.standard.accuracy else "."

@@ -77,7 +77,7 @@ def _long(label: str, counts: pd.DataFrame) -> pd.DataFrame:
 
 def _caption(results: Results, chosen: bool, classes: int) -> str:
     caption = (
-        f"Confusion of the classes on the test images of {results.study['target']['title']}{results.evaluation}, in % "
+        f"Confusion of the classes on the test images of {results.facts.target.title}{results.evaluation}, in % "
         "of each class's images, summed over seeds. The colour grows with the root of the share, so that rare "
         "mistakes can be seen."
     )

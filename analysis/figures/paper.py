@@ -93,7 +93,7 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
     knowledge = pd.concat(streams.values())
     seeds = knowledge["seed"].nunique()
     caption = (
-        f"Figure 2. Implicit knowledge from {results.study['source']['title']}: the {TOP} most probable source "
+        f"Figure 2. Implicit knowledge from {results.facts.source.title}: the {TOP} most probable source "
         f"classes of the Reference-SourceNet's softened output (τ = {knowledge['tau'].iloc[0]:g}) on the training "
         "images of the target class that it is most certain of (left) and least certain of (right). Bars: mean over "
         f"{seeds} seed{'s' * (seeds != 1)}; points: each seed. All target classes are in figure2.csv."
@@ -131,7 +131,7 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     caption = (
         f"Figure 3. Accuracy{results.evaluation} against connection-pruning rate on "
-        f"{results.study['target']['title']}. Curves start "
+        f"{results.facts.target.title}. Curves start "
         "at Hybrid-TransferNet. Thick: mean over seeds with 95 % interval; faint: each seed; level line with band: "
         "Standard-TransferNet. The axis is logarithmic in the share of connections kept."
     )

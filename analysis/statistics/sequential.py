@@ -22,7 +22,6 @@ that the seeds' differences are independent and normal. The error rate and the e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp, expm1, inf, log, log1p, sqrt
 
 import numpy as np
@@ -32,15 +31,6 @@ from analysis.statistics.intervals import LEVEL, Interval
 
 EFFECT_VARIANCE = 2.0
 """g: right whatever it is; of 0.5 to 10, this finds effects of 0.8 to 3 standard deviations with the fewest seeds."""
-
-
-@dataclass(frozen=True)
-class SequentialDesign:
-    """How seeds are added to a study until its main comparisons are settled."""
-
-    negligible: float
-    """A difference is settled, too, where its interval lies within so many percentage points of zero."""
-    most_seeds: int
 
 
 def log_bayes_factor(differences: Sequence[float]) -> float:

@@ -57,7 +57,7 @@ def table1(results: Results, cells: pd.DataFrame) -> Table | None:
     columns = _names(results.seeds) + accuracy(results, rows) + _difference(standard)
     if paper:
         columns += [(Header(published_heading(results)), _of_paper(paper, lambda theirs: percent(theirs.accuracy)))]
-    title = f"Table 1. Transfer nets on {results.study['target']['title']}"
+    title = f"Table 1. Transfer nets on {results.facts.target.title}"
     data = [record(net, [standard], results.seeds, paper) for net in rows]
     return _table("table1", title, rows, columns, data, results)
 
@@ -75,7 +75,7 @@ def table3(results: Results, cells: pd.DataFrame) -> Table | None:
             (Header("ACC %", heading), _of_paper(paper, lambda theirs: percent(theirs.accuracy))),
             (Header("Prune %", heading), _of_paper(paper, lambda theirs: rate(theirs.prune))),
         ]
-    title = f"Table 3. Pruning in the target domain on {results.study['target']['title']}"
+    title = f"Table 3. Pruning in the target domain on {results.facts.target.title}"
     data = [record(net, [standard], results.seeds, paper, pruning=True) for net in rows]
     return _table("table3", title, rows, columns, data, results)
 
@@ -89,7 +89,7 @@ def controls(results: Results, cells: pd.DataFrame) -> Table | None:
     shown = {row.stages for row in rows}
     rows = [net for net in (standard, hybrid) if net is not None and net.stages not in shown] + rows
     columns = _names(results.seeds) + accuracy(results, rows) + _difference(standard) + _difference(hybrid)
-    title = f"Controls on {results.study['target']['title']}"
+    title = f"Controls on {results.facts.target.title}"
     data = [record(net, [standard, hybrid], results.seeds, {}) for net in rows]
     return _table("controls", title, rows, columns, data, results)
 
@@ -125,7 +125,7 @@ def _table(
     notes = [
         over_seeds_note(results),
         PAIRED,
-        *[LOOKED] * (results.sequential is not None),
+        *[LOOKED] * (results.facts.sequential is not None),
         *problem_notes(rows, results.seeds),
     ]
     headers, sources = [header for header, _ in columns], [[net] for net in rows]
@@ -143,7 +143,7 @@ def accuracy(results: Results, rows: list[Net]) -> Columns:
         (Header("ACC %"), lambda net: interval_text(over_seeds(net.accuracy))),
         (each_seed(seeds, "ACC %"), lambda net: seeds_text(net.accuracy, net, seeds)),
     ]
-    if results.study["target"]["classes"] > CLASSES_FOR_TOP5 and any(net.top5_accuracy for net in rows):
+    if results.facts.target.classes > CLASSES_FOR_TOP5 and any(net.top5_accuracy for net in rows):
         top5 = Header("top-5 ACC %", detail=True)
         columns += [(top5, lambda net: interval_text(over_seeds(net.top5_accuracy)))]
     return columns

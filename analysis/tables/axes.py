@@ -46,10 +46,10 @@ def axis_table(results: Results, axis: Axis) -> Table:
         row += [minus(net, axis.standard)] if axis.standard else []
         rows.append(row)
     notes = [over_seeds_note(results), *[PAIRED] * (has_own or axis.standard is not None)]
-    notes += [CHOSEN if axis.ablation == SEARCH else RETRAINED if results.retrained else CHOICE]
+    notes += [CHOSEN if axis.ablation == SEARCH else RETRAINED if results.facts.retrained_on_validation else CHOICE]
     notes += [note for net in axis.nets for note in _same_nets(axis.points_of(net))]
     notes += problem_notes([point.net for point in axis.points], seeds)
-    title = f"{axis.title}: {', '.join(axis.nets)} on {results.study['target']['title']}"
+    title = f"{axis.title}: {', '.join(axis.nets)} on {results.facts.target.title}"
     return Table(axis.name, title, headers, rows, notes, axis_data(axis, seeds), [[point.net] for point in axis.points])
 
 

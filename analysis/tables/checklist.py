@@ -81,7 +81,7 @@ def operating_points(results: Results, cells: pd.DataFrame) -> Table | None:
         "of multiply-adds for one image (each connection of a convolution as often as its output has positions). Means "
         "over seeds. Masked connections are multiplied all the same here: only removed neurons save time."
     ]
-    title = f"Operating points on {results.study['target']['title']}"
+    title = f"Operating points on {results.facts.target.title}"
     return Table("operating_points", title, headers, text, notes, pd.DataFrame(data), [[net] for net in points])
 
 
@@ -113,7 +113,7 @@ def _points(cells: pd.DataFrame) -> list[Net]:
 
 
 def _architecture(results: Results) -> Item:
-    networks = sorted({str(results.study["network"]), *results.stages["network"].unique()} - {""})
+    networks = sorted({results.facts.network, *results.stages["network"].unique()} - {""})
     notes = [f"{name}: {NOTES[name]}" for name in networks if name in NOTES]
     unknown = [name for name in networks if name not in NOTES]
     if unknown:

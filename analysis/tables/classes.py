@@ -53,7 +53,7 @@ def compared(results: Results, cells: pd.DataFrame) -> Compared:
 
     Neither if validation images were trained on: no net can be called the best then.
     """
-    if results.retrained:
+    if results.facts.retrained_on_validation:
         return Compared(None, None)
     known = [net for net in _nets(results, cells) if net.val_accuracy]
     best = max((net for net in known if net.name != STANDARD), key=_by_validation, default=None)
@@ -79,7 +79,7 @@ def classes_table(results: Results, cells: pd.DataFrame) -> Table | None:
         title = f"The {EACH_END} classes gained most and the {EACH_END} lost most, of {len(found)}"
     else:
         title = "Classes"
-    title += f": {best.label} against {standard.label} on {results.study['target']['title']}"
+    title += f": {best.label} against {standard.label} on {results.facts.target.title}"
     notes = [
         f"{best.label} is the best net by validation ACC %. ACC %: share of the class's test images"
         f"{results.evaluation}, mean ± half-width of the 95 % interval over seeds. {PAIRED}",

@@ -6,9 +6,9 @@ from analysis.comparisons import Comparison, comparisons
 from analysis.loading import Results
 from analysis.statistics.intervals import Bounds
 from analysis.statistics.power import MOST_SEEDS
-from analysis.statistics.sequential import SequentialDesign
 from analysis.statistics.significance import ALPHA
 from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_text, problem_notes
+from study.facts import SequentialDesign
 
 POINTS = "{:.1f}".format
 
@@ -31,7 +31,7 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
     headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
     rows = [_row(one, len(results.seeds)) for one in found]
-    title = f"Comparisons on {results.study['target']['title']}: percentage points of test ACC %, paired by seed"
+    title = f"Comparisons on {results.facts.target.title}: percentage points of test ACC %, paired by seed"
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
     notes = [*_notes(found), *problem_notes(list(compared.values()), results.seeds)]
     data = pd.DataFrame([_record(one, results) for one in found])

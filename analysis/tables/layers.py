@@ -60,7 +60,7 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
             record = {"net": net.label, "layer": name, "seeds": len(frame)}
             data.append(record | _record(frame, seeds, paper.get(name)))
     notes = ["Means over seeds. Neurons and weights (connections, no biases): before → after neuron pruning."]
-    title = f"Table 2. Neuron pruning on {results.study['target']['title']}: {', '.join(net.label for net in rows)}"
+    title = f"Table 2. Neuron pruning on {results.facts.target.title}: {', '.join(net.label for net in rows)}"
     return Table("table2", title, headers, text, notes + problem_notes(rows, seeds), pd.DataFrame(data), sources)
 
 

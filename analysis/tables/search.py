@@ -32,7 +32,7 @@ def search_trials(results: Results) -> Table | None:
         notes += [f"Front: no trial has both more accuracy and {second.better}; marked are those tested."]
     if second is LATENCY:
         notes += [MEASURED]
-    title = f"Trials of the search on {results.study['target']['title']}: selection by validation data"
+    title = f"Trials of the search on {results.facts.target.title}: selection by validation data"
     return Table("search_trials", title, headers, [_row(trial, mark, second) for trial in made], notes, _data(made))
 
 

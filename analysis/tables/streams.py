@@ -48,7 +48,7 @@ def table4(results: Results, cells: pd.DataFrame) -> Table | None:
         text.append(line + _cells(row, details, results))
     notes = [over_seeds_note(results), *fusion_notes(results), *problem_notes(shown, results.seeds)]
     data = [record(net, [_standard(cells, net)], results.seeds, paper, pruning=True) for net in shown]
-    title = f"Table 4. Streams and their fusion on {results.study['target']['title']}"
+    title = f"Table 4. Streams and their fusion on {results.facts.target.title}"
     return Table("table4", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
@@ -75,15 +75,15 @@ def table4_differences(results: Results, cells: pd.DataFrame) -> Table | None:
         pairs += [(fused, better)] if fused and better else []
         data += [_difference(net, baseline) for net, baseline in pairs if net.stages != baseline.stages]
     chosen = "The better single stream has the higher validation ACC %; the test set only reports."
-    notes = [PAIRED, RETRAINED if results.retrained else chosen]
+    notes = [PAIRED, RETRAINED if results.facts.retrained_on_validation else chosen]
     notes += fusion_notes(results) + problem_notes(_nets(rows), results.seeds)
-    title = f"Table 4, differences. What transfer and fusion gain on {results.study['target']['title']}"
+    title = f"Table 4, differences. What transfer and fusion gain on {results.facts.target.title}"
     return Table("table4_differences", title, headers, text, notes, pd.DataFrame(data), _sources(rows))
 
 
 def fusion_notes(results: Results) -> list[str]:
     """How the scores of the streams are fused, with their weights; nothing for a study without."""
-    weights = results.study["fusion"]
+    weights = results.facts.fusion
     if not weights:
         return []
     return [

@@ -43,8 +43,8 @@ class Table:
 
 def published_heading(results: Results) -> str:
     """Heading of the paper's columns; says so where the paper's data is not the study's."""
-    other = "" if results.study["same_data"] else " (another data set)"
-    return f"paper, {results.study['published']}{other}"
+    other = "" if results.facts.same_data else " (another data set)"
+    return f"paper, {results.facts.published}{other}"
 
 
 def each_seed(seeds: list[int], quantity: str) -> Header:

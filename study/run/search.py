@@ -34,6 +34,7 @@ from study.graph import StageGraph, plan_cells
 from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
+from study.run.tables import write_tables
 from study.run.trials import differences, ranked, trial_row
 from study.storage import Storage
 from study.tune.cluster import Cluster
@@ -329,7 +330,7 @@ class _Search:
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
         own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
-        final.write_tables(own)
+        write_tables(final, own)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
         rows = [trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]

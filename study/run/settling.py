@@ -7,8 +7,8 @@ from analysis import Results
 from analysis.comparisons import Comparison, main_comparisons
 from analysis.findings import sentence
 from analysis.published import HYBRID, KNOWLEDGE_ONLY, SPARSE_ONLY, STANDARD
-from analysis.statistics.sequential import SequentialDesign
 from study.config import ConfigError, StudyConfig
+from study.facts import SequentialDesign
 from study.graph import StageGraph
 
 MOST_SEEDS = 30

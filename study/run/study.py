@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 import analysis
-from analysis.statistics.sequential import SequentialDesign
 from study.config import ConfigError, StudyConfig, check
+from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
 from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.settling import Settling, require_main_comparisons
+from study.run.tables import write_tables
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
@@ -113,7 +114,7 @@ class _Study:
         try:
             experiment.run(self.console)
         finally:
-            experiment.write_tables(config, self.settling.design if self.settling else None)
+            write_tables(experiment, config, self.settling.design if self.settling else None)
         return experiment
 
 

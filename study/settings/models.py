@@ -1,10 +1,11 @@
 """The models of a study's configuration: each key is checked alone, and nothing is opened."""
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from study.facts import PaperData
 from trainables import networks, pruning
 from trainables.data import Places
 from trainables.hyperparameters import (
@@ -248,7 +249,7 @@ class StudyConfig(Hyperparameters):
     network: Annotated[str, AfterValidator(networks.canonical)]
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
-    published: Literal["Indoor67", "Flower102", "HMDB51"] | None = None
+    published: PaperData | None = None
     """Which of the paper's targets to print beside one's own results."""
     same_data: bool = False
     """Whether the target is that very data set."""

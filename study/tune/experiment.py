@@ -1,23 +1,19 @@
-"""Runs the missing stages of a graph as one Ray Tune experiment, and collects what is stored of it."""
+"""Runs the missing stages of a graph as one Ray Tune experiment."""
 
-import json
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 from ray.tune import Callback
 from rich.console import Console
 
-from analysis.statistics.sequential import SequentialDesign
-from study import schema
-from study.config import ResourceConfig, StudyConfig, as_yaml, stream_config
-from study.graph import StageGraph, cell_row
+from study.config import ResourceConfig
+from study.graph import StageGraph
 from study.storage import Storage
 from study.tune.cluster import QUIET, Cluster, CtrlC, connect, left_as_found, while_the_head_answers
 from study.tune.progress import Progress, label
@@ -32,9 +28,8 @@ from study.tune.resources import (
     this_machine,
 )
 from study.tune.scheduling import LostGroups, LostProcesses, StageSearcher
-from study.tune.trial import Task, describe, run_trial
-from trainables import data, networks
-from trainables.hyperparameters import DataConfig
+from study.tune.trial import Task, run_trial
+from trainables.data import Places
 
 
 @dataclass
@@ -45,7 +40,7 @@ class Experiment:
     storage: Storage
     study: str
     resources: ResourceConfig
-    places: data.Places
+    places: Places
     cluster: Cluster
     ran: list[str] = field(default_factory=list)
     """Stages completed by this run."""
@@ -105,29 +100,6 @@ class Experiment:
                 for key, traceback in searcher.tracebacks.items():
                     self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
-    def collect(self) -> dict[str, pa.Table]:
-        """The study's result tables: every stage of the graph has its row, whatever became of it."""
-        done = self.storage.stored(self.graph.stages)
-        complete = set(done)
-        unfinished = [self._unfinished_row(key) for key in self.graph.stages if key not in complete]
-        tables = {name: self.storage.rows(name, done) for name in schema.TABLES if name != "cells"}
-        tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
-        tables["cells"] = schema.table("cells", (cell_row(self.graph, cell, key) for cell, key in self.graph.cells))
-        return tables
-
-    def write_tables(self, config: StudyConfig, sequential: SequentialDesign | None = None) -> None:
-        """Write the study's result tables, and what the analysis must know beside them.
-
-        Args:
-            config: the study.
-            sequential: how seeds are added to it, where their number is not fixed.
-        """
-        for name, rows in self.collect().items():
-            self.storage.write_study(self.study, f"{name}.parquet", rows)
-        self.storage.write_study(self.study, "config.yaml", as_yaml(config).encode())
-        about = {**_about(self.study, config), "sequential": sequential and asdict(sequential)}
-        self.storage.write_study(self.study, "study.json", json.dumps(about, indent=1).encode())
-
     def task(self, key: str) -> str:
         """The JSON of a stage's task."""
         stage, resources = self.graph.stages[key], self.resources
@@ -146,16 +118,6 @@ class Experiment:
             places=self.places,
         )
         return task.model_dump_json(by_alias=True)
-
-    def _unfinished_row(self, key: str) -> dict[str, Any]:
-        stage = self.graph.stages[key]
-        status, error = "missing", None
-        if key in self.failed:
-            status, error = "failed", self.failed[key]
-        elif key in self.skipped:
-            status, error = "skipped", f"needs {self.skipped[key]}, which failed"
-        counts = {"rounds": 0, "epochs": 0, "images": 0}
-        return {"stage": key, "status": status, "error": error, **describe(stage.spec, stage.parents), **counts}
 
     def _start_ray(self, console: Console) -> None:
         # The study shows its own progress and handles Ctrl-C itself.
@@ -242,38 +204,3 @@ class Experiment:
                 callbacks=[*callbacks, TBXLoggerCallback()],
             ),
         ).fit()
-
-
-def _about(name: str, config: StudyConfig) -> dict[str, object]:
-    """What the analysis must know of the study beside its tables."""
-
-    def domain(images: DataConfig) -> dict[str, object]:
-        content = data.load(images, config.data)
-        return {"name": images.name, "title": content.title, "classes": len(content.class_names)}
-
-    configs = [stream_config(config, stream) for stream in config.streams] or [config]
-    return {
-        "name": name,
-        "title": config.title,
-        "source": domain(config.source.data),
-        "target": domain(config.target.data),
-        "network": " + ".join(dict.fromkeys(own.network for own in configs)),
-        "seeds": config.seed_list,
-        "published": config.published,
-        "same_data": config.same_data,
-        "control_study": config.control_study,
-        "tau": config.transfer.tau,
-        "streams": list(config.streams),
-        "fusion": config.fusion,
-        "evaluation": _evaluation(config),
-        "retrained_on_validation": any(own.target.data.retrain_on_validation for own in configs),
-    }
-
-
-def _evaluation(config: StudyConfig) -> str:
-    """What of a test image (video) is looked at; nothing to say where it is the whole image."""
-    content, size = data.load(config.target.data, config.data), networks.input_shape(config.network)
-    crops = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
-    if content.positions > 1:
-        return f"{content.positions} positions, {crops}"
-    return "" if content.shape == size else crops

@@ -1,0 +1,56 @@
+"""What the analysis must know of a study beside its tables: ``study.json``."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+PaperData = Literal["Indoor67", "Flower102", "HMDB51"]
+"""The paper's target data sets, whose values can stand beside a study's."""
+
+
+class SequentialDesign(BaseModel):
+    """How seeds are added to a study until its main comparisons are settled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    negligible: float
+    """A difference is settled, too, where its interval lies within so many percentage points of zero."""
+    most_seeds: int
+
+
+class Domain(BaseModel):
+    """A study's source or target: its data set, and the number of its classes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    classes: int
+
+
+class StudyFacts(BaseModel):
+    """A study in general; what has a default was not written by earlier versions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    source: Domain
+    target: Domain
+    network: str
+    """Of a study with several streams, theirs, joined."""
+    seeds: list[int]
+    published: PaperData | None
+    same_data: bool
+    """Whether the study's data set is that one."""
+    control_study: bool = False
+    """Whether the effects are known beforehand, so that the report says whether the study sees them."""
+    tau: float | None
+    streams: list[str]
+    fusion: dict[str, float]
+    evaluation: str
+    """What of a test image (video) the nets are shown; empty where it is the whole image."""
+    retrained_on_validation: bool = False
+    """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
+    sequential: SequentialDesign | None = None
+    """How seeds were added until the main comparisons were settled; None where their number was fixed."""

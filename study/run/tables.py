@@ -1,0 +1,116 @@
+"""A study's results on disk: its tables, with a row for every stage whatever became of it, and ``study.json``."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from search_spaces.cells import Cell
+from study import schema
+from study.config import StudyConfig, as_yaml, stream_config
+from study.facts import Domain, SequentialDesign, StudyFacts
+from study.graph import StageGraph
+from study.tune.experiment import Experiment
+from study.tune.trial import describe
+from trainables import data, networks
+from trainables.hyperparameters import DataConfig
+
+
+def write_tables(experiment: Experiment, config: StudyConfig, sequential: SequentialDesign | None = None) -> None:
+    """Write the study's result tables, its configuration and its facts.
+
+    Args:
+        experiment: what was run of the study.
+        config: the study.
+        sequential: how seeds are added to it, where their number is not fixed.
+    """
+    storage, study = experiment.storage, experiment.study
+    for name, rows in _collected(experiment).items():
+        storage.write_study(study, f"{name}.parquet", rows)
+    storage.write_study(study, "config.yaml", as_yaml(config).encode())
+    facts = _facts(study, config, sequential)
+    storage.write_study(study, "study.json", facts.model_dump_json(indent=1).encode())
+
+
+def _collected(experiment: Experiment) -> dict[str, pa.Table]:
+    graph = experiment.graph
+    done = experiment.storage.stored(graph.stages)
+    complete = set(done)
+    unfinished = [_unfinished_row(experiment, key) for key in graph.stages if key not in complete]
+    tables = experiment.storage.tables(done)
+    tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
+    tables["cells"] = schema.table("cells", (cell_row(graph, cell, key) for cell, key in graph.cells))
+    return tables
+
+
+def _unfinished_row(experiment: Experiment, key: str) -> dict[str, Any]:
+    stage = experiment.graph.stages[key]
+    status, error = "missing", None
+    if key in experiment.failed:
+        status, error = "failed", experiment.failed[key]
+    elif key in experiment.skipped:
+        status, error = "skipped", f"needs {experiment.skipped[key]}, which failed"
+    counts = {"rounds": 0, "epochs": 0, "images": 0}
+    return {"stage": key, "status": status, "error": error, **describe(stage.spec, stage.parents), **counts}
+
+
+def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
+    """The cell's row of the cells table."""
+    transfer = cell.config.transfer
+    guided = cell.knowledge != "none"
+    return {
+        "ablation": cell.ablation,
+        "net": cell.net,
+        "curve": cell.curve,
+        "tables": list(cell.tables),
+        "seed": cell.seed,
+        "stream": cell.stream,
+        "point": cell.point.label if cell.point else None,
+        "point_index": cell.point_index,
+        "point_value": cell.point.value if cell.point else None,
+        "own_point": cell.own_point,
+        "sparsity": cell.sparsity,
+        "knowledge": cell.knowledge,
+        "target_knowledge": cell.target_knowledge,
+        "keep": cell.keep,
+        "tau": transfer.tau if guided else None,
+        "lambda": transfer.lambda_ if guided else None,
+        "n_m": transfer.n_m_of(is_standard=cell.is_standard),
+        "n_e": transfer.n_e if guided else None,
+        "stage": graph.net_of(key),
+        "measured": key,
+        "path": graph.path(key),
+    }
+
+
+def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None) -> StudyFacts:
+    def domain(images: DataConfig) -> Domain:
+        content = data.load(images, config.data)
+        return Domain(name=images.name, title=content.title, classes=len(content.class_names))
+
+    configs = [stream_config(config, stream) for stream in config.streams] or [config]
+    return StudyFacts(
+        name=name,
+        title=config.title,
+        source=domain(config.source.data),
+        target=domain(config.target.data),
+        network=" + ".join(dict.fromkeys(own.network for own in configs)),
+        seeds=config.seed_list,
+        published=config.published,
+        same_data=config.same_data,
+        control_study=config.control_study,
+        tau=config.transfer.tau,
+        streams=list(config.streams),
+        fusion=config.fusion,
+        evaluation=_evaluation(config),
+        retrained_on_validation=any(own.target.data.retrain_on_validation for own in configs),
+        sequential=sequential,
+    )
+
+
+def _evaluation(config: StudyConfig) -> str:
+    """What of a test image (video) is looked at; nothing to say where it is the whole image."""
+    content, size = data.load(config.target.data, config.data), networks.input_shape(config.network)
+    crops = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
+    if content.positions > 1:
+        return f"{content.positions} positions, {crops}"
+    return "" if content.shape == size else crops
