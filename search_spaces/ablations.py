@@ -92,6 +92,8 @@ def paper(config: StudyConfig, seed: int) -> list[Cell]:
             cells.append(
                 Cell("paper", name, seed, config, "magnitude", "reference", keep, choice, False, curve, tables)
             )
+    if config.neuron_prune is None:
+        return cells
     last = pruning.named[-1]
     tables = ("table2", "table3")
     cells.append(

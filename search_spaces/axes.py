@@ -70,7 +70,7 @@ def lambda_(config: StudyConfig) -> list[Point]:
 @axis("n_m")
 def n_m(config: StudyConfig) -> list[Point]:
     """Top layers of the main branch that start dense and random, in Standard-TransferNet as in the other nets."""
-    depth = len(networks.connection_counts(config.network, 1))
+    depth = len(networks.layer_names(config.network))
     points = _numbers("N_m", "transfer.n_m", (*range(1, min(5, depth) + 1), depth), max(1, config.transfer.n_m))
     # A point means its N_m for every net that it shows.
     return [replace(point, changes={**point.changes, "transfer.standard_n_m": None}) for point in points]
@@ -79,7 +79,7 @@ def n_m(config: StudyConfig) -> list[Point]:
 @axis("n_e")
 def n_e(config: StudyConfig) -> list[Point]:
     """Layers of the extra branch."""
-    top = len(networks.connection_counts(config.network, 1)) - 1
+    top = len(networks.layer_names(config.network)) - 1
     return _numbers("N_e", "transfer.n_e", (*range(1, min(5, top) + 1), top), config.transfer.n_e)
 
 

@@ -91,10 +91,13 @@ def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, 
         given = bounds.get(name)
         if given is None:
             continue
+        if value is None:
+            problems.append((f"transfer.train.{name}", "is null, the network's own: a search needs a number"))
+            continue
         inside = value in given if name.startswith("source_") else given[0] <= value <= given[1]
         if not inside:
             problems.append((f"search.{name}", f"is {list(given)}, which leaves out the study's own {value:g}"))
-    depth = len(networks.connection_counts(config.network, 1))
+    depth = len(networks.layer_names(config.network))
     if bounds["n_m"][1] > depth:
         problems.append(("search.n_m", f"goes up to {bounds['n_m'][1]}, but {config.network} has {depth} layers"))
     if bounds["n_e"][1] > depth - 1:
@@ -105,6 +108,8 @@ def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, 
 
 
 def _steps_outside(config: StudyConfig) -> list[tuple[str, str]]:
+    if config.neuron_prune is None:
+        return [("neuron_prune", "is null, but a search against latency removes neurons")]
     upper, per_step = config.search.neuron_steps[1], config.neuron_prune.neurons_per_step
     widths = networks.inner_product_widths(config.network)
     most = len(neurons.turns(widths, per_step))

@@ -7,7 +7,7 @@ from pathlib import Path
 from search_spaces.ablations import ABLATIONS
 from search_spaces.axes import axis_names
 from study.settings.facts import hybrid_share, located_weights, target_classes
-from study.settings.models import ResourceConfig, StudyConfig
+from study.settings.models import NeuronPruneConfig, ResourceConfig, StudyConfig
 from study.settings.overrides import (
     ConfigError,
     Overrides,
@@ -29,6 +29,7 @@ from trainables.suggestions import choices, did_you_mean
 
 __all__ = [
     "ConfigError",
+    "NeuronPruneConfig",
     "ResourceConfig",
     "StudyConfig",
     "as_yaml",
@@ -104,7 +105,7 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if len(set(config.seed_list)) < len(config.seed_list):
         yield "seeds", "each seed must be there once"
     try:
-        networks.input_shape(config.network)
+        networks.examine(config.network)
     except (KeyError, TypeError, ValueError) as error:
         yield "network", f"{error.args[0]}{did_you_mean(config.network, networks.NETWORKS, before='; ')}"
         return
@@ -178,19 +179,36 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     table = config.source.prune.final_shares
     if isinstance(table, dict) and set(table) != set(dense):
         yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
-    widths = networks.inner_product_widths(name)
-    if config.neuron_prune.neurons_per_step >= min(widths.values()):
+    if networks.normalises_batches(name):
+        yield from _batch_checks(config)
+    if config.neuron_prune is not None:
+        yield from _neuron_checks(config, config.neuron_prune)
+
+
+def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether the batches of a network with BatchNorm are seen whole: parts would have statistics of their own."""
+    why = f"but {config.network} normalises its batches, which must then be whole: give"
+    if config.resources.workers > 1:
+        yield "resources.workers", f"is {config.resources.workers}, {why} 0 or 1"
+    if config.resources.images_a_pass is not None:
+        yield "resources.images_a_pass", f"is {config.resources.images_a_pass}, {why} null"
+
+
+def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tuple[str, str]]:
+    """Whether neurons can be pruned, and the number of steps is given where validation cannot tell it."""
+    widths = networks.inner_product_widths(config.network)
+    if not widths:
+        yield (
+            "neuron_prune",
+            f"{config.network} has no hidden inner products whose neurons could be removed: set neuron_prune to null",
+        )
+        return
+    if prune.neurons_per_step >= min(widths.values()):
         yield (
             "neuron_prune.neurons_per_step",
-            f"is {config.neuron_prune.neurons_per_step}, but the inner-product layers of {name} have "
+            f"is {prune.neurons_per_step}, but the inner-product layers of {config.network} have "
             f"{', '.join(map(str, widths.values()))} neurons: give less than {min(widths.values())}",
         )
-    yield from _step_checks(config, widths)
-
-
-def _step_checks(config: StudyConfig, widths: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Whether the number of steps of neuron pruning is given where validation cannot tell it, and can be taken."""
-    prune = config.neuron_prune
     if prune.steps is None:
         if config.target.data.retrain_on_validation and "paper" in config.ablations:
             yield (

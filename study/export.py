@@ -22,7 +22,7 @@ from study.config import ConfigError
 from study.nets import StoredNet, connections, example_images, find_stage, open_net
 from study.storage import Storage
 from trainables import latency
-from trainables.export import choosing, compact
+from trainables.export import choosing, compact, whole
 from trainables.export.choosing import Call, Choice, OnnxSession, Runtime
 from trainables.export.compact import Stored, WeightType
 from trainables.export.unconnected import remove_unconnected
@@ -43,7 +43,7 @@ class Exported:
     """What became of a net."""
 
     content: bytes
-    chain: nn.Sequential
+    chain: nn.Module
     removed: dict[str, int]
     """Cut-off neurons by layer."""
     choices: dict[str, Choice]
@@ -79,6 +79,8 @@ def export(stored: StoredNet, format_: str, kind: WeightType, batch: int, thread
         batch: images of a pass, for which the kernels are chosen.
         threads: threads of the arithmetic.
     """
+    if stored.net.is_traced:
+        return Exported(whole.encode(stored.network, stored.net, format_), stored.net, {}, {})
     net = copy.deepcopy(stored.net)
     removed = remove_unconnected(net)
     weights = {name: Stored.of(net.op(name), kind) for name in net.names}
@@ -93,10 +95,10 @@ def export(stored: StoredNet, format_: str, kind: WeightType, batch: int, thread
     return Exported(content, chain, removed, choices)
 
 
-def read(path: Path, format_: str, threads: int) -> Call:
+def read(path: Path, format_: str, threads: int, *, traced: bool = False) -> Call:
     """The net of an exported file, as others read it."""
     if format_ == "safetensors":
-        return compact.load_exported(path)
+        return whole.load(path) if traced else compact.load_exported(path)
     return choosing.read_pt2(path) if format_ == "pt2" else OnnxSession(str(path), threads)
 
 
@@ -116,6 +118,8 @@ def _export(options: argparse.Namespace) -> int:
     _needs_runtime(options.format == "onnx")
     storage = Storage(options.storage)
     stored = open_net(storage, find_stage(storage, options.stage))
+    if stored.net.is_traced and options.weights != "float32":
+        raise ConfigError(f"--weights {options.weights}: nets of {stored.network} are exported in float32 alone")
     beside = Path(storage.root) / "exports" if storage.folder.is_local else Path("exports")
     out = Path(options.out or beside / f"{stored.key}-{options.weights}.{options.format}")
     # The end of the name stays: torch.export goes by it.
@@ -124,7 +128,7 @@ def _export(options: argparse.Namespace) -> int:
     try:
         exported = export(stored, options.format, options.weights, options.batch, options.threads)
         aside.write_bytes(exported.content)
-        call = read(aside, options.format, options.threads)
+        call = read(aside, options.format, options.threads, traced=stored.net.is_traced)
         problem = _check(storage, stored, call, options)
         if problem:
             print(f"study.export: {problem}. Nothing was written", file=sys.stderr)
@@ -137,10 +141,10 @@ def _export(options: argparse.Namespace) -> int:
     _describe(stored, exported, options.batch)
     _time(stored, call, options)
     size = out.stat().st_size
-    print(
-        f"written: {out}, {size:,} bytes, {stored.dense_bytes / size:.1f} times smaller than the unpruned net "
-        f"in float32 ({stored.dense_bytes:,} bytes)"
+    compared = (
+        f"{stored.dense_bytes / size:.1f} times smaller than" if size < stored.dense_bytes else "with zeros in it;"
     )
+    print(f"written: {out}, {size:,} bytes, {compared} the unpruned net in float32 ({stored.dense_bytes:,} bytes)")
     return OK
 
 
@@ -177,7 +181,8 @@ def _check(storage: Storage, stored: StoredNet, call: Call, options: argparse.Na
 def _describe(stored: StoredNet, exported: Exported, batch: int) -> None:
     print(f"{stored.key}: {connections(stored.net):,} of {stored.dense_connections:,} connections")
     gone = [f"{count} of {name}" for name, count in exported.removed.items() if count]
-    print(f"cut-off neurons removed: {', '.join(gone) or 'none'}")
+    if not stored.net.is_traced:
+        print(f"cut-off neurons removed: {', '.join(gone) or 'none'}")
     for name, choice in exported.choices.items():
         times = ", ".join(f"{kernel} {time:.3f}" for kernel, time in choice.milliseconds.items())
         print(f"{name}: {choice.kernel} (ms for a batch of {batch}: {times})")

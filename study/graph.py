@@ -7,7 +7,7 @@ from functools import cache
 from search_spaces.ablations import cells_of
 from search_spaces.axes import point_of_axis
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
-from study.config import StudyConfig, check, located_weights
+from study.config import NeuronPruneConfig, StudyConfig, check, located_weights
 from study.keys import Contents, contents, stage_key
 from trainables import data, networks, neurons
 from trainables.data import Places
@@ -145,14 +145,19 @@ class _Path:
         cell = self.cell
         key = self.transfer(cell.sparsity, cell.knowledge)
         if cell.keep is None:
-            return self.neuron_steps(key, cell.neuron_steps)
+            return self.neuron_steps(key, cell.neuron_steps) if cell.neuron_steps else key
         for keep in self.config.target_prune.keep:
             if keep >= cell.keep:
                 key = self.target_prune(key, keep)
         if not cell.neurons:
             return key
-        steps = self.config.neuron_prune.steps
+        steps = self.pruning_of_neurons.steps
         return self.neuron_prune(key) if steps is None else self.neuron_steps(key, steps)
+
+    @property
+    def pruning_of_neurons(self) -> NeuronPruneConfig:
+        assert self.config.neuron_prune is not None
+        return self.config.neuron_prune
 
     @property
     def source_seed(self) -> int:
@@ -210,7 +215,7 @@ class _Path:
         return self._target_stage(params, {"start": start, **self._knowledge_parents(choice)})
 
     def neuron_prune(self, start: str) -> str:
-        config, choice = self.config.neuron_prune, self.cell.target_knowledge
+        config, choice = self.pruning_of_neurons, self.cell.target_knowledge
         params = NeuronPruneParams(
             neurons_per_step=config.neurons_per_step,
             images_per_class=config.images_per_class,
@@ -230,7 +235,7 @@ class _Path:
 
     def neuron_steps(self, key: str, steps: int) -> str:
         """A chain of single steps: nets with more steps share those of the nets with fewer."""
-        config, choice = self.config.neuron_prune, self.cell.target_knowledge
+        config, choice = self.pruning_of_neurons, self.cell.target_knowledge
         layers = neurons.turns(networks.inner_product_widths(self.config.network), config.neurons_per_step)
         for layer in layers[:steps]:
             params = NeuronPruneParams(

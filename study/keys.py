@@ -8,7 +8,7 @@ from typing import Any
 from trainables import data, networks
 from trainables.data import ImageSet, Places
 from trainables.hyperparameters import KEY_VERSION, READING, Hyperparameters, ReferenceParams, StageSpec
-from trainables.importing import source_digest
+from trainables.objects import source_digest
 from trainables.weights import fingerprint
 
 MEASURING = ("evaluation", "fusion")

@@ -37,10 +37,7 @@ class StoredNet:
     @property
     def dense_bytes(self) -> int:
         """Size of the unpruned net's weights and biases in float32."""
-        with torch.device("meta"):
-            return 4 * sum(
-                parameter.numel() for parameter in networks.find(self.network)(self.net.classes).parameters()
-            )
+        return networks.dense_bytes(self.network, self.net.classes)
 
 
 def connections(net: LayeredNet) -> int:

@@ -142,10 +142,10 @@ EPOCHS: tuple[Column, ...] = (
 
 LAYERS: tuple[Column, ...] = (
     Column("stage", pa.string(), "stage key"),
-    Column("index", pa.int64(), "position of the weighted layer, from 1 (N is the output layer)"),
-    Column("layer", pa.string(), "name of the layer, e.g. fc6"),
-    Column("type", pa.string(), "convolution or inner_product"),
-    Column("connections_dense", pa.int64(), "connections of the layer in the unpruned architecture"),
+    Column("index", pa.int64(), "position of the layer, from 1 (N is the output layer)"),
+    Column("layer", pa.string(), "name of the connections: the layer's, e.g. fc6; layer1.0.conv1 where it has several"),
+    Column("type", pa.string(), "convolution, inner_product or attention (its queries, keys and values)"),
+    Column("connections_dense", pa.int64(), "how many there are in the unpruned architecture"),
     Column("connections_before", pa.int64(), "connections before the stage"),
     Column("connections", pa.int64(), "connections after the stage"),
     Column("neurons_before", pa.int64(), "output neurons (channels of a convolution) before the stage"),

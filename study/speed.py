@@ -35,6 +35,8 @@ def compare(storage: Storage, study: str, threads: int) -> pa.Table:
     if not any(name.startswith("Standard") for name in keys):
         raise ConfigError(f"study {study} has no complete Standard-TransferNet to compare with: run it first")
     nets = {name: open_net(storage, key) for name, key in keys.items()}
+    if traced := [stored.network for stored in nets.values() if stored.net.is_traced]:
+        raise ConfigError(f"the nets of {study} are {traced[0]}: kernels are compared for the paper's networks alone")
     small = {name: _without_cut_off(stored.net) for name, stored in nets.items()}
     about = {name: _about(name, stored, small[name]) for name, stored in nets.items()}
     rows: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ import torch
 from ray.cluster_utils import Cluster
 
 from tests.commands import SECONDS
-from trainables import networks
+from trainables import architectures
 from trainables.networks import LayeredNet
 
 COUNTER = "EPOCHS_BEGUN"
@@ -34,8 +34,8 @@ class CountedEpochs(torch.nn.Identity):
 
 def small_alexnet(classes: int) -> LayeredNet:
     """The project's, with a counter in its first layer, which no extra branch has."""
-    net = networks.small_alexnet(classes)
-    net.layer("conv1").before.append(CountedEpochs())
+    net = architectures.small_alexnet(classes)
+    net.weighted("conv1").before.append(CountedEpochs())
     return net
 
 

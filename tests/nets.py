@@ -2,8 +2,9 @@
 
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
-from trainables import networks
+from trainables import architectures
 from trainables.networks import Dropout, LayeredNet, WeightedLayer
 
 STACK = 5
@@ -22,8 +23,8 @@ class FailsInSecondWorker(nn.Identity):
 
 def refused_in_second_worker(classes: int) -> LayeredNet:
     """The project's, which no group can train."""
-    net = networks.small_alexnet(classes)
-    net.layer("conv1").before.append(FailsInSecondWorker())
+    net = architectures.small_alexnet(classes)
+    net.weighted("conv1").before.append(FailsInSecondWorker())
     return net
 
 
@@ -35,6 +36,43 @@ def rgb(classes: int) -> LayeredNet:
 def flow(classes: int) -> LayeredNet:
     """For stacks of five flow fields."""
     return _small(2 * STACK, classes)
+
+
+class Block(nn.Module):
+    """A residual block with normalisation and stochastic depth."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.depth = StochasticDepth(0.2, "row")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.depth(self.second(torch.relu(self.first(x))))
+        return torch.relu(x + y)
+
+
+class Residual(nn.Module):
+    """A small ResNet for the digits, an ordinary module: seven connections in four layers."""
+
+    input_shape = (1, 24, 24)
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.blocks = nn.Sequential(Block(8), Block(8))
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.stem(x)).mean((2, 3))
+        scores: torch.Tensor = self.head(self.drop(x))
+        return scores
+
+
+def residual(classes: int) -> nn.Module:
+    """The small ResNet."""
+    return Residual(classes)
 
 
 def _small(channels: int, classes: int) -> LayeredNet:

@@ -15,7 +15,7 @@ from analysis.nets import outcomes
 from analysis.tables.checklist import NOTES, Item, checklist
 from study import schema
 from tests.analysis_study import CURVE, SEEDS, Study, shown, table, writer
-from trainables import networks
+from trainables.architectures import ALIASES, NETWORKS
 
 QUESTION_WORDS = ("architecture", "operating points", "speed-up", "top-5", "seeds", "random", "Raw")
 CONVOLUTIONS = ((16 * 25, 24 * 24), (32 * 144, 12 * 12), (48 * 288, 36), (48 * 432, 36), (64 * 432, 36))
@@ -49,7 +49,7 @@ def layered(study: Study) -> None:
 
 
 def test_every_network_has_its_note() -> None:
-    assert set(NOTES) == {*networks.NETWORKS, *networks.ALIASES}
+    assert set(NOTES) == {*NETWORKS, *ALIASES}
 
 
 def test_speedup_is_of_multiply_adds(write: Callable[..., Path]) -> None:

@@ -125,6 +125,7 @@ def test_standard_may_have_another_n_m(tiny_config: StudyConfig) -> None:
 
 
 def test_a_given_number_of_neuron_steps_needs_no_level(tiny_config: StudyConfig) -> None:
+    assert tiny_config.neuron_prune is not None
     prune = tiny_config.neuron_prune.model_copy(update={"steps": 3})
     graph = plan(changed(tiny_config, neuron_prune=prune))
     (key,) = (key for cell, key in graph.cells if cell.neurons)

@@ -10,7 +10,7 @@ from torch import nn
 
 from study.tune.advice import out_of_memory
 from tests.commands import SECONDS, command, table
-from trainables import networks
+from trainables import architectures
 from trainables.networks import LayeredNet
 
 
@@ -22,8 +22,8 @@ class Hungry(nn.Module):
 
 
 def hungry(classes: int) -> LayeredNet:
-    net = networks.small_alexnet(classes)
-    net.layer("fc6").before.append(Hungry())
+    net = architectures.small_alexnet(classes)
+    net.weighted("fc6").before.append(Hungry())
     return net
 
 

@@ -9,6 +9,7 @@ import torchvision
 
 from study.settings.overrides import PRESETS, list_presets, read_config, stream_config, with_changes
 from trainables import networks
+from trainables.architectures import NETWORKS
 from trainables.networks import LayeredNet, WeightedLayer
 from trainables.shares import SHARES
 
@@ -103,7 +104,7 @@ def test_torchvision_computes_the_same(name: str) -> None:
 
 def test_bvlc_alexnet_takes_the_papers_input() -> None:
     with torch.device("meta"):
-        net = networks.NETWORKS["bvlc_alexnet"](67)
+        net = NETWORKS["bvlc_alexnet"](67)
         assert net(torch.empty(2, *net.input_shape)).shape == (2, 67)
 
 
@@ -120,8 +121,12 @@ def wrong_width(classes: int) -> LayeredNet:
 
 def with_normalisation(classes: int) -> LayeredNet:
     net = pair_net(classes)
-    net.layer("conv1").after.append(torch.nn.BatchNorm2d(3))
+    net.weighted("conv1").after.append(torch.nn.BatchNorm2d(3))
     return net
+
+
+def no_module(classes: int) -> int:
+    return classes
 
 
 def plain_module(classes: int) -> torch.nn.Module:
@@ -164,8 +169,9 @@ def test_a_module_that_fails_on_import_is_explained(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
-        ("plain_module", TypeError, "gives a Linear: it must give a trainables.networks.LayeredNet"),
-        ("wrong_width", ValueError, "must end in an nn.Linear with 4 outputs: its fc2 does not"),
+        ("no_module", TypeError, "gives a int: it must give an nn.Module"),
+        ("plain_module", ValueError, r"does not say what images it takes: append, for example, \?input=3x224x224"),
+        ("wrong_width", ValueError, "must end in a layer with 4 outputs: its fc2 has 5"),
         ("with_normalisation", ValueError, "layers.conv1.after.1.weight"),
     ],
 )

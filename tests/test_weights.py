@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.zoo import onnx_graph, write_alexnet, zoo_arrays
-from trainables import artifacts, networks, weights
+from trainables import architectures, artifacts, networks, weights
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import WeightsConfig
 from trainables.networks import LayeredNet, WeightedLayer
@@ -240,11 +240,11 @@ def test_cross_modality_averages_the_channels(tmp_path: Path) -> None:
 
 def test_a_net_that_pools_first_is_told_from_one_that_normalises_first(tmp_path: Path) -> None:
     with torch.device("meta"):
-        other = networks.bvlc_alexnet(3)
+        other = architectures.bvlc_alexnet(3)
     arrays = zoo_arrays(other)
     for name in ("conv1", "conv2"):
-        relu, norm, pool = other.layer(name).after
-        other.layer(name).after = nn.Sequential(relu, pool, norm)
+        relu, norm, pool = other.weighted(name).after
+        other.weighted(name).after = nn.Sequential(relu, pool, norm)
     path = tmp_path / "caffenet.onnx"
     onnx.save(onnx_graph(other, arrays), path)
     with pytest.raises(WeightsError, match=r"pools before it normalises, as CaffeNet.*the network normalises before"):

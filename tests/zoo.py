@@ -8,14 +8,14 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from trainables import networks
+from trainables import architectures
 from trainables.networks import LayeredNet
 
 
 def write_alexnet(path: Path, classes: int) -> dict[str, np.ndarray]:
     """The zoo's bvlcalexnet with random weights; gives them."""
     with torch.device("meta"):
-        outline = networks.bvlc_alexnet(classes)
+        outline = architectures.bvlc_alexnet(classes)
     arrays = zoo_arrays(outline)
     onnx.save(onnx_graph(outline, arrays), path)
     return arrays
@@ -25,7 +25,7 @@ def onnx_graph(net: LayeredNet, arrays: dict[str, np.ndarray], inner: str = "tra
     """A net of convolutions, ReLU, pooling and inner products, with the model zoo's names."""
     nodes, x = [], "data_0"
     for name in net.names:
-        layer, op = net.layer(name), net.op(name)
+        layer, op = net.weighted(name), net.op(name)
         inputs = [f"{name}_w_0", f"{name}_b_0"]
         if isinstance(op, nn.Conv2d):
             pads, strides = [*op.padding, *op.padding], list(op.stride)

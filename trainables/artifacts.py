@@ -1,7 +1,8 @@
 """What a stage leaves for others: named tensors, and the few numbers that children need.
 
-A net is stored as ``main.<layer>.weight`` and ``.bias``, its masks as ``mask.<layer>``, an extra branch as
-``extra.<layer>...``; knowledge as ``logits``. Shapes are taken from the tensors, so nets with removed neurons load too.
+A net is stored as ``main.<layer>.weight`` and ``.bias`` or, where it was traced, under the names of its own state
+dict, its masks as ``mask.<connections>``, an extra branch as ``extra....``; knowledge as ``logits``. Shapes are taken
+from the tensors, so nets with removed neurons load too.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from trainables import networks
 from trainables.hybrid import HybridTransferNet
-from trainables.networks import LayeredNet
+from trainables.layers import Home, LayeredNet
 from trainables.pruning import Masks
 
 
@@ -30,9 +31,7 @@ def pack(net: HybridTransferNet, masks: Masks) -> dict[str, Tensor]:
     tensors = {f"mask.{name}": mask for name, mask in masks.items()}
     for branch, part in (("main", net.main), ("extra", net.extra)):
         if part is not None:
-            for name in part.names:
-                for kind, parameter in part.op(name).named_parameters():
-                    tensors[f"{branch}.{name}.{kind}"] = parameter.detach()
+            tensors |= {f"{branch}.{name}": home.tensor.detach() for name, home in part.tensors().items()}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -49,15 +48,26 @@ def unpack_extra(network: str, artifact: Artifact) -> LayeredNet | None:
 
 
 def _branch(network: str, branch: str, artifact: Artifact) -> LayeredNet:
-    parts = {name: tensor for name, tensor in artifact.tensors.items() if name.startswith(f"{branch}.")}
-    names = list(dict.fromkeys(name.split(".")[1] for name in parts))
-    whole = networks.build(network, classes=1)
-    ordered = [name for name in whole.names if name in names]
-    net = LayeredNet([(name, whole.layer(name)) for name in ordered], whole.input_shape)
-    for name in ordered:
-        op = net.op(name)
-        for kind in [kind for kind, _ in op.named_parameters()]:
-            setattr(op, kind, nn.Parameter(parts[f"{branch}.{name}.{kind}"].clone()))
-        if isinstance(op, nn.Linear):
-            op.out_features, op.in_features = op.weight.shape
+    stored = {
+        name.removeprefix(f"{branch}."): t for name, t in artifact.tensors.items() if name.startswith(f"{branch}.")
+    }
+    whole = networks.build(network, classes=2)
+    homes = {name: whole.layer(name).tensors(name) for name in whole.names}
+    lowest = next(index for index, own in enumerate(homes.values()) if own.keys() & stored.keys())
+    return fill(whole.part(lowest, len(whole.names)), stored)
+
+
+def fill(net: LayeredNet, tensors: Mapping[str, Tensor]) -> LayeredNet:
+    """Put copies of the tensors into a net, by the names under which it stores them, whatever shapes it had."""
+    for name, home in net.tensors().items():
+        _set(home, tensors[name].clone())
     return net
+
+
+def _set(home: Home, tensor: Tensor) -> None:
+    """Put a tensor in its place, whatever shape the place had."""
+    module, attribute = home
+    is_parameter = isinstance(home.tensor, nn.Parameter)
+    setattr(module, attribute, nn.Parameter(tensor, home.tensor.requires_grad) if is_parameter else tensor)
+    if attribute == "weight" and isinstance(module, nn.Linear):
+        module.out_features, module.in_features = tensor.shape

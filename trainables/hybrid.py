@@ -1,13 +1,12 @@
 """Hybrid-TransferNet: the main branch, the extra branch and the frozen reference, with the paper's losses."""
 
-import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 
 
@@ -72,24 +71,17 @@ class HybridTransferNet(nn.Module):
 
 def extra_branch(reference: LayeredNet, n_e: int) -> LayeredNet:
     """The extra branch as it starts: a copy of the top ``n_e`` layers of the reference, output layer included."""
-    names = reference.names[-n_e:]
-    layers = [(name, copy.deepcopy(reference.layer(name))) for name in names]
-    return LayeredNet(layers, reference.input_shape)
+    return reference.part(len(reference.names) - n_e, len(reference.names))
 
 
-def transfer_main_branch(
-    source: LayeredNet, masks: Masks, *, n_m: int, classes: int, seed: int
-) -> tuple[LayeredNet, Masks]:
-    """The main branch as it starts: ``source`` with a new output layer and its top ``n_m`` layers dense and random.
+def transfer_main_branch(source: LayeredNet, masks: Masks, fresh: LayeredNet) -> tuple[LayeredNet, Masks]:
+    """The main branch as it starts: copies of the bottom layers of ``source`` under ``fresh`` top layers.
 
-    The output layer is always new, for it has the target's classes; so ``n_m`` 0 and 1 give the same net. Masks of
-    the other layers stay. ``source`` is not changed.
+    These are the output layer, which is always new, for it has the target's classes, and N_m - 1 below it, all dense
+    and random. Masks of the other layers stay.
     """
-    main = copy.deepcopy(source)
-    main.replace_output(classes)
-    fresh = main.names[len(main.names) - max(n_m, 1) :]
-    main.initialise(fresh, seed)
-    return main, {name: mask.clone() for name, mask in masks.items() if name not in fresh}
+    main = source.part(0, len(source.names)).under(fresh)
+    return main, {name: mask.clone() for name, mask in masks.items() if name not in fresh.weights()}
 
 
 def main_loss(main: Tensor, labels: Tensor) -> Tensor:

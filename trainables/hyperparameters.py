@@ -109,7 +109,8 @@ class TrainConfig(Hyperparameters):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     decay: Literal["cosine", "constant"] = "cosine"
     """Learning rate over the training: half a cosine to zero, or constant."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.5
+    """Rate of the network's dropout, but for what its authors have turned off; null: the network's own rates."""
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
     precision: Precision = "float32"

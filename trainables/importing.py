@@ -70,10 +70,10 @@ def _own_file(module: str, top: str) -> Path | None:
     if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     path = Path(spec.origin).resolve()
-    return path if module.partition(".")[0] == top or not _is_installed(path) else None
+    return path if module.partition(".")[0] == top or not is_installed(path) else None
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Whether a file is Python's own or of an installed package, of whatever environment this one builds upon."""
     return any(path.is_relative_to(folder) for folder in _STANDARD) or not _INSTALLED.isdisjoint(path.parts)
 

@@ -16,7 +16,7 @@ import torch
 
 from trainables import networks, neurons
 from trainables.hybrid import HybridTransferNet
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
 WARM_UP, RUNS = 2, 5

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.hybrid import HybridTransferNet
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 
 
@@ -60,9 +60,9 @@ def remove(net: HybridTransferNet, masks: Masks, layer: str, neurons: Tensor) ->
         ValueError: the layer is the output layer or no inner-product layer, or no neuron would be left.
     """
     main = net.main
-    names = main.inner_products()
-    if layer not in names[:-1]:
-        raise ValueError(f"cannot remove neurons of {layer}: choose one of {', '.join(names[:-1])}")
+    names = main.hidden_inner_products()
+    if layer not in names:
+        raise ValueError(f"cannot remove neurons of {layer}: choose one of {', '.join(names)}")
     width = main.op(layer).weight.shape[0]
     stays = torch.ones(width, dtype=torch.bool)
     stays[neurons] = False

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
 Masks = dict[str, Tensor]
@@ -32,15 +32,16 @@ def step_shares(target: float, steps: int, spacing: Spacing) -> list[float]:
 
 
 def kept_connections(net: LayeredNet, masks: Mapping[str, Tensor]) -> dict[str, int]:
-    """Connections that each layer keeps."""
+    """Connections that are left of each weight, by its name."""
     return {name: int(masks[name].sum()) if name in masks else weight.numel() for name, weight in net.weights().items()}
 
 
 def apply(net: LayeredNet, masks: Mapping[str, Tensor]) -> None:
     """Set the pruned weights of the net to zero, in place."""
+    weights = net.weights()
     with torch.no_grad():
         for name, mask in masks.items():
-            net.op(name).weight.mul_(mask)
+            weights[name].mul_(mask)
 
 
 def shrink(
@@ -54,9 +55,9 @@ def shrink(
     Raises:
         ValueError: a layer has fewer connections left than it should keep.
     """
-    result = {name: mask.clone() for name, mask in masks.items()}
+    result, weights = {name: mask.clone() for name, mask in masks.items()}, net.weights()
     for name, count in keep.items():
-        weight = net.op(name).weight.detach()
+        weight = weights[name].detach()
         alive = masks.get(name, torch.ones_like(weight, dtype=torch.bool))
         if count > (left := int(alive.sum())):
             raise ValueError(f"layer {name} has {left:,} connections left: it cannot keep {count:,}")

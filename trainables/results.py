@@ -12,7 +12,7 @@ from trainables.data import ArrayPixels
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import Crops
 from trainables.images import Images
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 from trainables.sessions import Session
 from trainables.training import Evaluation, Knowledge, Row, evaluate, log_scores, tally
@@ -36,7 +36,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Extent:
-    """Connections and neurons of each layer at a moment of a stage."""
+    """Connections of each weight, and the neurons that it gives, at a moment of a stage."""
 
     connections: dict[str, int]
     neurons: dict[str, int]
@@ -94,7 +94,7 @@ def net_metrics(
     crops: Crops = "centre",
 ) -> Row:
     """What there is to say of a final net in addition to its accuracies on validation and test images."""
-    after, dense = Extent.of(net.main, masks), networks.connection_counts(network, net.main.classes)
+    after, dense = Extent.of(net.main, masks), networks.weight_counts(network, net.main.classes)
     total, kept = sum(dense.values()), sum(after.connections.values())
     # Images that are read anew each time are too many to be run over once more.
     in_reach = isinstance(images.pixels, ArrayPixels)
@@ -114,23 +114,30 @@ def net_metrics(
 
 
 def layer_rows(main: LayeredNet, masks: Masks, network: str, before: Extent) -> list[Row]:
-    """Connections and neurons of each layer before and after."""
-    after, dense = Extent.of(main, masks), networks.connection_counts(network, main.classes)
+    """Connections and neurons before and after, of each weight: layers of most networks have several."""
+    after, dense = Extent.of(main, masks), networks.weight_counts(network, main.classes)
     positions = networks.output_positions(main)
     return [
         {
             "index": index,
-            "layer": name,
-            "type": "inner_product" if isinstance(main.op(name), nn.Linear) else "convolution",
-            "connections_dense": dense[name],
-            "connections_before": before.connections[name],
-            "connections": after.connections[name],
-            "neurons_before": before.neurons[name],
-            "neurons": after.neurons[name],
-            "positions": positions[name],
+            "layer": weight,
+            "type": _type(home.module),
+            "connections_dense": dense[weight],
+            "connections_before": before.connections[weight],
+            "connections": after.connections[weight],
+            "neurons_before": before.neurons[weight],
+            "neurons": after.neurons[weight],
+            "positions": positions.get(weight),
         }
         for index, name in enumerate(main.names, start=1)
+        for weight, home in main.layer(name).connections(name).items()
     ]
+
+
+def _type(module: nn.Module) -> str:
+    if isinstance(module, nn.MultiheadAttention):
+        return "attention"
+    return "inner_product" if isinstance(module, nn.Linear) else "convolution"
 
 
 def confusion_rows(test: Scores, class_names: Sequence[str]) -> list[Row]:

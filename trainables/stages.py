@@ -28,7 +28,7 @@ from trainables.hyperparameters import (
     TransferParams,
 )
 from trainables.images import RESIDENT_BYTES, Images
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 from trainables.results import (
     Extent,
@@ -126,7 +126,7 @@ class _Stage:
     def set_dropout(self, net: HybridTransferNet, masks: Masks, train: TrainConfig) -> None:
         """Dropout of the stage's training: the main branch's scaled by what its layers keep, the extra branch's not."""
         dense = networks.connection_counts(self.spec.network, net.main.classes)
-        kept = pruning.kept_connections(net.main, masks)
+        kept = _by_layer(net.main, pruning.kept_connections(net.main, masks))
         net.main.set_dropout(train.dropout, {n: kept[n] / dense[n] for n in kept} if train.rescale_dropout else None)
         if net.extra is not None:
             net.extra.set_dropout(train.dropout)
@@ -154,8 +154,7 @@ def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]],
 @_runs(ReferenceParams)
 def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
     images = stage.images()
-    main = networks.build(stage.spec.network, len(stage.content.class_names))
-    main.initialise(main.names, stage.seed)
+    main = networks.fresh(stage.spec.network, len(stage.content.class_names), stage.seed)
     if params.weights is not None:
         from trainables import weights
 
@@ -172,9 +171,10 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("source", None)
     before = Extent.of(net.main, masks)
-    dense = networks.connection_counts(stage.spec.network, net.main.classes)
+    dense = networks.weight_counts(stage.spec.network, net.main.classes)
     if isinstance(params.keep, dict):
-        keep = {name: round(share * dense[name]) for name, share in params.keep.items()}
+        shares = {w: share for name, share in params.keep.items() for w in net.main.layer(name).connections(name)}
+        keep = {weight: round(share * dense[weight]) for weight, share in shares.items()}
         masks = pruning.shrink(net.main, masks, keep, params.criterion, stage.seed)
     else:
         masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
@@ -209,8 +209,9 @@ def _transfer(stage: _Stage, params: TransferParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
     before = Extent.of(source, source_masks)
-    classes = len(stage.content.class_names)
-    main, masks = transfer_main_branch(source, source_masks, n_m=params.n_m, classes=classes, seed=stage.seed)
+    # The output layer is always new, for it has the target's classes; so N_m 0 and 1 give the same net.
+    top = networks.fresh(stage.spec.network, len(stage.content.class_names), stage.seed, max(params.n_m, 1))
+    main, masks = transfer_main_branch(source, source_masks, top)
     extra = None
     if params.knowledge is not None:
         assert params.n_e is not None
@@ -231,7 +232,7 @@ def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
-    dense = networks.connection_counts(stage.spec.network, net.main.classes)
+    dense = networks.weight_counts(stage.spec.network, net.main.classes)
     masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
@@ -253,7 +254,7 @@ def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
         best, epochs, first = state["before"]["net"], state["before"]["epochs"], state["round"]
         stage.session.resumed_epochs += len(epochs)
 
-    candidates = accepted.main.inner_products()[:-1]
+    candidates = accepted.main.hidden_inner_products()
     rounds = first
     while True:
         # Layers take turns, as the paper's counts say: 4 x 512 neurons of FC6 and 3 x 512 of FC7 went for Indoor67.
@@ -311,6 +312,11 @@ def _subset(images: Images, per_class: int, seed: int) -> Tensor:
     labels = images.labels[order]
     parts = [order[labels == label][:per_class] for label in labels.unique()]
     return torch.cat(parts).sort().values
+
+
+def _by_layer(net: LayeredNet, counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is of each weight, summed over each layer's."""
+    return {name: sum(counts[weight] for weight in net.layer(name).connections(name)) for name in net.names}
 
 
 def _shrink_net(

@@ -19,7 +19,7 @@ from trainables.devices import float32_products, moved, placed
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, knowledge_entropy, main_loss
 from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
@@ -142,7 +142,8 @@ class Training:
         self.round = round_ or Round()
         placed(net, images.device)
         pruning.apply(net.main, masks)
-        self.masks = {name: _laid_out(mask, net.main.op(name).weight) for name, mask in masks.items()}
+        weights = net.main.weights()
+        self.masks = {name: _laid_out(mask, weights[name]) for name, mask in masks.items()}
         self.parallel = session.prepare(net)
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in net.parameters() if parameter.requires_grad],

@@ -4,6 +4,8 @@ A file's layers are matched by name where it has a layer of one of our names (``
 else by order, which is how torchvision's names (``features.0.weight``) are read. Either way, all of the file has to go
 somewhere: a layer or a normalisation left over means that the file holds another net, whatever its shapes.
 
+A traced net (:mod:`trainables.tracing`) takes its own state dict alone, by its names.
+
 Inner products need no reordering: Caffe, ONNX and torch all flatten images, channels, height, width in this order, the
 last the fastest. So the columns of ``fc6`` mean the same in each. (A net exported from TensorFlow flattens otherwise.)
 """
@@ -23,10 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables.hyperparameters import WeightsConfig
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.suggestions import did_you_mean
 
 TORCHVISION = "torchvision:"
+MOST_PROBLEMS = 12
 
 Layers = dict[str, dict[str, str]]
 """A file's layers in its order: of each, the names of its tensors, by kind (weight, bias, or other)."""
@@ -73,6 +76,9 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
         WeightsError: the file cannot be read, or does not fit; the message names every mismatch.
     """
     tensors = read(config.file)
+    if net.is_traced:
+        _load_by_name(net, config, tensors, output)
+        return
     placed, problems = _place(net, config.file, tensors, output)
     problems += _order_problem(net, config.file)
     copies: list[tuple[nn.Parameter, Tensor]] = []
@@ -92,6 +98,34 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
     with torch.no_grad():
         for parameter, tensor in copies:
             parameter.copy_(tensor)
+
+
+def _load_by_name(net: LayeredNet, config: WeightsConfig, tensors: Mapping[str, Tensor], output: bool) -> None:
+    """Copy into a traced net what has the same name in its own state dict: all of it, statistics too."""
+    ours, top = net.tensors(), net.part(len(net.names) - 1, len(net.names)).tensors()
+    theirs = {name.removeprefix("main."): tensor for name, tensor in tensors.items()}
+    wanted = {name: home.tensor for name, home in ours.items() if output or name not in top}
+    first = next(iter(net.connections().values())).tensor
+    problems = [f"the network has no place for the file's {name}" for name in theirs if name not in ours]
+    copies: list[tuple[Tensor, Tensor]] = []
+    for name, place in wanted.items():
+        # Counts of batches decide nothing, and files of some tools lack them.
+        if not place.is_floating_point():
+            continue
+        if name not in theirs:
+            problems.append(f"{name} is not in the file")
+        elif problem := _misfit(name, place, name, theirs[name], config if place is first else None):
+            problems.append(problem)
+        else:
+            fitting = _adapted(theirs[name], place, config) if place is first else theirs[name]
+            copies.append((place, fitting))
+    if problems:
+        listed = "\n".join(f"- {line}" for line in problems[:MOST_PROBLEMS])
+        more = f"\n- and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        raise WeightsError(f"{config.file} does not fit the network:\n{listed}{more}")
+    with torch.no_grad():
+        for place, tensor in copies:
+            place.copy_(tensor)
 
 
 def _order_problem(net: LayeredNet, file: str) -> list[str]:

@@ -25,7 +25,7 @@ def layers_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
     if not frames:
         return None
     kept = pd.concat(frames, ignore_index=True)
-    dense = kept.groupby(["stream", "index"])["neurons_before"].transform("max")
+    dense = kept.groupby(["stream", "layer"])["neurons_before"].transform("max")
     kept = kept.assign(
         connections=100 * kept["connections"] / kept["connections_dense"], neurons=100 * kept["neurons"] / dense
     )
@@ -53,17 +53,18 @@ def _kept(net: Net, results: Results) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, kept: pd.DataFrame, name: str) -> None:
-    names = kept.drop_duplicates("index").sort_values("index")
-    place = {index: position for position, index in enumerate(names["index"])}
+    # A layer with several weights has a row for each, in their order.
+    names = kept.drop_duplicates("layer").sort_values("index", kind="stable")["layer"]
+    place = {name: position for position, name in enumerate(names)}
     looks = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
     for (net, rows), (colour, marker) in zip(kept.groupby("net", sort=False), looks, strict=False):
-        axes.plot(rows["index"].map(place), rows[name], marker, color=colour, alpha=0.25, markersize=3.5, linewidth=0)
-        mean = rows.groupby("index")[name].mean()
-        axes.plot([place[index] for index in mean.index], mean, f"{marker}-", color=colour, markersize=5, label=net)
+        axes.plot(rows["layer"].map(place), rows[name], marker, color=colour, alpha=0.25, markersize=3.5, linewidth=0)
+        mean = rows.groupby("layer", sort=False)[name].mean()
+        axes.plot([place[layer] for layer in mean.index], mean, f"{marker}-", color=colour, markersize=5, label=net)
     axes.set_yscale("log" if name == "connections" else "linear")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.set_ylim(bottom=None if name == "connections" else 0)
-    axes.set_xticks(list(place.values()), names["layer"].tolist(), rotation=45 if len(place) > 10 else 0)
+    axes.set_xticks(list(place.values()), list(place), rotation=90 if len(place) > 10 else 0)
     axes.set_ylabel(KEPT[name])
     axes.grid(axis="y", **GRID)
 

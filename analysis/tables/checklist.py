@@ -29,6 +29,7 @@ NOTES = {
     "vgg16_flow": "VGG-16 with 20 input channels, ten stacked flow fields",
 }
 """How the known networks differ from the ones that are cited."""
+LIBRARIES = ("torchvision:", "timm:")
 NOTES["caffenet"] = NOTES["bvlc_alexnet"]  # its name in earlier versions
 
 
@@ -114,8 +115,10 @@ def _points(cells: pd.DataFrame) -> list[Net]:
 
 def _architecture(results: Results) -> Item:
     networks = sorted({results.facts.network, *results.stages["network"].unique()} - {""})
-    notes = [f"{name}: {NOTES[name]}" for name in networks if name in NOTES]
-    unknown = [name for name in networks if name not in NOTES]
+    known = {name: NOTES[name] for name in networks if name in NOTES}
+    known |= {name: f"as {name.partition(':')[0]} builds it" for name in networks if name.startswith(LIBRARIES)}
+    notes = [f"{name}: {note}" for name, note in known.items()]
+    unknown = [name for name in networks if name not in known]
     if unknown:
         notes.append(f"{', '.join(unknown)}: not known here, say yourself how it differs from what you cite")
     answer: Answer = "yes" if not unknown else "partly" if len(unknown) < len(networks) else "no"

@@ -233,11 +233,12 @@ class _Search:
         """
         if self.against != "latency" or "latencies" in self.book.study.user_attrs:
             return
-        config, search = self.config, self.config.search
+        config, search, prune = self.config, self.config.search, self.config.neuron_prune
+        assert prune is not None, "the space of a search against latency was checked"
         nets = latency.after_each_step(
             config.network,
             target_classes(config),
-            config.neuron_prune.neurons_per_step,
+            prune.neurons_per_step,
             search.neuron_steps[1],
         )
         self.console.print(f"measuring the latency of {len(nets)} nets, from unpruned to the fewest neurons")

@@ -261,7 +261,8 @@ class StudyConfig(Hyperparameters):
     target: TargetConfig
     transfer: TransferConfig
     target_prune: TargetPruneConfig
-    neuron_prune: NeuronPruneConfig
+    neuron_prune: NeuronPruneConfig | None
+    """Null for a network without hidden inner products, or where no neurons are to go: there is no N-net then."""
     resources: ResourceConfig = ResourceConfig()
     search: SearchConfig = SearchConfig()
     axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)

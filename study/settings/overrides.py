@@ -1,6 +1,6 @@
 """Reading a study's configuration: a preset, dotted keys that override it, and errors for people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from study.settings.models import StudyConfig
+from trainables import objects
 from trainables.hyperparameters import DataConfig
 from trainables.suggestions import choices, did_you_mean
 
@@ -55,11 +56,19 @@ def read_source(preset: str, overrides: Overrides) -> "Source":
     source = Source(path, _read_yaml(path))
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
-            source.put(key, _unshared(value))
+            source.put(key, _given(key, value) if callable(value) else _unshared(value))
     else:
         for override in overrides:
             source.override(override)
     return source
+
+
+def _given(key: str, function: Callable[..., Any]) -> str:
+    """The name of a network or data set that is given as a function."""
+    try:
+        return objects.named(function)
+    except objects.ObjectError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def with_changes(config: StudyConfig, changes: Mapping[str, Any], what: str) -> StudyConfig:

@@ -28,7 +28,7 @@ from study.tune.resources import (
     this_machine,
 )
 from study.tune.scheduling import LostGroups, LostProcesses, StageSearcher
-from study.tune.trial import Task, run_trial
+from study.tune.trial import Task, pickled_functions, run_trial
 from trainables.data import Places
 
 
@@ -116,6 +116,7 @@ class Experiment:
             checkpoint_seconds=resources.checkpoint_seconds,
             images_a_pass=resources.images_a_pass,
             places=self.places,
+            functions=pickled_functions(stage.spec),
         )
         return task.model_dump_json(by_alias=True)
 

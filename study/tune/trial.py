@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import traceback
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +20,7 @@ from study.keys import Contents, contents
 from study.storage import Storage, StorageError
 from study.tune.advice import out_of_memory, unusable_gpu
 from study.tune.faults import LostProcessError, cause_of
-from trainables import data
+from trainables import data, objects
 from trainables.data import Places
 from trainables.devices import release_memory, usable_gpu
 from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
@@ -57,13 +58,33 @@ class Task(Hyperparameters):
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     images_a_pass: int | None = None
     places: Places
+    functions: str | None = None
+    """Networks and data sets that were given as Python functions, by their names; pickled, in base 64."""
+
+    @classmethod
+    def of(cls, content: str) -> "Task":
+        """The task of a JSON text, its functions known to this process."""
+        from ray import cloudpickle
+
+        task = cls.model_validate_json(content)
+        if task.functions is not None:
+            objects.take(cloudpickle.loads(b64decode(task.functions)))
+        return task
+
+
+def pickled_functions(spec: StageSpec) -> str | None:
+    """What :attr:`Task.functions` holds."""
+    from ray import cloudpickle
+
+    functions = objects.among([spec.network, spec.data.name])
+    return b64encode(cloudpickle.dumps(functions)).decode() if functions else None
 
 
 def run_trial(config: dict[str, Any]) -> None:
     """The Tune trainable. An error of the stage itself is reported; what is raised stands for a lost process."""
     from ray import tune
 
-    task = Task.model_validate_json(config["task"])
+    task = Task.of(config["task"])
     try:
         storage = Storage(task.storage)
         # Another study on this storage may have been faster.
@@ -182,7 +203,7 @@ def _train(task: Task) -> None:
 
 
 def _run_worker(config: dict[str, Any]) -> None:
-    task = Task.model_validate_json(config["task"])
+    task = Task.of(config["task"])
     if task.gpus:
         usable_gpu()
     checkpoint = Storage(task.storage).checkpoint(task.key)

@@ -7,7 +7,7 @@ from trainables.data.imageset import DATA_SETS, ImageSet, Reader
 from trainables.data.layouts.catalogue import LAYOUTS, DataError
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
-from trainables.importing import imported
+from trainables.objects import find
 
 
 def load(config: DataConfig, places: Places) -> ImageSet:
@@ -40,5 +40,5 @@ def _opened(config: DataConfig, places: Places) -> ImageSet:
         return open_layout(LAYOUTS[config.name], config, places)
     if ":" not in config.name:
         raise KeyError(f"no data set {config.name!r}")
-    read: Reader = imported(config.name)
+    read: Reader = find(config.name)
     return read(config, places)

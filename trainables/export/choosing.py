@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainables import latency
 from trainables.export.compact import KERNELS, Stored
-from trainables.networks import LayeredNet
+from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
 Runtime = Literal["torch", "pt2", "onnx"]

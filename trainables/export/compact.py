@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import networks
-from trainables.networks import Dropout, LayeredNet
+from trainables.layers import Dropout, LayeredNet
 
 WeightType = Literal["float32", "float16", "int8"]
 FORMAT = "sparse-transfer-study compact 1"
@@ -227,7 +227,7 @@ def assemble(net: LayeredNet, stored: Mapping[str, Stored], kernels: Mapping[str
     """
     chain: OrderedDict[str, nn.Module] = OrderedDict()
     for name in net.names:
-        layer, op = net.layer(name), net.op(name)
+        layer, op = net.weighted(name), net.op(name)
         if isinstance(op, nn.Conv2d):
             product: nn.Module = Convolution(stored[name], op)
         else:

@@ -11,7 +11,7 @@ from math import gcd, lcm
 import torch
 from torch import Tensor, nn
 
-from trainables.networks import Dropout, LayeredNet
+from trainables.layers import Dropout, LayeredNet
 
 Op = nn.Conv2d | nn.Linear
 
@@ -43,7 +43,7 @@ def remove_unconnected(net: LayeredNet) -> dict[str, int]:
 
 def _remove_between(net: LayeredNet, lower: str, upper: str, lost: dict[str, int]) -> bool:
     """Remove what the lower layer gives in vain; gives whether there was anything."""
-    between = [*net.layer(lower).after, *net.layer(upper).before]
+    between = [*net.weighted(lower).after, *net.weighted(upper).before]
     if not all(isinstance(module, _CHANNELWISE) for module in between):
         return False
     source, reader = net.op(lower), net.op(upper)

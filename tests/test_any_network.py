@@ -1,0 +1,357 @@
+"""Any network: what is traced computes what its authors wrote, and does all that the paper's nets do."""
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
+from trainables import networks, pruning
+from trainables.artifacts import Artifact, pack, unpack_extra, unpack_main
+from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss, transfer_main_branch
+from trainables.hyperparameters import (
+    KnowledgeConfig,
+    KnowledgeParams,
+    ReferenceParams,
+    SourcePruneParams,
+    StageParams,
+    StageSpec,
+    TargetPruneParams,
+    TrainConfig,
+    TransferParams,
+)
+from trainables.layers import LayeredNet
+from trainables.results import StageResult
+from trainables.seeds import derive
+from trainables.sessions import Session
+from trainables.stages import run_stage
+from trainables.training import descend
+
+RESIDUAL = "tests.nets:residual"
+QUICK = {
+    RESIDUAL: 4,
+    "torchvision:mobilenet_v3_small?input=3x32x32": 28,
+    "torchvision:resnet18?input=3x32x32": 10,
+    "timm:vit_tiny_patch16_224?input=1x24x24&img_size=24&in_chans=1&patch_size=6&embed_dim=32&depth=2&num_heads=2": 6,
+}
+OTHERS = {
+    "timm:convnext_atto?input=3x64x64": 17,
+    "timm:deit_tiny_patch16_224?input=3x32x32&img_size=32&drop_path_rate=0.1": 26,
+    "timm:efficientnet_lite0?input=3x64x64": 32,
+    "torchvision:convnext_tiny?input=3x64x64": 23,
+    "torchvision:densenet121?input=3x64x64": 9,
+    "torchvision:efficientnet_b0?input=3x64x64": 39,
+    "torchvision:mobilenet_v2?input=3x64x64": 33,
+    "torchvision:regnet_y_400mf?input=3x64x64": 18,
+    "torchvision:resnet50?input=3x64x64": 18,
+    "torchvision:shufflenet_v2_x1_0?input=3x64x64": 19,
+    "torchvision:squeezenet1_1?input=3x64x64": 18,
+    "torchvision:swin_t?input=3x64x64": 29,
+    "torchvision:vgg16_bn?input=3x32x32": 16,
+    "torchvision:vit_b_16?input=3x32x32&image_size=32": 26,
+    "torchvision:wide_resnet50_2?input=3x64x64": 18,
+}
+"""Networks by name, with N."""
+ARCHITECTURES = [
+    *QUICK.items(),
+    *(pytest.param(name, depth, marks=pytest.mark.slow) for name, depth in OTHERS.items()),
+]
+
+
+def plain(name: str, classes: int, seed: int) -> nn.Module:
+    """The module as its authors wrote it, with the weights that the traced one has."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "initialise"))
+        return networks.find(name)(classes)
+
+
+def images(net: LayeredNet, count: int) -> Tensor:
+    return torch.rand(count, *net.input_shape, generator=torch.Generator().manual_seed(0))
+
+
+def magnitude(net: LayeredNet, keep: float) -> pruning.Masks:
+    return pruning.shrink(net, {}, {name: ceil(keep * w.numel()) for name, w in net.weights().items()}, "magnitude", 0)
+
+
+@pytest.mark.parametrize(("name", "depth"), ARCHITECTURES)
+def test_a_traced_network_is_the_one_that_its_authors_wrote(name: str, depth: int) -> None:
+    net, theirs = networks.fresh(name, 5, seed=0).eval(), plain(name, 5, seed=0).eval()
+    assert len(net.names) == depth == len(networks.layer_names(name))
+    state = theirs.state_dict()
+    assert net.tensors().keys() == state.keys()
+    assert all(torch.equal(home.tensor, state[key]) for key, home in net.tensors().items())
+    x = images(net, 2)
+    with torch.no_grad():
+        whole = theirs(x)
+        assert torch.equal(net(x), whole)
+        assert all(torch.equal(net.run(net.run(x, 0, k), k, depth), whole) for k in range(depth + 1))
+    connections = [
+        module.weight.numel()
+        for module in theirs.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, nn.MultiheadAttention)
+    ]
+    attention = [m.in_proj_weight.numel() for m in theirs.modules() if isinstance(m, nn.MultiheadAttention)]
+    assert sum(networks.connection_counts(name, 5).values()) == sum(connections) + sum(attention)
+    networks.examine(name)
+
+
+@pytest.mark.parametrize(("name", "depth"), ARCHITECTURES)
+def test_a_traced_network_is_transferred_pruned_and_stored(name: str, depth: int) -> None:
+    reference = networks.fresh(name, 7, seed=0).eval().requires_grad_(False)
+    masks = magnitude(reference, 0.3)
+    for weight, tensor in reference.weights().items():
+        module = nn.Module()
+        module.weight = nn.Parameter(tensor.clone())
+        prune.l1_unstructured(module, "weight", amount=tensor.numel() - int(masks[weight].sum()))
+        # Of weights with one magnitude either may go.
+        left = (tensor * masks[weight]).abs().flatten().sort().values
+        assert torch.equal(left, module.weight.abs().flatten().sort().values)
+    top = networks.fresh(name, 5, seed=1, top=2)
+    main, kept = transfer_main_branch(reference, masks, top)
+    new = networks.fresh(name, 5, seed=1).tensors()
+    old, fresh = reference.tensors(), top.tensors()
+    for key, home in main.tensors().items():
+        assert torch.equal(home.tensor, new[key].tensor if key in fresh else old[key].tensor)
+    assert kept.keys() == main.weights().keys() - top.weights().keys()
+    net = HybridTransferNet(main.requires_grad_(True), extra_branch(reference, 2).requires_grad_(True))
+    frozen = {key: home.tensor.clone() for key, home in reference.tensors().items()}
+    _take_steps(net, kept, reference)
+    weights = net.main.weights()
+    assert all(not weights[key][~mask].any() for key, mask in kept.items())
+    assert all(torch.equal(frozen[key], home.tensor) for key, home in reference.tensors().items())
+    for branch in (net.main, net.extra):
+        assert branch is not None
+        for key, home in branch.tensors().items():
+            if key.endswith("running_mean"):
+                assert not torch.equal(home.tensor, frozen[key]), f"each branch has statistics of its own: {key}"
+    stored = Artifact(pack(net, kept))
+    again, masks_again = unpack_main(name, stored)
+    extra = unpack_extra(name, stored)
+    assert extra is not None and extra.names == reference.names[-2:] and masks_again.keys() == kept.keys()
+    x = images(again, 2)
+    theirs = plain(name, 5, seed=9)
+    theirs.load_state_dict({key.removeprefix("main."): t for key, t in stored.tensors.items() if key[:5] == "main."})
+    with torch.no_grad():
+        net.eval()
+        assert torch.equal(again.eval()(x), net.main(x)) and torch.equal(theirs.eval()(x), net.main(x))
+
+
+def _take_steps(net: HybridTransferNet, masks: pruning.Masks, reference: LayeredNet) -> None:
+    pruning.apply(net.main, masks)
+    x, labels = images(net.main, 6), torch.arange(6) % 5
+    with torch.no_grad():
+        knowledge = reference(x)
+    for make in (torch.optim.SGD, torch.optim.AdamW):
+        options: dict[str, Any] = {"momentum": 0.9} if make is torch.optim.SGD else {}
+        optimizer = make(net.parameters(), lr=1e-3, weight_decay=1e-2, **options)
+        for step in range(2 if options else 1):
+            for branch in (net.main, net.extra):
+                assert branch is not None
+                branch.set_dropout(None)
+                branch.seed_dropout(0, step)
+            net.train()
+            optimizer.zero_grad()
+            output = net(x)
+            assert output.extra is not None
+            (main_loss(output.main, labels) + extra_loss(output.extra, knowledge, 4.0)).mean().backward()
+            descend(optimizer, 1e-3, net.main, masks)
+
+
+def test_the_extra_loss_reaches_the_layers_below_the_extra_branch_alone() -> None:
+    reference = networks.fresh(RESIDUAL, 7, seed=0).eval()
+    main = networks.fresh(RESIDUAL, 5, seed=1).eval()
+    net = HybridTransferNet(main, extra_branch(reference, 2))
+    x = images(main, 4)
+    output = net(x)
+    assert output.extra is not None
+    extra_loss(output.extra, reference(x).detach(), 4.0).mean().backward()
+    reached = [name for name in main.names if any(p.grad is not None for p in main.layer(name).parameters())]
+    assert reached == main.names[:-2] == ["stem.0", "blocks.0"]
+
+
+@pytest.mark.slow
+def test_torchvisions_alexnet_traced_is_ours_to_the_last_bit() -> None:
+    traced, ours = (networks.fresh(name, 5, seed=0) for name in ("torchvision:alexnet?input=3x64x64", "alexnet"))
+    for theirs, home in zip(traced.tensors().values(), ours.tensors().values(), strict=True):
+        theirs.tensor.data.copy_(home.tensor)
+    masks = [magnitude(net, 0.1) for net in (traced, ours)]
+    x, labels = images(traced, 4), torch.arange(4) % 5
+    for net, own in zip((traced, ours), masks, strict=True):
+        pruning.apply(net, own)
+        net.set_dropout(0.5)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        for step in range(2):
+            for position, dropout in enumerate(d for layer in net.dropouts().values() for d in layer):
+                dropout.generator = torch.Generator().manual_seed(10 * step + position)
+            optimizer.zero_grad()
+            main_loss(net.train()(x), labels).mean().backward()
+            descend(optimizer, 0.01, net, own)
+    pairs = zip(traced.tensors().values(), ours.tensors().values(), strict=True)
+    assert all(torch.equal(one.tensor, other.tensor) for one, other in pairs)
+    assert networks.inner_product_widths("torchvision:alexnet") == {"classifier.1": 4096, "classifier.4": 4096}
+
+
+TRAIN = TrainConfig(epochs=3, learning_rate=0.05, batch_size=20, dropout=None)
+KNOWLEDGE = KnowledgeConfig(tau=4, lambda_=1)
+
+
+def stages(name: str) -> Iterator[tuple[StageSpec, dict[str, int]]]:
+    """The paper's pipeline: stages, and which earlier ones are their parents."""
+
+    def spec(params: StageParams, data: Any = DATA, seed: int | None = 0) -> StageSpec:
+        return StageSpec(kind=params.kind, network=name, data=data, seed=seed, params=params)
+
+    yield spec(ReferenceParams(train=TRAIN), SOURCE), {}
+    yield spec(SourcePruneParams(keep=0.4, scope="global", retrain=TRAIN), SOURCE), {"source": 0}
+    yield spec(KnowledgeParams(), seed=None), {"reference": 0}
+    transfer = TransferParams(n_m=2, n_e=2, knowledge=KNOWLEDGE, train=TRAIN)
+    yield spec(transfer), {"source": 1, "reference": 0, "knowledge": 2}
+    yield spec(TargetPruneParams(keep=0.1, knowledge=KNOWLEDGE, retrain=TRAIN)), {"start": 3, "knowledge": 2}
+
+
+@pytest.mark.parametrize("name", [RESIDUAL, list(QUICK)[-1]])
+def test_the_papers_pipeline_killed_and_resumed_is_the_same(name: str) -> None:
+    results: list[StageResult] = []
+    for spec, roles in stages(name):
+        parents = {role: artifact(results[index]) for role, index in roles.items()}
+        undisturbed = run_stage(spec, parents, Session())
+        if spec.kind != "knowledge":
+            store = MemoryStore()
+            with pytest.raises(Stopped):
+                run_stage(spec, parents, StoppingSession(store, 2))
+            resumed = StoppingSession(store, 99)
+            again = run_stage(spec, parents, resumed)
+            assert resumed.resumed_epochs in (1, 2)
+            assert again.tensors.keys() == undisturbed.tensors.keys()
+            assert all(torch.equal(tensor, undisturbed.tensors[key]) for key, tensor in again.tensors.items())
+            assert again.metrics == undisturbed.metrics
+        results.append(undisturbed)
+    last = results[-1]
+    assert last.metrics["prune_percent"] == pytest.approx(90, abs=0.1)
+    assert sum(row["connections"] for row in last.layers) == last.metrics["connections"]
+    assert [row["layer"] for row in last.layers] == list(networks.fresh(name, 10, 0).weights())
+    masks = {key.removeprefix("mask."): mask for key, mask in last.tensors.items() if key.startswith("mask.")}
+    for key, mask in masks.items():
+        stored = last.tensors.get(f"main.{key}.weight", last.tensors.get(f"main.{key}"))
+        assert stored is not None and not stored[~mask].any()
+
+
+def test_shares_by_layer_are_kept_by_each_of_its_weights() -> None:
+    reference = artifact(run_stage(next(stages(RESIDUAL))[0], {}, Session()))
+    keep = {"stem.0": 0.9, "blocks.0": 0.5, "blocks.1": 0.25, "head": 0.75}
+    params = SourcePruneParams(keep=keep, retrain=TRAIN)
+    spec = StageSpec(kind="source_prune", network=RESIDUAL, data=SOURCE, seed=0, params=params)
+    rows = run_stage(spec, {"source": reference}, Session()).layers
+    shares = {row["layer"]: row["connections"] / row["connections_dense"] for row in rows}
+    assert shares == pytest.approx(
+        {"stem.0": 65 / 72, "blocks.0.first.0": 0.5, "blocks.0.second.0": 0.5}
+        | {"blocks.1.first.0": 0.25, "blocks.1.second.0": 0.25, "head": 0.75}
+    )
+
+
+class Branching(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        scores: Tensor = self.head((x if x.sum() > 0 else -x).mean((2, 3)))
+        return scores
+
+
+class FunctionalDropout(Branching):
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(nn.functional.dropout(self.conv(x), 0.5, self.training).mean((2, 3)))
+        return scores
+
+
+class HiddenDropout(nn.Module):
+    """Draws within a module that is taken whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+class Tied(Branching):
+    def forward(self, x: Tensor) -> Tensor:
+        once = self.conv(x).mean(1, keepdim=True)
+        scores: Tensor = self.head(self.conv(once).mean((2, 3)))
+        return scores
+
+
+class OneLayer(Branching):
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(x.mean((2, 3)).repeat(1, 4)) + self.conv(x).mean((1, 2, 3))[:, None]
+        return scores
+
+
+def hidden_dropout(classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), HiddenDropout(), nn.Flatten(), nn.Linear(144, classes))
+
+
+def attention_dropout(classes: int) -> nn.Module:
+    net = Branching(classes)
+    net.attention = nn.MultiheadAttention(4, 2, dropout=0.1)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("Branching", r"its forward depends on its input .*: move what depends on it into a module of its own"),
+        ("FunctionalDropout", r"computes something else in training \(dropout\): move it into a module of its own"),
+        ("hidden_dropout", "its 0 draws random numbers that cannot be seeded|its 3 draws random numbers"),
+        ("Tied", "two of its layers share conv"),
+        ("OneLayer", "is one layer"),
+        ("attention_dropout", "the attention attention has dropout of its own, which cannot be seeded: set it to 0"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_with_its_place(function: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        networks.examine(f"tests.test_any_network:{function}?input=1x8x8")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("torchvision:resnet19", KeyError, "torchvision has no classifier 'resnet19': did you mean 'resnet18'"),
+        ("timm:resnet19", KeyError, "timm has no model 'resnet19'"),
+        ("torchvision:resnet18?input=3x32", KeyError, "give channels, height and width, such as input=3x224x224"),
+        ("torchvision:resnet18?width=2", TypeError, "unexpected keyword argument 'width'"),
+        ("torchvision:resnet18?input=1x32x32", ValueError, "cannot take images of 1 x 32 x 32"),
+        ("torchvision:inception_v3?input=3x96x96&init_weights=true", ValueError, r"\?aux_logits=false"),
+    ],
+)
+def test_a_wrong_name_is_explained(name: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        networks.examine(name)
+
+
+def test_dropout_has_the_rate_asked_for_or_the_networks_own_and_what_is_off_stays_off() -> None:
+    net = networks.fresh(RESIDUAL, 5, seed=0)
+    rates = {}
+    for rate in (None, 0.1):
+        net.set_dropout(rate, {"head": 0.25})
+        rates[rate] = [dropout.rate for layer in net.dropouts().values() for dropout in layer]
+    assert rates == {None: [0.2, 0.2, 0.15], 0.1: [0.2, 0.2, 0.05]}
+    vit = networks.fresh(list(QUICK)[-1], 5, seed=0)
+    vit.set_dropout(0.5)
+    assert {dropout.rate for layer in vit.dropouts().values() for dropout in layer} == {0.0}
+
+
+def test_stochastic_depth_drops_whole_branches_as_torchvisions_does() -> None:
+    net = networks.fresh(RESIDUAL, 5, seed=0)
+    net.set_dropout(None)
+    net.seed_dropout(0)
+    ours = net.dropouts()["blocks.0"][0].train()
+    drawn = ours(torch.ones(4000, 3, 2, 2))
+    kept = drawn[:, 0, 0, 0]
+    assert torch.equal(drawn, kept[:, None, None, None].expand_as(drawn))
+    assert set(kept.tolist()) == set(torchvision.ops.stochastic_depth(torch.ones(99, 1), 0.2, "row").flatten().tolist())
+    assert (kept == 0).float().mean().item() == pytest.approx(0.2, abs=0.02)
