@@ -1,7 +1,9 @@
 """Any network: what is traced computes what its authors wrote, and does all that the paper's nets do."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,16 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from search_spaces.space import outside
+from study import load_config, run_study
+from study.config import ConfigError
+from study.export import read
+from study.networks import main as show_network
+from tests.nets import residual
 from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
-from trainables import networks, pruning
+from trainables import networks, objects, pruning, weights
 from trainables.artifacts import Artifact, pack, unpack_extra, unpack_main
+from trainables.export import choosing, whole
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss, transfer_main_branch
 from trainables.hyperparameters import (
     KnowledgeConfig,
@@ -24,6 +33,7 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TrainConfig,
     TransferParams,
+    WeightsConfig,
 )
 from trainables.layers import LayeredNet
 from trainables.results import StageResult
@@ -355,3 +365,131 @@ def test_stochastic_depth_drops_whole_branches_as_torchvisions_does() -> None:
     assert torch.equal(drawn, kept[:, None, None, None].expand_as(drawn))
     assert set(kept.tolist()) == set(torchvision.ops.stochastic_depth(torch.ones(99, 1), 0.2, "row").flatten().tolist())
     assert (kept == 0).float().mean().item() == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("format_", ["safetensors", "pt2", "onnx"])
+def test_a_traced_net_is_exported_as_it_is(format_: str, tmp_path: Path) -> None:
+    net = networks.fresh(RESIDUAL, 5, seed=0)
+    pruning.apply(net, magnitude(net, 0.3))
+    x = images(net, 5)
+    net.train()(x)
+    path = tmp_path / f"net.{format_}"
+    path.write_bytes(whole.encode(RESIDUAL, net.eval(), format_))
+    with torch.no_grad():
+        right, given = net(x), read(path, format_, 1, traced=True)(x)
+    torch.testing.assert_close(given, right, atol=1e-5, rtol=1e-5)
+    assert format_ == "onnx" or torch.equal(given, right)
+
+
+ONNX = [pytest.param(name, marks=pytest.mark.slow if name in QUICK else pytest.mark.full) for name in QUICK | OTHERS]
+
+
+@pytest.mark.parametrize("name", ONNX)
+def test_onnx_computes_what_pytorch_does(name: str) -> None:
+    net = networks.fresh(name, 5, seed=0).eval()
+    x = images(net, 3)
+    with torch.no_grad():
+        right = net(x)
+    given = choosing.OnnxSession(whole.encode(name, net, "onnx"), 1)(x)
+    assert (given - right).abs().max() <= 1e-4 * max(1.0, float(right.abs().max()))
+
+
+def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
+    theirs, net = plain(RESIDUAL, 7, seed=3), networks.fresh(RESIDUAL, 5, seed=0)
+    theirs.train()(images(net, 4))
+    fresh_head = net.weights()["head"].clone()
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
+    weights.load_into(net, WeightsConfig(file=str(tmp_path / "net.pth")), output=False)
+    state = theirs.state_dict()
+    for key, home in net.tensors().items():
+        if home.tensor.is_floating_point() and not key.startswith("head"):
+            assert torch.equal(home.tensor, state[key]), key
+    assert torch.equal(net.weights()["head"], fresh_head)
+    before = {key: home.tensor.clone() for key, home in net.tensors().items()}
+    state["more.weight"] = state.pop("stem.1.running_var")
+    state["blocks.0.first.0.weight"] = torch.zeros(8, 4, 3, 3)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(weights.WeightsError) as caught:
+        weights.load_into(net, WeightsConfig(file=str(tmp_path / "other.pth")), output=True)
+    for line in (
+        "the network has no place for the file's more.weight",
+        "stem.1.running_var is not in the file",
+        "blocks.0.first.0.weight is 8 x 8 x 3 x 3, the file's blocks.0.first.0.weight is 8 x 4 x 3 x 3",
+        "head.weight is 5 x 8, the file's head.weight is 7 x 8",
+    ):
+        assert f"\n- {line}" in str(caught.value)
+    assert all(torch.equal(before[key], home.tensor) for key, home in net.tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "neuron_prune: tests.nets:residual has no hidden inner products whose neurons could be removed: set"),
+        ({"neuron_prune": None, "resources.workers": 2}, "resources.workers: is 2, but tests.nets:residual normalises"),
+        ({"neuron_prune": None, "resources.images_a_pass": 5}, "resources.images_a_pass: is 5, but tests.nets"),
+        ({"neuron_prune": None, "transfer.n_e": 4}, "has N = 4 layers: give 1 to 3"),
+        (
+            {"neuron_prune": None, "source.prune.keep": {"stem.0": 0.5}},
+            "source.prune.keep: must name each layer of tests.nets:residual: stem.0, blocks.0, blocks.1, head",
+        ),
+    ],
+)
+def test_settings_that_such_a_network_cannot_have_are_refused(
+    tiny_preset: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_config(str(tiny_preset), {"network": RESIDUAL, **changes})
+
+
+def test_a_search_needs_a_number_for_dropout(tiny_preset: Path) -> None:
+    changes = {"network": RESIDUAL, "neuron_prune": None, "transfer.train.dropout": None}
+    problems = dict(outside(load_config(str(tiny_preset), changes), against="share"))
+    assert problems["transfer.train.dropout"] == "is null, the network's own: a search needs a number"
+    assert "removes neurons" in dict(outside(load_config(str(tiny_preset), changes), against="latency"))["neuron_prune"]
+
+
+def test_the_command_shows_the_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_network([RESIDUAL, "--classes", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"\n +2 +3 +blocks\.0 +blocks\.0\.first\.0 +8 x 8 x 3 x 3 +576 +69,696\n", shown)
+    assert "N = 4, 2,416 connections" in shown and "It normalises batches" in shown
+    assert "Its dropout has the rate 0.3" in shown and "drops 2 branches" in shown
+    assert show_network(["small_alexnett"]) == 2
+    assert "no network 'small_alexnett'" in capsys.readouterr().err
+
+
+def narrow(width: int) -> Callable[[int], nn.Module]:
+    """A function that no other process can import."""
+
+    def build(classes: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Sequential(nn.Conv2d(1, width, 5, stride=4), nn.BatchNorm2d(width), nn.ReLU()),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Sequential(nn.Flatten(), nn.Linear(width, classes)),
+        )
+
+    return build
+
+
+def test_a_function_is_named_by_its_text_and_what_the_text_uses() -> None:
+    names = [objects.named(function) for function in (narrow(4), narrow(4), narrow(5))]
+    assert names[0] == names[1] != names[2] and re.fullmatch(r"object:build-[0-9a-f]{12}", names[0])
+    assert objects.named(residual) == RESIDUAL
+    assert networks.digest(f"{names[0]}?input=1x24x24") != networks.digest(f"{names[2]}?input=1x24x24")
+    with pytest.raises(KeyError, match="was given from Python, and is not known here"):
+        networks.examine("object:build-0123456789ab")
+
+
+@pytest.mark.slow
+def test_a_study_of_a_network_that_is_given_from_python(tiny_preset: Path, tmp_path: Path) -> None:
+    build = narrow(4)
+    build.input_shape = (1, 24, 24)  # type: ignore[attr-defined]
+    changes = {"network": build, "neuron_prune": None, "transfer.n_e": 1, "source.prune.steps": 1}
+    config = load_config(str(tiny_preset), changes)
+    outcome = run_study(config, "own", storage=str(tmp_path), slots=2, progress=False)
+    assert not outcome.failed and outcome.results.stages["network"].unique().tolist() == [config.network]
+    assert outcome.results.stages["test_accuracy"].notna().sum() == len(outcome.results.stages) - 1
+    tables = {path.stem for path in Path(outcome.report).parent.glob("*.md")}
+    assert {"table1", "table3"} <= tables and "table2" not in tables
+    again = run_study(load_config(str(tiny_preset), changes), "again", storage=str(tmp_path), progress=False)
+    assert "nothing to train" in again.summary

@@ -170,7 +170,7 @@ def test_a_module_that_fails_on_import_is_explained(tmp_path: Path, monkeypatch:
     ("function", "error", "said"),
     [
         ("no_module", TypeError, "gives a int: it must give an nn.Module"),
-        ("plain_module", ValueError, r"does not say what images it takes: append, for example, \?input=3x224x224"),
+        ("plain_module", ValueError, r"does not say what images it takes: give it an attribute input_shape, or append"),
         ("wrong_width", ValueError, "must end in a layer with 4 outputs: its fc2 has 5"),
         ("with_normalisation", ValueError, "layers.conv1.after.1.weight"),
     ],

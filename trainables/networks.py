@@ -226,9 +226,13 @@ def _input_shape(name: str, net: nn.Module) -> tuple[int, int, int]:
     if parts.library == "torchvision":
         crop = torchvision.models.get_model_weights(parts.function).DEFAULT.transforms().crop_size
         return (3, crop[0], crop[0])
-    said = getattr(net, "pretrained_cfg", {}).get("input_size") if parts.library else getattr(net, "input_shape", None)
+    if parts.library == "timm":
+        said = getattr(net, "pretrained_cfg", {}).get("input_size")
+    else:
+        said = getattr(net, "input_shape", getattr(objects.find(parts.function), "input_shape", None))
     if said is None:
-        raise ValueError(f"{name} does not say what images it takes: append, for example, ?input=3x224x224")
+        remedy = "give it an attribute input_shape, or append, for example, ?input=3x224x224"
+        raise ValueError(f"{name} does not say what images it takes: {remedy}")
     channels, height, width = said
     return (channels, height, width)
 

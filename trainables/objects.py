@@ -70,7 +70,8 @@ def source_digest(name: str) -> str:
 
 def among(names: Iterable[str]) -> dict[str, Given]:
     """Those functions that a process needs which is to use the names."""
-    return {name: _GIVEN[name] for name in names if name.startswith(PREFIX)}
+    given = [name.partition("?")[0] for name in names if name.startswith(PREFIX)]
+    return {name: _GIVEN[name] for name in given}
 
 
 def take(functions: dict[str, Given]) -> None:
