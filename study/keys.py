@@ -87,6 +87,9 @@ def _params(spec: StageSpec, parents: Mapping[str, str]) -> dict[str, Any]:
     for name in ("train", "retrain"):
         if train := params.get(name):
             train.pop("validate_every", None)
+            if train.get("decay") != "step":
+                train.pop("step_size", None)
+                train.pop("gamma", None)
             if train.get("dropout") == 0 or not _has_pruned_layers(spec, parents):
                 train.pop("rescale_dropout", None)
     knowledge = params.get("knowledge")

@@ -36,11 +36,11 @@ from trainables.hyperparameters import (
     WeightsConfig,
 )
 from trainables.layers import LayeredNet
+from trainables.optimisation import descend, masked_weights
 from trainables.results import StageResult
 from trainables.seeds import derive
 from trainables.sessions import Session
 from trainables.stages import run_stage
-from trainables.training import descend
 
 RESIDUAL = "tests.nets:residual"
 QUICK = {
@@ -169,7 +169,7 @@ def _take_steps(net: HybridTransferNet, masks: pruning.Masks, reference: Layered
             output = net(x)
             assert output.extra is not None
             (main_loss(output.main, labels) + extra_loss(output.extra, knowledge, 4.0)).mean().backward()
-            descend(optimizer, 1e-3, net.main, masks)
+            descend(optimizer, 1e-3, masked_weights(net.main, masks))
 
 
 def test_the_extra_loss_reaches_the_layers_below_the_extra_branch_alone() -> None:
@@ -200,7 +200,7 @@ def test_torchvisions_alexnet_traced_is_ours_to_the_last_bit() -> None:
                 dropout.generator = torch.Generator().manual_seed(10 * step + position)
             optimizer.zero_grad()
             main_loss(net.train()(x), labels).mean().backward()
-            descend(optimizer, 0.01, net, own)
+            descend(optimizer, 0.01, masked_weights(net, own))
     pairs = zip(traced.tensors().values(), ours.tensors().values(), strict=True)
     assert all(torch.equal(one.tensor, other.tensor) for one, other in pairs)
     assert networks.inner_product_widths("torchvision:alexnet") == {"classifier.1": 4096, "classifier.4": 4096}

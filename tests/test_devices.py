@@ -73,9 +73,9 @@ def test_masks_lie_in_memory_as_their_weights_do() -> None:
     spec = StageSpec(kind="reference", network="tests.nets:rgb", data=DATA, seed=0, params=ReferenceParams())
     images = _Stage(spec, {}, Session()).images()
     training = Training(net, masks, images, TrainConfig(epochs=1, learning_rate=0.1), Session(), 0)
-    for name, mask in training.masks.items():
-        weight = net.main.op(name).weight
-        assert mask.stride() == weight.stride() and torch.equal(mask, masks[name].to(weight))
+    for (weight, laid_out), (name, mask) in zip(training.masked, masks.items(), strict=True):
+        assert weight is net.main.op(name).weight
+        assert laid_out.stride() == weight.stride() and torch.equal(laid_out, mask.to(weight))
     assert net.main.op("conv2").weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -65,7 +65,15 @@ VERSION_AND_DEFAULTS = {
         "batch_size": 25,
         "momentum": 0.9,
         "weight_decay": 0.0005,
+        "decay_all": True,
+        "optimizer": "sgd",
+        "nesterov": False,
         "decay": "cosine",
+        "step_size": None,
+        "gamma": 0.1,
+        "warmup_epochs": 0.0,
+        "layer_decay": 1.0,
+        "label_smoothing": 0.0,
         "dropout": 0.5,
         "rescale_dropout": True,
         "precision": "float32",
@@ -148,7 +156,15 @@ OTHER: dict[str, Any] = {
     "batch_size": 5,
     "momentum": 0.5,
     "weight_decay": 0.1,
+    "decay_all": False,
+    "optimizer": "adamw",
+    "nesterov": True,
     "decay": "constant",
+    "step_size": 1,
+    "gamma": 0.5,
+    "warmup_epochs": 0.5,
+    "layer_decay": 0.75,
+    "label_smoothing": 0.1,
     "dropout": 0.1,
     "rescale_dropout": False,
     "precision": "bfloat16",
@@ -172,13 +188,16 @@ OTHER: dict[str, Any] = {
 }
 """Another value of each field, by its name; of a table of numbers, each number is doubled."""
 SPLIT = {f"data.{name}" for name in ("test_share", "train_per_class", "val_per_class", "retrain_on_validation")}
+NO_STEPS = {
+    kind: {f"{kind}.{name}" for name in ("validate_every", "step_size", "gamma")} for kind in ("train", "retrain")
+}
 UNUSED: dict[str, set[str]] = {
-    "reference": {"data.evaluation", "train.validate_every", "train.rescale_dropout", "weights.file"},
-    "source_prune": {"data.evaluation", "retrain.validate_every"},
+    "reference": {"data.evaluation", *NO_STEPS["train"], "train.rescale_dropout", "weights.file"},
+    "source_prune": {"data.evaluation", *NO_STEPS["retrain"]},
     "knowledge": {"data.evaluation", *SPLIT},
-    "transfer": {"data.evaluation", "train.validate_every"},
-    "target_prune": {"data.evaluation", "retrain.validate_every"},
-    "neuron_prune": {"data.evaluation", "retrain.validate_every"},
+    "transfer": {"data.evaluation", *NO_STEPS["train"]},
+    "target_prune": {"data.evaluation", *NO_STEPS["retrain"]},
+    "neuron_prune": {"data.evaluation", *NO_STEPS["retrain"]},
     "evaluation": {"data.views"},
     "fusion": {"data.evaluation", "data.views", "data.mean", "data.std"},
 }

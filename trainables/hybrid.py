@@ -84,9 +84,12 @@ def transfer_main_branch(source: LayeredNet, masks: Masks, fresh: LayeredNet) ->
     return main, {name: mask.clone() for name, mask in masks.items() if name not in fresh.weights()}
 
 
-def main_loss(main: Tensor, labels: Tensor) -> Tensor:
-    """L_main, Eq. (4): cross entropy of the main branch with the labels, one value an image."""
-    return functional.cross_entropy(main, labels, reduction="none")
+def main_loss(main: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """L_main, Eq. (4): cross entropy of the main branch with the labels, one value an image.
+
+    With smoothing (Szegedy et al. 2016) a label is a mixture of itself, 1 - smoothing, and of all classes alike.
+    """
+    return functional.cross_entropy(main, labels, reduction="none", label_smoothing=smoothing)
 
 
 def extra_loss(extra: Tensor, reference: Tensor, tau: float) -> Tensor:

@@ -15,6 +15,7 @@ from pydantic import (
     SerializeAsAny,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from trainables.pruning import Criterion, Scope
@@ -100,15 +101,29 @@ class DataConfig(Hyperparameters):
 
 
 class TrainConfig(Hyperparameters):
-    """SGD with momentum, and dropout."""
+    """How a net is trained. Names are those of torchvision's and timm's training scripts."""
 
     epochs: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)] = 25
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    decay: Literal["cosine", "constant"] = "cosine"
-    """Learning rate over the training: half a cosine to zero, or constant."""
+    decay_all: bool = True
+    """Whether biases and normalisation (every parameter that is a vector) take part in weight decay."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW, which has no use for ``momentum``."""
+    nesterov: bool = False
+    """Nesterov's momentum, with SGD."""
+    decay: Literal["cosine", "constant", "step"] = "cosine"
+    """Learning rate: half a cosine to zero, constant, or times ``gamma`` every ``step_size`` epochs."""
+    step_size: Annotated[int, Field(ge=1)] | None = None
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs in which the learning rate rises in proportion to the steps taken, before it decays."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer to the one below it; 1: all layers alike."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that goes to all classes alike, in L_main."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.5
     """Rate of the network's dropout, but for what its authors have turned off; null: the network's own rates."""
     rescale_dropout: bool = True
@@ -118,6 +133,16 @@ class TrainConfig(Hyperparameters):
     different on others); or ``bfloat16`` by automatic mixed precision. Evaluation is always in float32."""
     validate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between validations; the last epoch is always validated. Not part of any key: it decides no weight."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainConfig":
+        if self.decay == "step" and self.step_size is None:
+            raise ValueError("decay=step needs step_size, in epochs")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, and there are {self.epochs} epochs: give fewer")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs optimizer=sgd with momentum")
+        return self
 
 
 class WeightsConfig(Hyperparameters):

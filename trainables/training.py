@@ -6,7 +6,7 @@ Where it runs (a test, a Tune trial's process, a Ray Train worker group) is the 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from math import cos, isfinite, log, pi, sqrt
+from math import isfinite, log, sqrt
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from trainables.hybrid import HybridTransferNet, Output, extra_loss, knowledge_e
 from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
 from trainables.layers import LayeredNet
+from trainables.optimisation import descend, learning_rate, masked_weights, optimizer_of
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
@@ -142,15 +143,9 @@ class Training:
         self.round = round_ or Round()
         placed(net, images.device)
         pruning.apply(net.main, masks)
-        weights = net.main.weights()
-        self.masks = {name: _laid_out(mask, weights[name]) for name, mask in masks.items()}
+        self.masked = masked_weights(net.main, masks)
         self.parallel = session.prepare(net)
-        self.optimizer = torch.optim.SGD(
-            [parameter for parameter in net.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = optimizer_of([branch for _, branch in self._branches()], config)
         by_layer = [layer for _, branch in self._branches() for layer in branch.dropouts().values()]
         self.dropouts = [dropout for layer in by_layer for dropout in layer]
         self.history: list[Row] = []
@@ -212,7 +207,7 @@ class Training:
         squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
         for step, (batch, passes) in enumerate(batches):
-            rate = self.learning_rate(epoch - 1 + step / len(batches))
+            rate = learning_rate(self.config, epoch - 1 + step / len(batches))
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
             for number, rows in enumerate(passes, start=1):
@@ -227,7 +222,7 @@ class Training:
                 none = main.new_zeros(())
                 parts = [none if part is None else part.sum() for part in (main, extra, floor)]
                 sums += torch.stack([*parts, correct]).detach()
-            descend(self.optimizer, rate, self.net.main, self.masks)
+            descend(self.optimizer, rate, self.masked)
         return rate, sums, squares
 
     def batches(self, epoch: int) -> tuple[Sequence[Tensor], Views]:
@@ -249,7 +244,7 @@ class Training:
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=bfloat16):
             output: Output = self.parallel(seen)
         labels = self.images.targets(items)
-        main = main_loss(output.main.float(), labels)
+        main = main_loss(output.main.float(), labels, self.config.label_smoothing)
         correct = (output.main.argmax(1) == labels).sum()
         return main, *self._extra_loss(output, items, views), output.shared, correct
 
@@ -278,12 +273,6 @@ class Training:
     def _select(self, rows: Tensor | None) -> None:
         for dropout in self.dropouts:
             dropout.rows = rows
-
-    def learning_rate(self, epochs: float) -> float:
-        """Learning rate after so many epochs, a step being a part of one."""
-        if self.config.decay == "constant":
-            return self.config.learning_rate
-        return self.config.learning_rate * 0.5 * (1 + cos(pi * epochs / self.config.epochs))
 
     def _extra_loss(self, output: Output, items: Tensor, views: Views) -> tuple[Tensor | None, Tensor | None]:
         """The weighted extra loss, lambda * L_extra, and the least that it can be, one value per image."""
@@ -332,20 +321,6 @@ class Training:
                 "val_accuracy": validation.accuracy if validation else None,
             }
         )
-
-
-def descend(optimizer: torch.optim.Optimizer, rate: float, net: LayeredNet, masks: Masks) -> None:
-    """Take one step, after which the net's masked weights are zero again."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    # After the step, so that neither momentum nor weight decay revives a pruned connection.
-    pruning.apply(net, masks)
-
-
-def _laid_out(mask: Tensor, weight: Tensor) -> Tensor:
-    """The mask as numbers in the weight's memory layout, in which their product is the fastest."""
-    return torch.empty_like(weight, requires_grad=False).copy_(mask)
 
 
 def _gradient_squares(extra: Tensor, main: Tensor, shared: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def watched() -> Iterator[Places]:
 
     def watched_train(self: Training, epoch: int) -> None:
         train(self, epoch)
-        saw("masks", self.masks.values())
+        saw("masks", (mask for _, mask in self.masked))
         saw("gradients", (parameter.grad for parameter in self.net.parameters()))
         saw("momentum", (value for state in self.optimizer.state.values() for value in state.values()))
 
