@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search_spaces.ablations import ABLATIONS
 from search_spaces.axes import axis_names
-from study.settings.facts import hybrid_share, located_weights, target_classes
+from study.settings.facts import hybrid_share, located_weights, source_classes, target_classes
 from study.settings.models import NeuronPruneConfig, ResourceConfig, StudyConfig
 from study.settings.overrides import (
     ConfigError,
@@ -24,7 +24,9 @@ from study.settings.overrides import (
 from trainables import data, networks, neurons
 from trainables import weights as pretrained
 from trainables.data import Places
+from trainables.data.absent import NONE
 from trainables.hyperparameters import DataConfig, WeightsConfig
+from trainables.pretrained import normalisation
 from trainables.suggestions import choices, did_you_mean
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "located_weights",
     "preset_title",
     "read_config",
+    "source_classes",
     "stream_config",
     "target_classes",
     "with_changes",
@@ -161,8 +164,14 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     name, transfer = config.network, config.transfer
     dense = networks.connection_counts(name, target_classes(config))
     channels, height, width = networks.input_shape(name)
+    if data.load(config.target.data, config.data).is_empty:
+        yield "target.data", "has no images: nothing could be transferred to it"
+        return
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
-        shape = data.load(images, config.data).shape
+        content = data.load(images, config.data)
+        shape = content.shape
+        if content.is_empty:
+            continue
         if shape[0] != channels or shape[1] < height or shape[2] < width:
             yield (
                 "network",
@@ -236,15 +245,31 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """Whether pretrained weights are there and fit."""
     if (weights := located_weights(config)) is None:
         return
-    classes = len(data.load(config.source.data, config.data).class_names)
     try:
         fingerprint = pretrained.fingerprint(weights.file)
+        classes = len(source_classes(config))
     except pretrained.WeightsError as error:
         yield "source.weights.file", str(error)
         return
+    yield from _normalisation_checks(config, weights)
     problem = _weights_problem(weights, fingerprint, config.network, classes, config.source.train is None)
     if problem is not None:
         yield "source.weights", problem
+
+
+def _normalisation_checks(config: StudyConfig, weights: WeightsConfig) -> Iterator[tuple[str, str]]:
+    """Whether images are normalised as those that the pretrained net has seen, where that is known."""
+    seen = normalisation(weights.file)
+    if seen is None or weights.cross_modality or weights.bgr:
+        return
+    for domain, images in (("source", config.source.data), ("target", config.target.data)):
+        given = [[value] * 3 if isinstance(value, float) else list(value) for value in (images.mean, images.std)]
+        if images.name != NONE and given != list(seen):
+            yield (
+                f"{domain}.data",
+                f"has mean {images.mean} and std {images.std}, but the net of {weights.file} was trained with mean "
+                f"{seen[0]} and std {seen[1]}: give these",
+            )
 
 
 def _target_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:

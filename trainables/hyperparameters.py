@@ -198,7 +198,8 @@ class SourcePruneParams(StageParams):
     """Share of its dense connections that each layer keeps after the step; one number with scope ``global``."""
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
-    retrain: TrainConfig
+    retrain: TrainConfig | None
+    """None: the connections go, and nothing is retrained, as where the source has no images."""
 
 
 class KnowledgeParams(StageParams):

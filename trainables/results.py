@@ -97,7 +97,7 @@ def net_metrics(
     after, dense = Extent.of(net.main, masks), networks.weight_counts(network, net.main.classes)
     total, kept = sum(dense.values()), sum(after.connections.values())
     # Images that are read anew each time are too many to be run over once more.
-    in_reach = isinstance(images.pixels, ArrayPixels)
+    in_reach = isinstance(images.pixels, ArrayPixels) and len(images.train) > 0
     return {
         "train_accuracy": evaluate(net.main, images, images.train, session, crops).accuracy if in_reach else None,
         "connections_dense": total,

@@ -78,6 +78,11 @@ class _Stage:
     def content(self) -> ImageSet:
         return data.load(self.spec.data, self.session.places)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the stage's net; where there are no images, the parent knows them."""
+        return self.content.class_names or self.parents["source"].class_names
+
     def images(self) -> Images:
         return self._open(data.split(self.content, self.spec.data, self.seed))
 
@@ -153,8 +158,13 @@ def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]],
 
 @_runs(ReferenceParams)
 def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
-    images = stage.images()
-    main = networks.fresh(stage.spec.network, len(stage.content.class_names), stage.seed)
+    images, class_names = stage.images(), stage.content.class_names
+    if stage.content.is_empty:
+        from trainables import pretrained
+
+        assert params.weights is not None
+        class_names = pretrained.class_names(params.weights.file, stage.spec.network)
+    main = networks.fresh(stage.spec.network, len(class_names), stage.seed)
     if params.weights is not None:
         from trainables import weights
 
@@ -163,7 +173,7 @@ def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
     if params.train is not None:
         stage.set_dropout(net, {}, params.train)
         epochs = Training(net, {}, images, params.train, stage.session, stage.seed).run()
-    return _result(stage, net, {}, images, epochs, before=Extent.of(main, {}))
+    return _result(stage, net, {}, images, epochs, Extent.of(main, {}), class_names)
 
 
 @_runs(SourcePruneParams)
@@ -178,9 +188,12 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
         masks = pruning.shrink(net.main, masks, keep, params.criterion, stage.seed)
     else:
         masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
-    stage.set_dropout(net, masks, params.retrain)
-    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed).run()
-    return _result(stage, net, masks, images, epochs, before)
+    pruning.apply(net.main, masks)
+    epochs = []
+    if params.retrain is not None:
+        stage.set_dropout(net, masks, params.retrain)
+        epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed).run()
+    return _result(stage, net, masks, images, epochs, before, stage.class_names)
 
 
 @_runs(KnowledgeParams)
@@ -337,18 +350,23 @@ def _shrink_net(
 
 
 def _result(
-    stage: _Stage, net: HybridTransferNet, masks: Masks, images: Images, epochs: list[Row], before: Extent
+    stage: _Stage,
+    net: HybridTransferNet,
+    masks: Masks,
+    images: Images,
+    epochs: list[Row],
+    before: Extent,
+    class_names: tuple[str, ...] | None = None,
 ) -> StageResult:
-    """What the stage gives and says of its final net."""
-    val, test = (Scores.of(net.main, images, part, stage.session) for part in (images.val, images.test))
+    """What the stage gives and says of its final net; the names of its classes are the data's unless they are given."""
     metrics = net_metrics(net, masks, stage.spec.network, images, stage.session, epochs)
-    result = StageResult(
-        artifacts.pack(net, masks),
-        {**metrics, **accuracies(val, test)},
-        stage.content.class_names,
-        epochs,
-        layer_rows(net.main, masks, stage.spec.network, before),
-    )
+    layers = layer_rows(net.main, masks, stage.spec.network, before)
+    names = class_names or stage.content.class_names
+    result = StageResult(artifacts.pack(net, masks), metrics, names, epochs, layers)
+    if stage.content.is_empty:
+        return result
+    val, test = (Scores.of(net.main, images, part, stage.session) for part in (images.val, images.test))
+    result.metrics |= accuracies(val, test)
     if stage.spec.kind in TARGET_KINDS:
         result.tensors |= score_tensors(val, test)
         result.confusion = confusion_rows(test, stage.content.class_names)

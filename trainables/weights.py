@@ -257,7 +257,7 @@ def _existing(file: str) -> Path:
 
 def _fetched(name: str) -> dict[str, Tensor]:
     """State dict of torchvision's name, downloaded on first use into torch's own cache."""
-    weights = _torchvision_weights(name)
+    weights = torchvision_weights(name)
     try:
         # Only tensors are unpickled, as in our own reading.
         state = weights.get_state_dict(check_hash=True, progress=False, map_location="cpu", weights_only=True)
@@ -270,7 +270,12 @@ def _fetched(name: str) -> dict[str, Tensor]:
     return _state_dict(f"{TORCHVISION}{name}", state)
 
 
-def _torchvision_weights(name: str) -> Any:
+def torchvision_weights(name: str) -> Any:
+    """Torchvision's entry of that name.
+
+    Raises:
+        WeightsError: it has none.
+    """
     try:
         from torchvision import models
     except ImportError as error:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from search_spaces.cells import Cell
 from study import schema
-from study.config import StudyConfig, as_yaml, stream_config
+from study.config import StudyConfig, as_yaml, source_classes, stream_config
 from study.facts import Domain, SequentialDesign, StudyFacts
 from study.graph import StageGraph
 from study.tune.experiment import Experiment
@@ -85,6 +85,9 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
 def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None) -> StudyFacts:
     def domain(images: DataConfig) -> Domain:
         content = data.load(images, config.data)
+        if content.is_empty and (weights := config.source.weights) is not None:
+            title = f"the source of {weights.file}, without images"
+            return Domain(name=images.name, title=title, classes=len(source_classes(config)))
         return Domain(name=images.name, title=content.title, classes=len(content.class_names))
 
     configs = [stream_config(config, stream) for stream in config.streams] or [config]

@@ -1,7 +1,7 @@
 """What follows from a study's configuration and its data."""
 
 from study.settings.models import StudyConfig
-from trainables import data, networks
+from trainables import data, networks, pretrained
 from trainables.hyperparameters import WeightsConfig
 
 
@@ -9,6 +9,19 @@ def located_weights(config: StudyConfig) -> WeightsConfig | None:
     """The pretrained weights of the reference, their file's path made whole."""
     weights = config.source.weights
     return weights and weights.model_copy(update={"file": config.data.find(weights.file)})
+
+
+def source_classes(config: StudyConfig) -> tuple[str, ...]:
+    """Names of the source's classes; without images, the pretrained weights'.
+
+    Raises:
+        WeightsError: these cannot be read.
+    """
+    if names := data.load(config.source.data, config.data).class_names:
+        return names
+    weights = located_weights(config)
+    assert weights is not None
+    return pretrained.class_names(weights.file, config.network)
 
 
 def target_classes(config: StudyConfig) -> int:

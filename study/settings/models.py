@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from study.facts import PaperData
 from trainables import networks, pruning
 from trainables.data import Places
+from trainables.data.absent import NONE
 from trainables.hyperparameters import (
     DataConfig,
     Hyperparameters,
@@ -30,7 +31,8 @@ class SourcePruneConfig(Hyperparameters):
     spacing: pruning.Spacing = "geometric"
     scope: pruning.Scope = "layer"
     """``layer``: each layer keeps its share; ``global``: one threshold for all layers (``keep`` is one share)."""
-    retrain: TrainConfig
+    retrain: TrainConfig | None
+    """Null: nothing is retrained, in the one step that there is then."""
 
     @field_validator("keep")
     @classmethod
@@ -43,6 +45,12 @@ class SourcePruneConfig(Hyperparameters):
     def _global_takes_one_share(self) -> "SourcePruneConfig":
         if self.scope == "global" and not isinstance(self.keep, float):
             raise ValueError("scope global takes one share as keep, not a share by layer")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_for_retraining(self) -> "SourcePruneConfig":
+        if self.retrain is None and self.steps > 1:
+            raise ValueError(f"steps is {self.steps}, but without retraining they make no difference: set steps to 1")
         return self
 
     @property
@@ -73,6 +81,7 @@ class SourceConfig(Hyperparameters):
     """The source domain: its data, the Reference-SourceNet and the Sparse-SourceNet."""
 
     data: DataConfig
+    """Null (or the data set ``none``): there are no images, only a pretrained net."""
     seed: int | None = 0
     """One seed for all cells, as the paper has one reference; null: each cell's seed trains its own."""
     weights: WeightsConfig | None = None
@@ -80,6 +89,17 @@ class SourceConfig(Hyperparameters):
     train: TrainConfig | None = None
     """Training of the reference; null: the pretrained weights are the reference."""
     prune: SourcePruneConfig
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _null_is_no_images(cls, value: Any) -> Any:
+        return {"name": NONE} if value is None else value
+
+    @model_validator(mode="after")
+    def _without_images_nothing_is_trained(self) -> "SourceConfig":
+        if self.data.name == NONE and (self.weights is None or self.train or self.prune.retrain):
+            raise ValueError("without data nothing can be trained: give weights, and null for train and prune.retrain")
+        return self
 
     @model_validator(mode="after")
     def _reference_comes_from_somewhere(self) -> "SourceConfig":

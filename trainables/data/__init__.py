@@ -4,7 +4,8 @@ To add a data set, write one function that gives an :class:`ImageSet` and regist
 or videos in files, one function that gives a :class:`Catalogue`, registered with :func:`layout`.
 """
 
-from trainables.data import digits as _digits  # noqa: F401  (these modules register their data sets)
+from trainables.data import absent as _absent  # noqa: F401  (these modules register their data sets)
+from trainables.data import digits as _digits  # noqa: F401
 from trainables.data import videos as _videos  # noqa: F401
 from trainables.data.imageset import DATA_SETS, ArrayPixels, ImageSet, Pixels, data_set
 from trainables.data.layouts import class_folders as _class_folders  # noqa: F401

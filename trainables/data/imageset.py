@@ -61,6 +61,11 @@ class ImageSet:
     reads: frozenset[str] = frozenset(READING)
     """Fields of its configuration that decide its pixels; the others are in no content key."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no images at all: of a source of which only its pretrained net is known."""
+        return not self.class_names
+
 
 Reader = Callable[[DataConfig, Places], ImageSet]
 DATA_SETS: dict[str, Reader] = {}

@@ -30,6 +30,9 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
     Raises:
         ValueError: a class has too few images for the split.
     """
+    if content.is_empty:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Split(nothing, nothing, nothing)
     parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
     classes, labels = len(content.class_names), content.labels.numpy()
     members_of = _by_class(np.arange(len(labels)), labels, classes)
