@@ -28,6 +28,8 @@ from trainables.data.absent import NONE
 from trainables.hyperparameters import DataConfig, WeightsConfig
 from trainables.pretrained import normalisation
 from trainables.suggestions import choices, did_you_mean
+from trainables.weight_files import WeightsError
+from trainables.weight_files import fingerprint as fingerprint_of
 
 __all__ = [
     "ConfigError",
@@ -236,7 +238,7 @@ def _weights_problem(weights: WeightsConfig, fingerprint: str, network: str, cla
     """Why the weights cannot be the network's; the fingerprint is there so that a changed file is looked at again."""
     try:
         pretrained.load_into(networks.build(network, classes), weights, output=output)
-    except pretrained.WeightsError as error:
+    except WeightsError as error:
         return str(error)
     return None
 
@@ -246,9 +248,9 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if (weights := located_weights(config)) is None:
         return
     try:
-        fingerprint = pretrained.fingerprint(weights.file)
+        fingerprint = fingerprint_of(weights.file)
         classes = len(source_classes(config))
-    except pretrained.WeightsError as error:
+    except WeightsError as error:
         yield "source.weights.file", str(error)
         return
     yield from _normalisation_checks(config, weights)

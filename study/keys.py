@@ -9,7 +9,7 @@ from trainables import data, networks
 from trainables.data import ImageSet, Places
 from trainables.hyperparameters import KEY_VERSION, READING, Hyperparameters, ReferenceParams, StageSpec
 from trainables.objects import source_digest
-from trainables.weights import fingerprint
+from trainables.weight_files import fingerprint
 
 MEASURING = ("evaluation", "fusion")
 """Kinds of stages that look at nets that others have trained."""

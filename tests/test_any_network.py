@@ -41,6 +41,7 @@ from trainables.results import StageResult
 from trainables.seeds import derive
 from trainables.sessions import Session
 from trainables.stages import run_stage
+from trainables.weight_files import WeightsError
 
 RESIDUAL = "tests.nets:residual"
 QUICK = {
@@ -409,7 +410,7 @@ def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
     state["more.weight"] = state.pop("stem.1.running_var")
     state["blocks.0.first.0.weight"] = torch.zeros(8, 4, 3, 3)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(weights.WeightsError) as caught:
+    with pytest.raises(WeightsError) as caught:
         weights.load_into(net, WeightsConfig(file=str(tmp_path / "other.pth")), output=True)
     for line in (
         "the network has no place for the file's more.weight",

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.zoo import onnx_graph, write_alexnet, zoo_arrays
-from trainables import architectures, artifacts, networks, weights
+from trainables import architectures, artifacts, networks, weight_files, weights
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import WeightsConfig
 from trainables.networks import LayeredNet, WeightedLayer
-from trainables.weights import WeightsError
+from trainables.weight_files import WeightsError
 
 ALEXNET = "torchvision:AlexNet_Weights.IMAGENET1K_V1"
 
@@ -375,7 +375,7 @@ def test_offline_the_file_to_fetch_is_named(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(
         WeightsError, match=r"could not be fetched from .*alexnet-owt-7be5be79\.pth .*no connection"
     ) as e:
-        weights.read(ALEXNET)
+        weight_files.read(ALEXNET)
     assert str(tmp_path / "checkpoints") in str(e.value) and "give its path instead" in str(e.value)
 
 
@@ -383,13 +383,13 @@ def test_a_torchvision_name_is_fetched_through_torchs_cache(tmp_path: Path, monk
     (tmp_path / "checkpoints").mkdir()
     torch.save({"features.0.weight": torch.ones(2, 2)}, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert list(weights.read(ALEXNET)) == ["features.0.weight"]
+    assert list(weight_files.read(ALEXNET)) == ["features.0.weight"]
 
 
 @pytest.mark.parametrize("name", ["AlexNet_Weights.IMAGENET1K_V2", "AlexNet_Weights.DEFAULT", "alexnet"])
 def test_an_unknown_torchvision_name_suggests_near_ones(name: str) -> None:
     with pytest.raises(WeightsError, match=r"did you mean .*AlexNet_Weights\.IMAGENET1K_V1"):
-        weights.read(f"torchvision:{name}")
+        weight_files.read(f"torchvision:{name}")
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
@@ -397,9 +397,9 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     one.write_bytes(b"abc")
     two.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
-    assert weights.fingerprint(str(one)) == weights.fingerprint(str(two)) == known
+    assert weight_files.fingerprint(str(one)) == weight_files.fingerprint(str(two)) == known
     two.write_bytes(b"abcd")
-    assert weights.fingerprint(str(two)) != known
-    assert weights.fingerprint(ALEXNET) == ALEXNET
+    assert weight_files.fingerprint(str(two)) != known
+    assert weight_files.fingerprint(ALEXNET) == ALEXNET
     with pytest.raises(WeightsError, match="there is no file"):
-        weights.fingerprint(str(tmp_path / "three.pth"))
+        weight_files.fingerprint(str(tmp_path / "three.pth"))

@@ -124,3 +124,18 @@ def _vgg16(classes: int, channels: int) -> LayeredNet:
         ],
         input_shape=input_shape,
     )
+
+
+def efficientnet_lite0(classes: int) -> nn.Module:
+    """EfficientNet-Lite0 as the package efficientnet-lite-pytorch has it, with the names of its ImageNet weights.
+
+    Without its stochastic depth, which could not be seeded. It takes images of any size from 32 x 32.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        remedy = "pip install -c constraints.txt -e '.[solar]'"
+        raise KeyError(f"efficientnet_lite0 needs the package efficientnet-lite-pytorch: {remedy}") from error
+    name = "efficientnet-lite0"
+    net: nn.Module = EfficientNet.from_name(name, num_classes=classes, drop_connect_rate=0.0)
+    return net

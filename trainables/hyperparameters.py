@@ -149,8 +149,9 @@ class WeightsConfig(Hyperparameters):
     """Pretrained weights for a net, instead of training it (see :mod:`trainables.weights`)."""
 
     file: str
-    """A ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, or ``torchvision:AlexNet_Weights.IMAGENET1K_V1`` and
-    its like. Not part of any key: the content is, by :func:`trainables.weights.fingerprint`."""
+    """A ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, ``package:my_package/net.pth`` for one that a package
+    holds, or ``torchvision:AlexNet_Weights.IMAGENET1K_V1`` and its like. Not part of any key: the content is, by
+    :func:`trainables.weight_files.fingerprint`."""
     bgr: bool = False
     """The file's first layer takes blue, green, red, as Caffe's nets do: turned round on loading, so that the net takes
     red, green, blue. Such nets mostly want pixels of 0..255 less a mean: give ``std`` as 1/255 = 0.00392157."""

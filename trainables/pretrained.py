@@ -1,7 +1,7 @@
 """What pretrained weights say of themselves: the classes that their net tells apart, and how it saw its images."""
 
 from trainables import networks
-from trainables.weights import TORCHVISION, WeightsError, read, torchvision_weights
+from trainables.weight_files import TORCHVISION, WeightsError, read, torchvision_weights
 
 
 def class_names(file: str, network: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ a resumed training draws what an undisturbed one draws.
 import copy
 import inspect
 import itertools
+import operator
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import StringIO
@@ -30,6 +31,9 @@ NEXT = (Dropout, nn.Flatten)
 """What belongs to the layer that follows, as dropout before an inner product does."""
 NEURONWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.ReLU6, nn.Tanh, nn.Identity, Dropout, nn.Flatten)
 """What leaves a neuron's value to itself: around an inner product of such alone, neurons can be removed."""
+
+BATCH = 3
+"""Images that shapes are found for: few tensors begin with so many of anything else."""
 
 Connections = dict[str, str]
 """Names of connections, by the names of their weights in the net's own state dict."""
@@ -80,10 +84,11 @@ def cut(name: str, net: nn.Module, input_shape: tuple[int, int, int]) -> Layered
     """
     _own_randomness(name, net)
     graph = _traced(name, net)
-    single = _single_tensors(name, net, graph, input_shape)
+    _count_images_anew(graph, _shapes(name, net, graph, input_shape))
+    shapes = _shapes(name, net, graph, input_shape)
     names = _connection_names(net)
     nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    cuts = _cuts(net, graph, nodes, single, names)
+    cuts = _cuts(net, graph, nodes, shapes, names)
     if len(cuts) < 3:
         raise ValueError(f"{name} is one layer: nowhere between its weights does a single tensor carry everything")
     layers = [
@@ -131,9 +136,10 @@ class _Tracer(fx.Tracer):
         self.whole, self.within = whole, [""]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """What has no weighted operation is taken whole: a trace would freeze whether it is training."""
+        """Weighted operations, and what has none in it: a trace would freeze there whether the net is training."""
         return (
             super().is_leaf_module(m, module_qualified_name)
+            or isinstance(m, WEIGHTED)
             or module_qualified_name in self.whole
             or not any(isinstance(part, WEIGHTED) for part in m.modules())
         )
@@ -200,21 +206,45 @@ def _program(node: fx.Node) -> tuple[object, ...]:
     return node.op, node.target, str(node.args), str(node.kwargs)
 
 
-def _single_tensors(
-    name: str, net: nn.Module, graph: fx.Graph, input_shape: tuple[int, int, int]
-) -> dict[fx.Node, bool]:
-    """Whether each node gives a single tensor. On the meta device nothing is computed, and statistics stay."""
+def _shapes(name: str, net: nn.Module, graph: fx.Graph, input_shape: tuple[int, int, int]) -> dict[fx.Node, torch.Size]:
+    """Shapes of the nodes that give a single tensor. On the meta device nothing is computed, and statistics stay."""
     propagated = copy.deepcopy(fx.GraphModule(net, graph)).to("meta").eval()
     try:
         # It prints what it raises.
         with torch.device("meta"), redirect_stderr(StringIO()):
-            ShapeProp(propagated).propagate(torch.empty(2, *input_shape, device="meta"))
+            ShapeProp(propagated).propagate(torch.empty(BATCH, *input_shape, device="meta"))
     except Exception as error:  # the module is the user's own: it may raise anything
         shape = " x ".join(map(str, input_shape))
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"{name} cannot take images of {shape} (channels, height, width): {reason}") from error
     nodes = zip(graph.nodes, propagated.graph.nodes, strict=True)
-    return {node: hasattr(shaped.meta.get("tensor_meta"), "shape") for node, shaped in nodes}
+    found = ((node, getattr(shaped.meta.get("tensor_meta"), "shape", None)) for node, shaped in nodes)
+    return {node: shape for node, shape in found if shape is not None}
+
+
+def _count_images_anew(graph: fx.Graph, shapes: dict[fx.Node, torch.Size]) -> None:
+    """Take the number of images from the tensor at hand: kept from far below, it would be a second thing to carry."""
+    for node in list(graph.nodes):
+        if not _counts_images(node, shapes):
+            continue
+        for user in list(node.users):
+            here = [one for one in user.all_input_nodes if one in shapes and shapes[one][:1] == (BATCH,)]
+            if here and here[0] is not node.args[0]:
+                with graph.inserting_before(user):
+                    user.replace_input_with(node, graph.call_method("size", (here[0], 0)))
+    graph.eliminate_dead_code()
+
+
+def _counts_images(node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> bool:
+    """Whether a node is ``x.size(0)`` or ``x.shape[0]`` of a tensor whose first dimension are the images."""
+    source = node.args[0] if node.args else None
+    if node.op == "call_function" and node.target is operator.getitem and node.args[1] == 0:
+        assert isinstance(source, fx.Node)
+        is_shape = (source.target is getattr and source.args[1] == "shape") or source.target == "size"
+        source = source.args[0] if is_shape else None
+    elif node.target != "size" or node.args[1:] != (0,):
+        return False
+    return isinstance(source, fx.Node) and shapes.get(source, ())[:1] == (BATCH,)
 
 
 def _connection_names(net: nn.Module) -> Connections:
@@ -230,7 +260,7 @@ def _connection_names(net: nn.Module) -> Connections:
 
 
 def _cuts(
-    net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], single: dict[fx.Node, bool], names: Connections
+    net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], shapes: dict[fx.Node, torch.Size], names: Connections
 ) -> list[tuple[int, fx.Node]]:
     """Where the net is cut: positions in ``nodes``, and the node whose tensor carries everything there."""
     entry = next(node for node in graph.nodes if node.op == "placeholder")
@@ -243,7 +273,7 @@ def _cuts(
         alive = [entry]
         for index, node in enumerate(nodes):
             alive = [one for one in alive if until[one] >= index]
-            yield alive[0] if len(alive) == 1 and single[alive[0]] else None
+            yield alive[0] if len(alive) == 1 and alive[0] in shapes else None
             alive.append(node)
 
     only = list(carriers())

@@ -28,7 +28,7 @@ from trainables.data.decoding import (
 )
 from trainables.data.imageset import ArrayPixels, ImageSet
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
-from trainables.data.places import ROOT_VARIABLE, Places
+from trainables.data.places import ROOT_VARIABLE, Places, in_package
 from trainables.hyperparameters import DataConfig
 
 DECODER_VERSION = 1
@@ -80,6 +80,8 @@ def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
         raise DataError(
             f"no folder is given: set source.data.path and target.data.path to your folders, each {layout.source}"
         )
+    if config.path is None and layout.package is not None and (held := in_package(layout.package)) is not None:
+        return held
     if config.path is None and places.root is None:
         raise DataError(
             f"{layout.title} lies in files, but no folder is given: set data.root or the environment variable "

@@ -1,6 +1,7 @@
 """Where data sets lie and where their decoded pixels are kept. Nothing of it can change a result."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,15 @@ def _root() -> str | None:
 
 def _cache() -> str:
     return str(Path.home() / ".cache" / "sparse-transfer-study")
+
+
+def in_package(path: str) -> Path | None:
+    """A file or folder of an installed package, ``package/folder/file``; None where the package is not installed."""
+    package, _, inner = path.partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / inner
 
 
 class Places(BaseModel):

@@ -60,6 +60,8 @@ class Layout:
     per_class: Mapping[str, int]
     """Official numbers of items by part that every class has; only the parts where it is the same for all."""
     read: Callable[[Path, DataConfig], Catalogue]
+    package: str | None = None
+    """Folder within an installed package that holds it, where nothing else is given."""
 
 
 LAYOUTS: dict[str, Layout] = {}
@@ -74,11 +76,12 @@ def layout(
     source: str,
     totals: Mapping[str, int] | None = None,
     per_class: Mapping[str, int] | None = None,
+    package: str | None = None,
 ) -> Callable[[Read], Read]:
     """Register a function that reads the catalogue of a folder in an official layout."""
 
     def register(read: Read) -> Read:
-        LAYOUTS[name] = Layout(name, title, medium, source, totals or {}, per_class or {}, read)
+        LAYOUTS[name] = Layout(name, title, medium, source, totals or {}, per_class or {}, read, package)
         return read
 
     return register
