@@ -198,6 +198,10 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """Whether the batches of a network with BatchNorm are seen whole: parts would have statistics of their own."""
+    training = [config.source.train, config.source.prune.retrain, config.transfer.train, config.target_prune.retrain]
+    training.append(config.neuron_prune.retrain if config.neuron_prune is not None else None)
+    if all(train is None or train.batch_norm == "freeze" for train in training):
+        return
     why = f"but {config.network} normalises its batches, which must then be whole: give"
     if config.resources.workers > 1:
         yield "resources.workers", f"is {config.resources.workers}, {why} 0 or 1"

@@ -16,6 +16,7 @@ from search_spaces.space import outside
 from study import load_config, run_study
 from study.config import ConfigError
 from study.export import read
+from study.graph import plan
 from study.networks import main as show_network
 from tests.nets import residual
 from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
@@ -40,7 +41,7 @@ from trainables.optimisation import descend, masked_weights
 from trainables.results import StageResult
 from trainables.seeds import derive
 from trainables.sessions import Session
-from trainables.stages import run_stage
+from trainables.stages import _Stage, run_stage
 from trainables.weight_files import WeightsError
 
 RESIDUAL = "tests.nets:residual"
@@ -494,3 +495,74 @@ def test_a_study_of_a_network_that_is_given_from_python(tiny_preset: Path, tmp_p
     assert {"table1", "table3"} <= tables and "table2" not in tables
     again = run_study(load_config(str(tiny_preset), changes), "again", storage=str(tmp_path), progress=False)
     assert "nothing to train" in again.summary
+
+
+def test_recalibrated_statistics_are_those_of_the_images() -> None:
+    spec, _ = next(stages(RESIDUAL))
+    train = TRAIN.model_copy(update={"recalibrate": 1000, "epochs": 1})
+    spec = spec.model_copy(update={"params": ReferenceParams(train=train)})
+    tensors = run_stage(spec, {}, Session()).tensors
+    seen_ = _Stage(spec, {}, Session()).images()
+    seen = torch.cat(list(seen_.centred(seen_.train)))
+    with torch.no_grad():
+        values = nn.functional.conv2d(seen, tensors["main.stem.0.weight"], stride=2).double()
+    mean, variance = values.mean((0, 2, 3)), values.var((0, 2, 3))
+    torch.testing.assert_close(tensors["main.stem.1.running_mean"].double(), mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tensors["main.stem.1.running_var"].double(), variance, atol=1e-5, rtol=1e-4)
+    plain_ = run_stage(
+        next(stages(RESIDUAL))[0].model_copy(
+            update={"params": ReferenceParams(train=TRAIN.model_copy(update={"epochs": 1}))}
+        ),
+        {},
+        Session(),
+    ).tensors
+    assert all(torch.equal(tensors[key], plain_[key]) for key in tensors if key.endswith("weight"))
+
+
+def test_frozen_statistics_stay_and_their_batches_may_be_in_parts(tiny_preset: Path) -> None:
+    spec, _ = next(stages(RESIDUAL))
+    train = TRAIN.model_copy(update={"batch_norm": "freeze", "epochs": 2, "learning_rate": 0.001})
+    spec = spec.model_copy(update={"params": ReferenceParams(train=train)})
+    fresh = networks.fresh(RESIDUAL, 10, 0).tensors()
+    whole_, parts = (run_stage(spec, {}, Session(images_a_pass=size)).tensors for size in (None, 7))
+    for key, home in fresh.items():
+        stored = whole_[f"main.{key}"]
+        assert torch.equal(stored, home.tensor) == ("running" in key or "num_batches" in key), key
+        torch.testing.assert_close(parts[f"main.{key}"], stored, atol=1e-5, rtol=1e-4)
+    frozen = {"epochs": 1, "learning_rate": 0.1, "batch_norm": "freeze"}
+    trainings = ("source.train", "source.prune.retrain", "transfer.train", "target_prune.retrain")
+    changes = {"network": RESIDUAL, "neuron_prune": None, "resources.images_a_pass": 5}
+    assert load_config(str(tiny_preset), changes | dict.fromkeys(trainings, frozen)).resources.images_a_pass == 5
+
+
+def test_a_source_without_images_is_its_pretrained_net(tiny_preset: Path, tmp_path: Path) -> None:
+    torch.save(plain(RESIDUAL, 12, seed=3).state_dict(), tmp_path / "net.pth")
+    source = {"data": None, "weights": {"file": str(tmp_path / "net.pth")}}
+    prune_ = {"keep": 0.5, "steps": 1, "scope": "global", "retrain": None}
+    changes = {"network": RESIDUAL, "neuron_prune": None, "source": {**source, "prune": prune_}}
+    config = load_config(str(tiny_preset), changes)
+    specs = {stage.spec.kind: stage.spec for stage in plan(config).stages.values()}
+    reference = run_stage(specs["reference"], {}, Session())
+    assert len(reference.class_names) == 12 and reference.metrics.get("test_accuracy") is None
+    pruned = run_stage(specs["source_prune"], {"source": artifact(reference)}, Session())
+    assert pruned.metrics["prune_percent"] == pytest.approx(50, abs=0.1) and not pruned.epochs
+    masks = {key.removeprefix("mask."): mask for key, mask in pruned.tensors.items() if key.startswith("mask.")}
+    assert all(not pruned.tensors[f"main.{key}.weight"][~mask].any() for key, mask in masks.items())
+    knowledge = run_stage(specs["knowledge"], {"reference": artifact(reference)}, Session())
+    assert knowledge.tensors["logits"].shape[-1] == 12
+    for wrong, said in (
+        ({"source.train": {"epochs": 1, "learning_rate": 0.1}}, "without data nothing can be trained"),
+        ({"source.prune.steps": 2}, "without retraining they make no difference: set steps to 1"),
+        ({"target.data": {"name": "none"}}, "target.data: has no images"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_config(str(tiny_preset), {**changes, **wrong})
+
+
+def test_images_are_normalised_as_the_pretrained_net_has_seen_them(tiny_preset: Path) -> None:
+    weights_ = {"file": "torchvision:ResNet18_Weights.IMAGENET1K_V1"}
+    changes = {"network": "torchvision:resnet18", "neuron_prune": None, "source.weights": weights_}
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(tiny_preset), changes)
+    assert "target.data: has mean 0.0 and std 1.0, but the net of torchvision:ResNet18_Weights" in str(caught.value)
+    assert "mean [0.485, 0.456, 0.406] and std [0.229, 0.224, 0.225]: give these" in str(caught.value)

@@ -126,6 +126,11 @@ class TrainConfig(Hyperparameters):
     """Share of each label that goes to all classes alike, in L_main."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.5
     """Rate of the network's dropout, but for what its authors have turned off; null: the network's own rates."""
+    batch_norm: Literal["train", "freeze"] = "train"
+    """BatchNorm normalises each batch by its own statistics, or by the stored ones, which then stay as they are."""
+    recalibrate: Annotated[int, Field(ge=1)] | None = None
+    """Training images over which BatchNorm's statistics are taken anew after the training: those of a net that was
+    pruned follow slowly where its momentum is small. Null: they stay as the training leaves them."""
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
     precision: Precision = "float32"
@@ -140,6 +145,8 @@ class TrainConfig(Hyperparameters):
             raise ValueError("decay=step needs step_size, in epochs")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, and there are {self.epochs} epochs: give fewer")
+        if self.recalibrate is not None and self.batch_norm == "freeze":
+            raise ValueError("recalibrate takes statistics anew that batch_norm=freeze keeps: give one of the two")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov needs optimizer=sgd with momentum")
         return self

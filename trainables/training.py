@@ -10,8 +10,9 @@ from math import isfinite, log, sqrt
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
@@ -160,6 +161,8 @@ class Training:
             self.train(epoch)
             self.session.checkpoint(self.state)
             self.session.report({**self.history[-1], "epochs": self.config.epochs})
+        if self.config.recalibrate is not None:
+            recalibrate(self.net.main, self.images, self.config.recalibrate, self.seed)
         return self.history
 
     def state(self) -> dict[str, Any]:
@@ -206,6 +209,9 @@ class Training:
         sums = torch.zeros(4, dtype=torch.float64, device=self.images.device)
         squares = torch.zeros(2, dtype=torch.float64, device=self.images.device)
         self.net.train()
+        if self.config.batch_norm == "freeze":
+            for module in _normalisations(self.net):
+                module.eval()
         for step, (batch, passes) in enumerate(batches):
             rate = learning_rate(self.config, epoch - 1 + step / len(batches))
             self.optimizer.zero_grad(set_to_none=True)
@@ -321,6 +327,34 @@ class Training:
                 "val_accuracy": validation.accuracy if validation else None,
             }
         )
+
+
+@torch.no_grad()
+def recalibrate(net: LayeredNet, images: Images, count: int, seed: int) -> None:
+    """Take BatchNorm's statistics anew, each the mean over batches of up to ``count`` training images.
+
+    What is normalised by statistics of another net has lost far more than its pruned connections (Li et al. 2020,
+    "EagleEye: Fast sub-net evaluation for efficient neural network pruning").
+    """
+    net.eval()
+    normalisations = _normalisations(net)
+    momenta = [module.momentum for module in normalisations]
+    for module in normalisations:
+        module.reset_running_stats()
+        # None: every batch has the same weight.
+        module.momentum = None
+        module.train()
+    order = torch.randperm(len(images.train), generator=generator(seed, "recalibrate"))[:count]
+    for seen in images.centred(images.train[order].sort().values):
+        net(seen)
+    for module, momentum in zip(normalisations, momenta, strict=True):
+        module.momentum = momentum
+    net.eval()
+
+
+def _normalisations(net: nn.Module) -> list[_BatchNorm]:
+    """BatchNorm modules that keep statistics."""
+    return [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 def _gradient_squares(extra: Tensor, main: Tensor, shared: Tensor) -> Tensor:
