@@ -418,10 +418,10 @@ def test_data_that_changed_after_planning_is_an_error(tmp_path: Path) -> None:
     image = next((tmp_path / "images").rglob("*.png"), None) or next((tmp_path / "images").rglob("*.jpg"))
     image.write_bytes(image.read_bytes() + b"more")
     with pytest.raises(ContentsError, match="the data folder differ from what") as error:
-        run_task(task, Session(places=places))
+        run_task(task, Storage(task.storage), Session(places=places))
     assert task.contents.data in str(error.value) and contents(spec, places).data in str(error.value)
     assert Storage(task.storage).stages() == []
-    run_task(again := task_of(spec, places, tmp_path / "results"), Session(places=places))
+    run_task(again := task_of(spec, places, tmp_path / "results"), Storage(again.storage), Session(places=places))
     assert Storage(task.storage).stages() == [again.key]
 
 
@@ -434,8 +434,8 @@ def test_weights_that_changed_after_planning_are_an_error(tmp_path: Path) -> Non
     net = torch.load(file, weights_only=True)
     torch.save({name: 2 * tensor for name, tensor in net.items()}, file)
     with pytest.raises(ContentsError, match=r"the weights .*weights\.pth differ"):
-        run_task(task, Session())
-    run_task(again := task_of(spec, PLACES, tmp_path / "results"), Session())
+        run_task(task, Storage(task.storage), Session())
+    run_task(again := task_of(spec, PLACES, tmp_path / "results"), Storage(again.storage), Session())
     (row,) = Storage(task.storage).rows("stages", [again.key]).to_pylist()
     assert row["weights_fingerprint"] == again.contents.weights and again.key != task.key
 

@@ -16,6 +16,8 @@ KEPT = {"connections": "connections kept, %", "neurons": "neurons (channels) kep
 # More of Okabe and Ito's palette.
 COLOURS = (GREY, BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^v<>"
+FEW = 10
+"""So many layers have room for their names side by side."""
 
 
 def layers_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
@@ -31,13 +33,22 @@ def layers_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
     )
     shown = [name for name in KEPT if name == "connections" or (kept[name] < 100).any()]
     streams = list(dict.fromkeys(kept["stream"]))
-    with canvas(4.6 * len(shown) + 0.4, 3.4 * len(streams) + 0.5) as figure:
+    names = kept["layer"].unique()
+    many = len(names) > FEW
+    width = max(4.6, 0.24 * len(names)) * len(shown) + 0.4
+    height = (3.4 + many * 0.07 * max(map(len, names))) * len(streams) + 0.5
+    with canvas(width, height) as figure:
         panels = figure.subplots(len(streams), len(shown), squeeze=False)
         for line, stream in zip(panels, streams, strict=True):
             for axes, name in zip(line, shown, strict=True):
                 _panel(axes, kept[kept["stream"] == stream], name)
                 axes.set_title(stream, loc="left", fontweight="bold", parse_math=False)
-        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=min(3, int(width / 2.4)),
+            frameon=False,
+        )
     caption = (
         "Share of its connections (weights, no biases) that each layer keeps, in percent of the unpruned "
         "architecture's, logarithmic: a layer without any connection has no point. "
@@ -64,7 +75,7 @@ def _panel(axes: Axes, kept: pd.DataFrame, name: str) -> None:
     axes.set_yscale("log" if name == "connections" else "linear")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.set_ylim(bottom=None if name == "connections" else 0)
-    axes.set_xticks(list(place.values()), list(place), rotation=90 if len(place) > 10 else 0)
+    axes.set_xticks(list(place.values()), list(place), rotation=90 if len(place) > FEW else 0)
     axes.set_ylabel(KEPT[name])
     axes.grid(axis="y", **GRID)
 

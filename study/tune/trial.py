@@ -89,7 +89,7 @@ def run_trial(config: dict[str, Any]) -> None:
         storage = Storage(task.storage)
         # Another study on this storage may have been faster.
         if not storage.has(task.key):
-            _train(task)
+            _train(task, storage)
         metrics = storage.manifest(task.key)["metrics"]
     except (LostProcessError, LeavingError):
         raise
@@ -118,7 +118,7 @@ def _lost_parent(task: Task) -> dict[str, str]:
     return {LOST: lost[0]} if lost else {}
 
 
-def run_task(task: Task, session: Session) -> None:
+def run_task(task: Task, storage: Storage, session: Session) -> None:
     """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes).
 
     Raises:
@@ -126,7 +126,6 @@ def run_task(task: Task, session: Session) -> None:
     """
     torch.set_num_threads(task.threads)
     _require_contents(task)
-    storage = Storage(task.storage)
     started = datetime.now(UTC)
     parents = {role: storage.artifact(key) for role, key in task.parents.items()}
     try:
@@ -155,7 +154,7 @@ def _weights_file(spec: StageSpec) -> str | None:
     return spec.params.weights.file if isinstance(spec.params, ReferenceParams) and spec.params.weights else None
 
 
-def _train(task: Task) -> None:
+def _train(task: Task, storage: Storage) -> None:
     """Run the task through Ray Train: in this process, or in a group of workers.
 
     Raises:
@@ -165,13 +164,12 @@ def _train(task: Task) -> None:
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    storage = Storage(task.storage)
     if task.workers == 0:
         device = usable_gpu() if task.gpus else "cpu"
 
         def run() -> None:
             settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
-            run_task(task, TuneSession(storage.checkpoint(task.key), device, *settings))
+            run_task(task, storage, TuneSession(storage.checkpoint(task.key), device, *settings))
 
         TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0)).fit()
         return
@@ -206,8 +204,12 @@ def _run_worker(config: dict[str, Any]) -> None:
     task = Task.of(config["task"])
     if task.gpus:
         usable_gpu()
-    checkpoint = Storage(task.storage).checkpoint(task.key)
-    run_task(task, TrainSession(checkpoint, task.checkpoint_seconds, task.images_a_pass, task.places))
+    storage = Storage(task.storage)
+    run_task(
+        task,
+        storage,
+        TrainSession(storage.checkpoint(task.key), task.checkpoint_seconds, task.images_a_pass, task.places),
+    )
 
 
 def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
