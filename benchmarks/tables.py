@@ -131,7 +131,7 @@ def measure(config: StudyConfig, folder: str, tune: bool) -> list[Goal]:
     print(f"{len(graph.cells):,} cells, {count:,} stages, {len(results.epochs):,} rows of epochs")
     for what, seconds in {
         "plan": planning,
-        "publish (six files a stage)": publishing,
+        "store (three files a stage)": publishing,
         "collect into one file a table": collecting,
         "load the study": loading,
         "all tables": tabling,
@@ -154,7 +154,7 @@ def measure(config: StudyConfig, folder: str, tune: bool) -> list[Goal]:
 def publish(storage: Storage, graph: StageGraph) -> None:
     """Store a random result for every stage."""
     for number, stage in enumerate(graph.stages.values()):
-        storage.publish(stage.key, *result_of(stage, number))
+        storage.store(stage.key, *result_of(stage, number))
 
 
 def main() -> int:

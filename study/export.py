@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from study import speed
 from study.command import OK, SOME_FAILED, positive, run
 from study.config import ConfigError
-from study.nets import StoredNet, connections, example_images, find_stage, open_net
 from study.storage import Storage
+from study.stored_nets import StoredNet, connections, example_images, find_stage, open_net
 from trainables import latency
 from trainables.export import choosing, compact, whole
 from trainables.export.choosing import Call, Choice, OnnxSession, Runtime

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.command import OK, run
-from study.nets import find_stage
 from study.storage import TENSORS, LostStageError, Storage, StorageError
+from study.stored_nets import find_stage
 from study.tune.progress import duration
 from trainables.hyperparameters import PARAMS, DataConfig
 

@@ -9,8 +9,8 @@ import torch
 
 from study import schema
 from study.config import ConfigError
-from study.nets import StoredNet, connections, open_net, study_nets
 from study.storage import Storage
+from study.stored_nets import StoredNet, connections, open_net, study_nets
 from trainables import latency
 from trainables.export import choosing, compact
 from trainables.export.choosing import Runtime

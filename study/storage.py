@@ -8,10 +8,10 @@
     studies/<name>/                a study: its configuration, its tables and its report
 
 A stage is complete when its manifest is there, which is written last, each file whole; nobody looks at a stage without
-one. Each attempt to publish a stage has a folder of its own: two drivers that trained the same stage at once never
+one. Each attempt to store a stage has a folder of its own: two drivers that trained the same stage at once never
 write into each other's files, and whichever manifest stays, its files are there.
 
-Who finds a file that is not what was published withdraws the stage by renaming its manifest: the stage is then not
+Who finds a file that is not what was stored withdraws the stage by renaming its manifest: the stage is then not
 complete, and the next that needs it has it trained again.
 """
 
@@ -127,16 +127,16 @@ class Storage:
         """Names of all studies."""
         return self.folder.folders("studies")
 
-    def publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
+    def store(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes.
 
-        Where another driver has published the stage meanwhile, its files stay and these are dropped.
+        Where another driver has stored the stage meanwhile, its files stay and these are dropped.
         """
         if not self.has(key):
-            self._publish(key, result, row)
+            self._store(key, result, row)
         self.checkpoint(key).delete()
 
-    def _publish(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
+    def _store(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         tensors = save_tensors(dict(result.tensors))
         hashes = {TENSORS: hashlib.sha256(tensors).hexdigest()}
         rows: dict[str, Iterable[Mapping[str, Any]]] = {
@@ -230,7 +230,7 @@ class Storage:
         return self.folder.at("/".join(("studies", study, *parts)))
 
     def _file(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> bytes:
-        """A file of a complete stage, as it was published."""
+        """A file of a complete stage, as it was stored."""
         manifest = manifest or self.manifest(key)
         # Stages of earlier versions have their files beside the manifest.
         file = "/".join(part for part in (manifest.get("folder", ""), name) if part)
@@ -246,7 +246,7 @@ class Storage:
         return {name: self._file(key, name, manifest) for name in names}
 
     def _withdraw(self, key: str, file: str, found: bytes | Mapping[str, Any]) -> LostStageError:
-        """Make a damaged stage an incomplete one, unless it has been published anew since it was ``found``."""
+        """Make a damaged stage an incomplete one, unless it has been stored anew since it was ``found``."""
         content = self.folder.read(f"stages/{key}/{MANIFEST}")
         if content is not None and found in (content, _manifest(content)):
             # Kept, for who wants to know what became of it; the damaged files stay where they are.

@@ -18,7 +18,7 @@ from study.config import ConfigError
 from study.export import read
 from study.graph import plan
 from study.networks import main as show_network
-from tests.nets import residual
+from tests.own import residual
 from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
 from trainables import networks, objects, pruning, weights
 from trainables.artifacts import Artifact, pack, unpack_extra, unpack_main
@@ -44,7 +44,7 @@ from trainables.sessions import Session
 from trainables.stages import _Stage, run_stage
 from trainables.weight_files import WeightsError
 
-RESIDUAL = "tests.nets:residual"
+RESIDUAL = "tests.own:residual"
 QUICK = {
     RESIDUAL: 4,
     "torchvision:mobilenet_v3_small?input=3x32x32": 28,
@@ -426,13 +426,19 @@ def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "neuron_prune: tests.nets:residual has no hidden inner products whose neurons could be removed: set"),
-        ({"neuron_prune": None, "resources.workers": 2}, "resources.workers: is 2, but tests.nets:residual normalises"),
-        ({"neuron_prune": None, "resources.images_a_pass": 5}, "resources.images_a_pass: is 5, but tests.nets"),
+        (
+            {},
+            "neuron_prune: tests.own:residual has no hidden inner products whose neurons could be removed: set",
+        ),
+        (
+            {"neuron_prune": None, "resources.workers": 2},
+            "resources.workers: is 2, but tests.own:residual normalises",
+        ),
+        ({"neuron_prune": None, "resources.images_a_pass": 5}, "resources.images_a_pass: is 5, but tests.own"),
         ({"neuron_prune": None, "transfer.n_e": 4}, "has N = 4 layers: give 1 to 3"),
         (
             {"neuron_prune": None, "source.prune.keep": {"stem.0": 0.5}},
-            "source.prune.keep: must name each layer of tests.nets:residual: stem.0, blocks.0, blocks.1, head",
+            "source.prune.keep: must name each layer of tests.own:residual: stem.0, blocks.0, blocks.1, head",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_data_that_changes_after_planning_stops_the_study(tmp_path: Path) -> Non
     make_folder(tmp_path / "images", per_class=8)
     images = {"name": "folder", "path": str(tmp_path / "images"), "size": 32, "val_per_class": 2}
     domain = {"data": images}
-    small = {"network": "tests.nets:rgb", "neuron_prune": {**TINY["neuron_prune"], "neurons_per_step": 8}}  # type: ignore[dict-item]
+    small = {"network": "tests.own:rgb", "neuron_prune": {**TINY["neuron_prune"], "neurons_per_step": 8}}  # type: ignore[dict-item]
     tree = {**TINY, **small, "ablations": ["transfer"], "source": {**TINY["source"], **domain}, "target": domain}  # type: ignore[dict-item]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
     config = load_config(str(tmp_path / "tiny.yaml"))

@@ -11,7 +11,7 @@ import pytest
 from study.config import load_config
 from study.graph import StageGraph, plan
 from study.tune.scheduling import MOST_LOSSES, MOST_LOST_PROCESSES, StageSearcher
-from study.tune.trial import ERROR, LOST, PUBLISHED
+from study.tune.trial import ERROR, LOST, STORED
 from tests.commands import SECONDS, assert_same_results, command, study, table
 
 
@@ -68,7 +68,7 @@ def test_a_stage_that_is_lost_again_and_again_fails(graph: StageGraph) -> None:
     for loss in range(MOST_LOSSES + 1):
         config = searcher.suggest("parent")
         assert isinstance(config, dict) and config["stage"] == reference
-        searcher.on_trial_complete("parent", {PUBLISHED: 1})
+        searcher.on_trial_complete("parent", {STORED: 1})
         child = searcher.suggest("child")
         assert isinstance(child, dict)
         searcher.on_trial_complete("child", {ERROR: "was damaged", LOST: reference})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.nets import rgb
+from tests.own import rgb
 from tests.runs import DATA, parents, run
 from tests.trees import make_imagenet
 from trainables import pruning
@@ -44,7 +44,7 @@ def test_a_worker_without_a_share_of_the_last_batch_goes_on(
     images = DataConfig(name="imagenet", size=32, val_per_class=1)
     train = TrainConfig(epochs=1, learning_rate=0.01, batch_size=11)
     spec = StageSpec(
-        kind="reference", network="tests.nets:rgb", data=images, seed=0, params=ReferenceParams(train=train)
+        kind="reference", network="tests.own:rgb", data=images, seed=0, params=ReferenceParams(train=train)
     )
     places = Places(root=str(tmp_path))
     result = run_stage(spec, {}, Rank(1, 2, places))
@@ -70,7 +70,7 @@ def test_masks_lie_in_memory_as_their_weights_do() -> None:
     net = placed(HybridTransferNet(rgb(4)), torch.device("cpu"))
     net.main.initialise(net.main.names, 0)
     masks = pruning.shrink_globally(net.main, {}, 500, "magnitude", 0)
-    spec = StageSpec(kind="reference", network="tests.nets:rgb", data=DATA, seed=0, params=ReferenceParams())
+    spec = StageSpec(kind="reference", network="tests.own:rgb", data=DATA, seed=0, params=ReferenceParams())
     images = _Stage(spec, {}, Session()).images()
     training = Training(net, masks, images, TrainConfig(epochs=1, learning_rate=0.1), Session(), 0)
     for (weight, laid_out), (name, mask) in zip(training.masked, masks.items(), strict=True):

@@ -59,10 +59,10 @@ def storage(tmp_path: Path) -> Storage:
     storage = Storage(str(tmp_path / "results"))
     for name, result in results().items():
         row = {**ROW, "stage": KEYS[name], "kind": KEYS[name].rpartition("-")[0], "seed": 0}
-        storage.publish(KEYS[name], result, row)
+        storage.store(KEYS[name], result, row)
     reference = runs.source_nets()["reference"]
     published = StageResult(dict(reference.tensors), dict(reference.metrics), reference.class_names)
-    storage.publish(KEYS["reference"], published, {**ROW, "stage": KEYS["reference"], "kind": "reference", "seed": 0})
+    storage.store(KEYS["reference"], published, {**ROW, "stage": KEYS["reference"], "kind": "reference", "seed": 0})
     nets = {
         "Standard-TransferNet": "standard",
         "Sparse-TargetNet_C95": "C95",
@@ -280,7 +280,7 @@ def test_bad_input_is_said(
 
 
 def test_a_stage_without_a_net_is_said(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
-    storage.publish("knowledge-44", StageResult({"logits": torch.zeros(1)}, {}, ()), {**ROW, "stage": "knowledge-44"})
+    storage.store("knowledge-44", StageResult({"logits": torch.zeros(1)}, {}, ()), {**ROW, "stage": "knowledge-44"})
     assert command(storage, "knowl") == BAD_INPUT
     assert "knowledge-44 gives logits, no net" in capsys.readouterr().err
 

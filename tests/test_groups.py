@@ -19,7 +19,7 @@ from study.tune.experiment import Experiment
 from study.tune.faults import LostProcessError, cause_of, lost_connection
 from tests.clusters import free_port
 from tests.commands import SECONDS
-from tests.nets import REFUSED
+from tests.own import REFUSED
 from tests.sharing import share
 from trainables.sessions import LeavingError
 
@@ -141,7 +141,7 @@ def test_what_gloo_raises_is_told_apart(case: str, lost: bool) -> None:
 
 @pytest.mark.slow
 def test_a_workers_own_error_ends_the_stage_at_once(preset: Path, tmp_path: Path) -> None:
-    config = load_config(str(preset), ["network=tests.nets:refused_in_second_worker"])
+    config = load_config(str(preset), ["network=tests.own:refused_in_second_worker"])
     key, stage = next(iter(plan(config).stages.items()))
     storage = Storage(str(tmp_path))
     resources = ResourceConfig(workers=2)

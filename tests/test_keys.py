@@ -17,7 +17,7 @@ from study.graph import plan
 from study.keys import contents, stage_key
 from study.storage import Storage
 from study.tune.trial import ContentsError, Task, run_task
-from tests.nets import rgb
+from tests.own import rgb
 from tests.runs import DATA, SOURCE, artifact, parents, run, source_nets
 from tests.trees import make_folder
 from trainables import data, networks
@@ -211,7 +211,7 @@ UNUSED: dict[str, set[str]] = {
 def full_spec(kind: str) -> dict[str, Any]:
     data_ = DataConfig(name=f"{__name__}:everything", val_per_class=1)
     seed = None if kind == "knowledge" else 0
-    spec = StageSpec(kind=kind, network="tests.nets:rgb", data=data_, seed=seed, params=PARAMS[kind](**FULL[kind]))
+    spec = StageSpec(kind=kind, network="tests.own:rgb", data=data_, seed=seed, params=PARAMS[kind](**FULL[kind]))
     return spec.model_dump(mode="json", by_alias=True)
 
 
@@ -413,7 +413,7 @@ def test_data_that_changed_after_planning_is_an_error(tmp_path: Path) -> None:
     places = Places(cache=str(tmp_path / "cache"))
     images = DataConfig(name="folder", path=str(tmp_path / "images"), size=32, val_per_class=2)
     params = ReferenceParams(train=BRIEF)
-    spec = StageSpec(kind="reference", network="tests.nets:rgb", data=images, seed=0, params=params)
+    spec = StageSpec(kind="reference", network="tests.own:rgb", data=images, seed=0, params=params)
     task = task_of(spec, places, tmp_path / "results")
     image = next((tmp_path / "images").rglob("*.png"), None) or next((tmp_path / "images").rglob("*.jpg"))
     image.write_bytes(image.read_bytes() + b"more")

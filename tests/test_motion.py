@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 TRAIN = "{epochs: 40, learning_rate: 0.02, batch_size: 16, dropout: 0.2, validate_every: 20}"
 SETTINGS = {
     "seeds": 1,
-    "network": "tests.nets:rgb",
-    "streams.temporal": "{network: tests.nets:flow, source.data.modality: flow, target.data.modality: flow, "
+    "network": "tests.own:rgb",
+    "streams.temporal": "{network: tests.own:flow, source.data.modality: flow, target.data.modality: flow, "
     "source.data.mean: 0.5, target.data.mean: 0.5, source.data.std: 0.1, target.data.std: 0.1}",
     "source.weights": "null",
     "source.train": TRAIN,

@@ -8,13 +8,13 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from tests.nets import Residual, residual
+from tests.own import Residual, residual
 from trainables import networks
 from trainables.hybrid import main_loss
 from trainables.hyperparameters import TrainConfig
 from trainables.optimisation import descend, learning_rate, optimizer_of
 
-RESIDUAL = "tests.nets:residual"
+RESIDUAL = "tests.own:residual"
 
 
 def config(**options: Any) -> TrainConfig:

@@ -73,7 +73,7 @@ def flip(folder: Folder, name: str) -> None:
 def test_published_stages_come_back(storage: Storage) -> None:
     storage.checkpoint(KEY).write(b"half way")
     assert not storage.has(KEY)
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     assert storage.has(KEY)
     artifact = storage.artifact(KEY)
     assert artifact.metrics == {"val_accuracy": 50.0} and artifact.class_names == ("0", "1")
@@ -106,15 +106,15 @@ def test_a_crash_while_publishing_leaves_no_stage(
     with monkeypatch.context() as patch:
         patch.setattr(storage.folder, "write", write)
         with pytest.raises(Crash):
-            storage.publish(KEY, result(), ROW)
+            storage.store(KEY, result(), ROW)
     assert not storage.has(KEY)
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0}
 
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "rows.json"])
 def test_a_damaged_stage_is_withdrawn_and_published_anew(storage: Storage, file: str) -> None:
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     damaged = file_of(storage, file)
     flip(storage.folder, damaged)
     with pytest.raises(LostStageError, match=f"{damaged} was damaged: the stage is withdrawn"):
@@ -124,14 +124,14 @@ def test_a_damaged_stage_is_withdrawn_and_published_anew(storage: Storage, file:
         else:
             storage.rows("knowledge", [KEY])
     assert not storage.has(KEY)
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
     kept = storage.folder.files(f"stages/{KEY}")
     assert sorted(name.split("-")[0] for name in kept) == ["damaged", "manifest.json"]
 
 
 def test_each_bit_of_a_manifest_counts(storage: Storage) -> None:
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     name = f"stages/{KEY}/manifest.json"
     original = storage.folder.read(name)
     assert original is not None
@@ -143,7 +143,7 @@ def test_each_bit_of_a_manifest_counts(storage: Storage) -> None:
 
 
 def test_a_missing_file_is_damage_and_a_missing_stage_is_said(storage: Storage) -> None:
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     storage.folder.delete(file_of(storage, "tensors.safetensors"))
     with pytest.raises(LostStageError, match="safetensors was damaged"):
         storage.artifact(KEY)
@@ -152,26 +152,26 @@ def test_a_missing_file_is_damage_and_a_missing_stage_is_said(storage: Storage) 
 
 
 def test_whoever_publishes_second_harms_no_reader(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     read = storage.manifest(KEY)
     # The second has looked before the first was done.
     monkeypatch.setattr(storage, "has", lambda key: False)
-    storage.publish(KEY, result(), {**ROW, "seconds": 3.0})
+    storage.store(KEY, result(), {**ROW, "seconds": 3.0})
     monkeypatch.undo()
     assert storage.manifest(KEY)["folder"] != read["folder"]
     assert storage._file(KEY, "rows.json", read), "who has read the first manifest finds its files"
     assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0]
-    storage.publish(KEY, result(), {**ROW, "seconds": 4.0})
+    storage.store(KEY, result(), {**ROW, "seconds": 4.0})
     assert storage.rows("stages", [KEY])["seconds"].to_pylist() == [3.0], "what is complete stays"
 
 
 def test_damage_that_was_seen_before_harms_no_stage_published_since(storage: Storage) -> None:
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     old = storage.manifest(KEY)
     flip(storage.folder, file_of(storage, "tensors.safetensors"))
     with pytest.raises(LostStageError):
         storage.artifact(KEY)
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     with pytest.raises(LostStageError):
         storage._file(KEY, "tensors.safetensors", old)
     assert storage.has(KEY)
@@ -179,7 +179,7 @@ def test_damage_that_was_seen_before_harms_no_stage_published_since(storage: Sto
 
 def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    storage.publish(KEY, result(), ROW)
+    storage.store(KEY, result(), ROW)
     folder = tmp_path / "stages" / KEY
     manifest = storage.manifest(KEY)
     tables = storage.tables([KEY])
@@ -194,7 +194,7 @@ def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
     shutil.rmtree(attempt)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert storage.artifact(KEY).metrics == {"val_accuracy": 50.0} and not storage.damaged([KEY])
-    storage.publish("transfer-4567", result(), {**ROW, "stage": "transfer-4567", **dict.fromkeys(PROVENANCE)})
+    storage.store("transfer-4567", result(), {**ROW, "stage": "transfer-4567", **dict.fromkeys(PROVENANCE)})
     both = storage.rows("stages", [KEY, "transfer-4567"])
     assert both.schema.equals(schema.arrow_schema("stages")) and both["images"].to_pylist() == [40, 40]
     assert all(both[name].to_pylist()[0] is None for name in PROVENANCE)

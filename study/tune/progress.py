@@ -57,7 +57,7 @@ class Progress(Observer):
         self._latest[trial.config["stage"]] = result
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A stage is published, or has failed with an error of its own."""
+        """A stage is stored, or has failed with an error of its own."""
         key = trial.config["stage"]
         result = trial.last_result or {}
         if LOST in result and key not in self._searcher.failed:

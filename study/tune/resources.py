@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from study.config import ResourceConfig
-from trainables.data.decoding import cores
 from trainables.devices import gpu_problem
+from trainables.processes import cores
 
 ON_DEMAND = "on_demand"
 """Ray resource of nodes that no cloud takes back: where there is one, the drivers of worker groups run there."""

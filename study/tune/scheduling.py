@@ -1,4 +1,4 @@
-"""The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are published."""
+"""The stage graph as a Ray Tune search algorithm: it hands out stages whose parents are stored."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from study.graph import StageGraph
 from study.tune.advice import SHARE_LESS, out_of_memory
-from study.tune.trial import ERROR, LOST, PUBLISHED, TRACEBACK
+from study.tune.trial import ERROR, LOST, STORED, TRACEBACK
 
 MOST_LOSSES = 2
 """How often a stage is trained again within a run because it was damaged; a disk that goes on so is broken."""
@@ -93,7 +93,7 @@ class StageSearcher(Searcher):
             del self._lost_processes[key]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Take note that a trial's stage is published or failed for good, or that its process was lost."""
+        """Take note that a trial's stage is stored or failed for good, or that its process was lost."""
         key = self.running.pop(trial_id, None)
         if key is None:
             return
@@ -106,7 +106,7 @@ class StageSearcher(Searcher):
             self._fail(key, message)
         elif error:
             self._start_again(key)
-        elif (result or {}).get(PUBLISHED):
+        elif (result or {}).get(STORED):
             self.done.add(key)
         else:
             self.stopped.add(key)

@@ -1,4 +1,4 @@
-"""One trial of the Ray Tune experiment: read the parents, run the stage through Ray Train, publish it."""
+"""One trial of the Ray Tune experiment: read the parents, run the stage through Ray Train, store it."""
 
 import json
 import platform
@@ -32,7 +32,7 @@ ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
 LOST = "stage_lost"
 """Key of the same report where a stage that it needs is not complete any more, as when it was damaged: that stage."""
-PUBLISHED = "published"
+STORED = "stored"
 """Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
 """Key of the same report that carries the Python traceback."""
@@ -99,7 +99,7 @@ def run_trial(config: dict[str, Any]) -> None:
         return
     # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
     shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
-    tune.report(shown | {PUBLISHED: 1})
+    tune.report(shown | {STORED: 1})
 
 
 def _in_words(error: Exception, task: Task) -> str:
@@ -119,7 +119,7 @@ def _lost_parent(task: Task) -> dict[str, str]:
 
 
 def run_task(task: Task, storage: Storage, session: Session) -> None:
-    """Run a task's stage in the calling process and publish it (in a worker group: all run, the first publishes).
+    """Run a task's stage in the calling process and store it (in a worker group: all run, the first stores).
 
     Raises:
         ContentsError: data, weights or network are not here what they were where the study was planned.
@@ -133,7 +133,7 @@ def run_task(task: Task, storage: Storage, session: Session) -> None:
     finally:
         release_memory(session.device)
     if session.rank == 0:
-        storage.publish(task.key, result, stage_row(task, result, session, started))
+        storage.store(task.key, result, stage_row(task, result, session, started))
 
 
 def _require_contents(task: Task) -> None:

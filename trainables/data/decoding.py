@@ -1,9 +1,7 @@
 """Files decoded once a node into a memory-mapped array, which all trials of the node share through the page cache."""
 
-import multiprocessing
 import os
 import shutil
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from trainables.data.layouts.catalogue import DataError, Problem
 from trainables.hyperparameters import DataConfig
+from trainables.processes import cores, end_with_parent, worker_context
 
 Progress = Callable[[int, int], None]
 """Is called with the number of items done and of all items."""
@@ -206,34 +205,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 def _executor(processes: bool) -> Executor:
     if not processes:
         return ThreadPoolExecutor(cores())
-    return ProcessPoolExecutor(cores(), worker_context(), initializer=end_with_parent)
-
-
-def worker_context() -> multiprocessing.context.ForkServerContext:
-    """How processes are started: not by fork, as PyTorch's and Ray's threads are running.
-
-    They are forked from a server that has imported this module, so that only the first ones take seconds to start.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
-    return context
-
-
-def end_with_parent(*_: object) -> None:
-    """Lets this process end when the one that started it is killed: else it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ProcessPoolExecutor(cores(), worker_context(__name__), initializer=end_with_parent)
 
 
 def listing(heading: str, problems: list[Problem]) -> str:

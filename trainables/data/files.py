@@ -19,17 +19,15 @@ from trainables.data.decoding import (
     Decoding,
     OnItem,
     attempt,
-    cores,
     decode_image,
-    end_with_parent,
     for_each,
     listing,
-    worker_context,
 )
 from trainables.data.imageset import ArrayPixels, ImageSet
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.places import ROOT_VARIABLE, Places, in_package
 from trainables.hyperparameters import DataConfig
+from trainables.processes import cores, end_with_parent, worker_context
 
 DECODER_VERSION = 1
 """Part of the name of each decoded array: to be raised when the decoding of a file changes."""
@@ -229,7 +227,7 @@ class FilePixels:
             sampler=[self._files_at(rows) for rows in batches],
             batch_size=None,  # what the sampler gives is a batch already
             num_workers=min(MOST_WORKERS, cores(), len(batches)),
-            multiprocessing_context=worker_context(),
+            multiprocessing_context=worker_context("trainables.data.decoding"),
             worker_init_fn=end_with_parent,
             generator=torch.Generator(),  # its own, so that it leaves the stage's random numbers alone
         )

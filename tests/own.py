@@ -1,4 +1,4 @@
-"""Networks of a user's own, named ``tests.nets:rgb`` and so on in presets: small ones for 24 x 24 frames and flow."""
+"""Networks of a user's own, named ``tests.own:rgb`` and so on in presets: small ones for 24 x 24 frames and flow."""
 
 import torch
 from torch import nn
