@@ -572,3 +572,15 @@ def test_images_are_normalised_as_the_pretrained_net_has_seen_them(tiny_preset: 
         load_config(str(tiny_preset), changes)
     assert "target.data: has mean 0.0 and std 1.0, but the net of torchvision:ResNet18_Weights" in str(caught.value)
     assert "mean [0.485, 0.456, 0.406] and std [0.229, 0.224, 0.225]: give these" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [RESIDUAL, list(QUICK)[-1]])
+def test_in_bfloat16_it_trains_alike(name: str) -> None:
+    spec, _ = next(stages(name))
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        train = TRAIN.model_copy(update={"precision": precision})
+        result = run_stage(spec.model_copy(update={"params": ReferenceParams(train=train)}), {}, Session())
+        assert all(t.dtype == torch.float32 for key, t in result.tensors.items() if key.endswith("weight"))
+        losses.append([row["loss"] for row in result.epochs])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.1)

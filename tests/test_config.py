@@ -49,7 +49,7 @@ from tests.conftest import TINY
         ("target.data.train_per_class=null", ["target.data", "train_per_class or val_per_class"]),
         ("target.data.name=indoor67", ["target.data", "set data.root", "STUDY_DATA_ROOT", "Where to get it"]),
         ("target.data={name: indoor67, path: /nowhere}", ["target.data", "no folder /nowhere", "Where to get it"]),
-        ("target.data={name: 'tests.own:cifar'}", ["target.data", "tests.nets has no function cifar"]),
+        ("target.data={name: 'tests.own:cifar'}", ["target.data", "tests.own has no function cifar"]),
         ("target.data.views=random", ["target.data.views", "transfer.live=true", "views=ten"]),
         ("target.data.views=tne", ["target.data.views", "'centre', 'ten' or 'random'"]),
         ("network=vgg16", ["network", "takes 3 x 224 x 224", "1 x 24 x 24"]),

@@ -110,9 +110,16 @@ def test_a_killed_trial_is_resumed_within_the_run(undisturbed: Path, preset: Pat
     assert_same_results(tmp_path, undisturbed)
 
 
-def test_a_worker_group_gives_what_one_process_gives(preset: Path, tmp_path: Path) -> None:
+VIT = "timm:vit_tiny_patch16_224?input=1x24x24&img_size=24&in_chans=1&patch_size=6&embed_dim=32&depth=2&num_heads=2"
+
+
+@pytest.mark.parametrize("network", ["small_alexnet", f"{VIT}&drop_rate=0.1&drop_path_rate=0.1"])
+def test_a_worker_group_gives_what_one_process_gives(network: str, preset: Path, tmp_path: Path) -> None:
     # At a rate that does not amplify rounding, so that the bound can be tight.
-    config = load_config(str(preset), ["source.train.epochs=5", "source.train.learning_rate=0.003"])
+    changes = {"source.train.epochs": 5, "source.train.learning_rate": 0.003, "source.train.dropout": 0.5}
+    if network != "small_alexnet":
+        changes |= {"network": network, "neuron_prune": None, "source.prune.keep": 0.5}
+    config = load_config(str(preset), changes)
     graph = plan(config)
     key = next(iter(graph.stages))
     graph = StageGraph({key: graph.stages[key]})

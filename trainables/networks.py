@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import torch
-import torchvision
 import yaml
 from torch import nn
 
-from trainables import objects, tracing
+from trainables import objects
 from trainables.architectures import ALIASES, NETWORKS
 from trainables.layers import Dropout, LayeredNet, WeightedLayer, output_positions
 from trainables.seeds import derive
@@ -200,12 +199,15 @@ def _parsed(name: str) -> _Name:
 
 def _of_library(name: _Name) -> Callable[[int], nn.Module]:
     if name.library == "torchvision":
-        known = torchvision.models.list_models(torchvision.models)
+        # Imported here, as it takes more than a second, which the paper's nets need not wait for.
+        from torchvision import models
+
+        known = models.list_models(models)
         if name.function not in known:
             raise KeyError(
                 f"torchvision has no classifier {name.function!r}{did_you_mean(name.function, known, 3, ': ')}"
             )
-        return lambda classes: torchvision.models.get_model(name.function, num_classes=classes, **name.settings)
+        return lambda classes: models.get_model(name.function, num_classes=classes, **name.settings)
     try:
         import timm
     except ImportError as error:
@@ -224,7 +226,9 @@ def _input_shape(name: str, net: nn.Module) -> tuple[int, int, int]:
     if parts.input_shape is not None:
         return parts.input_shape
     if parts.library == "torchvision":
-        crop = torchvision.models.get_model_weights(parts.function).DEFAULT.transforms().crop_size
+        from torchvision import models
+
+        crop = models.get_model_weights(parts.function).DEFAULT.transforms().crop_size
         return (3, crop[0], crop[0])
     if parts.library == "timm":
         said = getattr(net, "pretrained_cfg", {}).get("input_size")
@@ -247,6 +251,8 @@ def _made(name: str, classes: int, seed: int) -> LayeredNet:
         return net
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} gives a {type(net).__name__}: it must give an nn.Module")
+    from trainables import tracing
+
     return tracing.cut(name, net, _input_shape(name, net))
 
 

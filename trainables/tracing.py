@@ -19,7 +19,6 @@ from contextlib import redirect_stderr
 from io import StringIO
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
@@ -112,17 +111,19 @@ def _own_randomness(name: str, net: nn.Module) -> None:
 
 
 def _seeded(name: str, path: str, module: nn.Module) -> Dropout | None:
+    if isinstance(module, Dropout):
+        return None
     if type(module) is nn.Dropout:
         return Dropout(module.p)
     if isinstance(module, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
         return ChannelDropout(module.p)
     if isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout):
         raise ValueError(f"{name}: {path} is a {type(module).__name__}, which cannot be seeded: use nn.Dropout")
-    if isinstance(module, torchvision.ops.StochasticDepth):
+    # Told by their names: torchvision takes a second to import, and timm need not be there.
+    if type(module).__name__ == "StochasticDepth":
         if module.mode != "row":
             raise ValueError(f"{name}: {path} drops its branch for a whole batch: only mode='row' can be seeded")
-        return StochasticDepth(module.p)
-    # timm has one of its own, and timm need not be there.
+        return StochasticDepth(float(getattr(module, "p", 0.0)))
     if type(module).__name__ == "DropPath":
         return StochasticDepth(float(getattr(module, "drop_prob", 0.0) or 0.0))
     return None
