@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -116,7 +117,11 @@ VIT = "timm:vit_tiny_patch16_224?input=1x24x24&img_size=24&in_chans=1&patch_size
 @pytest.mark.parametrize("network", ["small_alexnet", f"{VIT}&drop_rate=0.1&drop_path_rate=0.1"])
 def test_a_worker_group_gives_what_one_process_gives(network: str, preset: Path, tmp_path: Path) -> None:
     # At a rate that does not amplify rounding, so that the bound can be tight.
-    changes = {"source.train.epochs": 5, "source.train.learning_rate": 0.003, "source.train.dropout": 0.5}
+    changes: dict[str, Any] = {
+        "source.train.epochs": 5,
+        "source.train.learning_rate": 0.003,
+        "source.train.dropout": 0.5,
+    }
     if network != "small_alexnet":
         changes |= {"network": network, "neuron_prune": None, "source.prune.keep": 0.5}
     config = load_config(str(preset), changes)
