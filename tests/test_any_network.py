@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import prune
 
 from search_spaces.space import outside
@@ -303,6 +303,14 @@ class OneLayer(Branching):
         return scores
 
 
+class Otherwise(Branching):
+    """Computes something else where it is traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head((self.conv(x) * (1 if isinstance(x, fx.Proxy) else 2)).mean((2, 3)))
+        return scores
+
+
 def hidden_dropout(classes: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), HiddenDropout(), nn.Flatten(), nn.Linear(144, classes))
 
@@ -319,6 +327,7 @@ def attention_dropout(classes: int) -> nn.Module:
         ("Branching", r"its forward depends on its input .*: move what depends on it into a module of its own"),
         ("FunctionalDropout", r"computes something else in training \(dropout\): move it into a module of its own"),
         ("hidden_dropout", "its 0 draws random numbers that cannot be seeded|its 3 draws random numbers"),
+        ("Otherwise", "its layers give another output than the module as a whole"),
         ("Tied", "two of its layers share conv"),
         ("OneLayer", "is one layer"),
         ("attention_dropout", "the attention attention has dropout of its own, which cannot be seeded: set it to 0"),

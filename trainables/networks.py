@@ -131,7 +131,7 @@ def normalises_batches(name: str) -> bool:
 
 @cache
 def examine(name: str) -> None:
-    """Make sure that the network can be used, and that its randomness can be seeded: it is run once.
+    """Make sure that the network can be used: that in layers it computes what it does whole, and that it can be seeded.
 
     Raises:
         KeyError: no such network; the first argument says what is wrong, for people.
@@ -139,10 +139,15 @@ def examine(name: str) -> None:
     """
     if _known_outline(name, 2) and (canonical(name) in NETWORKS or _is_layered(name)):
         return
-    net = fresh(name, 2, seed=0).train()
+    whole = _constructed(name, 2, seed=0)
+    net = _cut(name, whole)
+    x = torch.rand(2, *net.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        if not torch.allclose(net.eval()(x), whole.eval()(x), rtol=1e-4, atol=1e-5):
+            raise ValueError(f"{name}: its layers give another output than the module as a whole: it cannot be traced")
+    net.train()
     net.set_dropout(None)
     net.seed_dropout(0)
-    x = torch.zeros(2, *net.input_shape)
     for layer in net.names:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             before = torch.get_rng_state()
@@ -242,15 +247,22 @@ def _input_shape(name: str, net: nn.Module) -> tuple[int, int, int]:
 
 
 def _made(name: str, classes: int, seed: int) -> LayeredNet:
-    """A network that is no :class:`LayeredNet` of its own, as its constructor initialises it, cut into layers."""
+    """A network as its constructor initialises it, in layers."""
+    net = _constructed(name, classes, seed)
+    return net if isinstance(net, LayeredNet) else _cut(name, net)
+
+
+def _constructed(name: str, classes: int, seed: int) -> nn.Module:
     # Constructors draw from PyTorch's own generator, which is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialise"))
-        net = find(name)(classes)
-    if isinstance(net, LayeredNet):
-        return net
+        net: object = find(name)(classes)
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} gives a {type(net).__name__}: it must give an nn.Module")
+    return net
+
+
+def _cut(name: str, net: nn.Module) -> LayeredNet:
     from trainables import tracing
 
     return tracing.cut(name, net, _input_shape(name, net))
