@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from benchmarks.goals import Goal, show
 from trainables import latency, networks, neurons, pruning
 from trainables.export import choosing, compact
-from trainables.export.choosing import Runtime
-from trainables.export.compact import Stored, WeightType
+from trainables.export.compact import Stored
+from trainables.export.formats import Runtime, WeightType
 from trainables.export.unconnected import remove_unconnected
 from trainables.hybrid import HybridTransferNet
 from trainables.networks import LayeredNet

@@ -6,20 +6,19 @@ against share, the steps of neuron pruning against latency.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 
 from search_spaces.axes import scaled
 from search_spaces.cells import Cell, transfer_name
+from study.settings.choices import Against
 from study.settings.facts import hybrid_share
 from study.settings.models import StudyConfig
 from study.settings.overrides import with_changes
 from trainables import networks, neurons
 
 Params = Mapping[str, Any]
-Against = Literal["share", "latency"]
-"""What validation accuracy is weighed against: the share of connections pruned, or the net's latency."""
 
 
 def space(config: StudyConfig, *, against: Against | None) -> Callable[[optuna.Trial], None]:

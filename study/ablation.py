@@ -1,116 +1,17 @@
 """``python -m study.ablation``: run an ablation study and report it."""
 
 import argparse
-import importlib.util
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from search_spaces.axes import axis_names, points_of
-from study.command import OK, conclude, folder_name, number, positive, run
-from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
-from study.facts import SequentialDesign
-from study.graph import StageGraph, plan
-from study.run.forecast import describe_cost, describe_packing, describe_plan
-from study.run.settling import MOST_SEEDS, NEGLIGIBLE, Settling, require_main_comparisons
-from study.run.study import run_study
-from study.storage import Storage
-
-MANY_STAGES = 1000
-"""More missing stages than this are not started without asking."""
+from study.command import folder_name, number, positive, start
+from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     options = _parser().parse_args(argv)
-    return run("study.ablation", lambda: _ablation(options))
-
-
-def _ablation(options: argparse.Namespace) -> int:
-    if options.list_presets:
-        for name in list_presets():
-            print(f"{name:12} {preset_title(name)}")
-        return OK
-    if options.show_config:
-        print(as_yaml(read_config(options.preset, _overrides(options))), end="")
-        return OK
-    config = load_config(options.preset, _overrides(options))
-    if options.list_axes:
-        print(describe_axes(config))
-        return OK
-    settling = _settling(config, options)
-    # Of a study whose seeds are not fixed, the most that it may come to.
-    graph = plan(settling.largest if settling else config)
-    storage = Storage(options.storage)
-    if settling:
-        require_main_comparisons(graph)
-    if options.dry_run:
-        if settling:
-            print(f"should all {settling.design.most_seeds} seeds be needed:")
-        print(describe_plan(graph, storage))
-        print(describe_packing(config.resources, options.address))
-        print(describe_cost(graph, storage, config.resources))
-        return OK
-    if options.dashboard and importlib.util.find_spec("aiohttp") is None:
-        raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
-    _confirm_size(graph, storage, options.yes)
-    return conclude(
-        run_study(
-            config,
-            options.name or Path(options.preset).stem,
-            storage=options.storage,
-            address=options.address,
-            slots=options.slots,
-            dashboard=options.dashboard,
-            until_settled=settling.design if settling else None,
-            hours=options.hours,
-            graph=plan(config) if settling else graph,
-        )
-    )
-
-
-def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | None:
-    budget = {"--most-seeds": options.most_seeds, "--negligible": options.negligible, "--hours": options.hours}
-    if options.until_settled:
-        negligible = NEGLIGIBLE if options.negligible is None else options.negligible
-        return Settling(
-            config, SequentialDesign(negligible=negligible, most_seeds=options.most_seeds or MOST_SEEDS), options.hours
-        )
-    if given := [name for name, value in budget.items() if value is not None]:
-        raise ConfigError(f"{given[0]} goes with --until-settled alone; a fixed number of seeds is --seeds N")
-    return None
-
-
-def describe_axes(config: StudyConfig) -> str:
-    """The axes with their points."""
-    lines = []
-    for name in axis_names(config):
-        lines.append(f"{name:16} {'; '.join(point.label for point in points_of(config, name))}")
-    return "\n".join(lines)
-
-
-def _confirm_size(graph: StageGraph, storage: Storage, yes: bool) -> None:
-    stored = set(storage.stored(graph.stages))
-    missing = [stage for key, stage in graph.stages.items() if key not in stored]
-    if yes or len(missing) <= MANY_STAGES:
-        return
-    images = sum(stage.effort for stage in missing)
-    size = f"{len(graph.cells):,} cells, {len(missing):,} stages to train, about {images:,} training images"
-    if sys.stdin.isatty() and input(f"This is a large study: {size}. Run it? [y/N] ").strip().lower() == "y":
-        return
-    raise ConfigError(f"this is a large study: {size}. Nothing was started; add --yes to run it")
-
-
-def _overrides(options: argparse.Namespace) -> list[str]:
-    overrides = list(options.set)
-    if options.seeds is not None:
-        overrides.append(f"seeds={options.seeds}")
-    if options.ablate:
-        base = read_config(options.preset, overrides).ablations
-        more = [name.strip() for name in options.ablate.split(",")]
-        overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
-    return overrides
+    return start("ablation", options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,28 +1,49 @@
-"""What the commands have in common: exit statuses, errors on one screen, and types of options."""
+"""What the commands have in common: exit statuses, errors on one screen, and types of options.
+
+Nothing large is imported here before the options are parsed: that takes seconds, for which ``--help`` need not wait.
+"""
 
 import argparse
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from math import inf
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from study.names import is_folder_name
 
-import analysis
-from study.config import ConfigError
-from study.files import StorageError, is_folder_name
-from study.run.lease import StudyIsRunningError
-from study.run.outcome import Outcome
-from study.tune.cluster import ClusterError
-from study.tune.resources import ResourceError
-from trainables.data import DataError
+if TYPE_CHECKING:
+    from study.run.outcome import Outcome
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-def run(name: str, action: Callable[[], int]) -> int:
-    """Run a command's action; gives the exit status. SIGTERM ends it as Ctrl-C does."""
+def start(command: str, options: argparse.Namespace) -> int:
+    """Run a command of :mod:`study.commands`; gives the exit status. SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
+
+    def action() -> int:
+        status: int = import_module(f"study.commands.{command}").main(options)
+        return status
+
+    try:
+        return _reported(f"study.{command}", action)
+    except KeyboardInterrupt:
+        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _reported(name: str, action: Callable[[], int]) -> int:
+    """Run an action; errors that are the user's are said on one screen."""
+    import analysis
+    from study.config import ConfigError
+    from study.files import StorageError
+    from study.run.lease import StudyIsRunningError
+    from study.tune.cluster import ClusterError
+    from study.tune.resources import ResourceError
+    from trainables.data import DataError
+
     try:
         return action()
     except (ConfigError, DataError, StorageError, ClusterError, ResourceError, StudyIsRunningError) as error:
@@ -31,13 +52,12 @@ def run(name: str, action: Callable[[], int]) -> int:
     except analysis.StudyError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return SOME_FAILED
-    except KeyboardInterrupt:
-        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
-        return INTERRUPTED
 
 
-def conclude(outcome: Outcome) -> int:
+def conclude(outcome: "Outcome") -> int:
     """Print the outcome of a study or a search. Return the exit status."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     for text in (outcome.findings, outcome.summary, f"report: {outcome.report}"):
         console.print(text, markup=False, soft_wrap=True)

@@ -6,140 +6,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from rich.console import Console
-
-from study import config as study_config
-from study.command import OK, SOME_FAILED, run
-from study.run.decoding import decoded, distinct, progress_bar
-from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
-from trainables.data.decoding import gigabytes
-from trainables.data.files import open_layout
-from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
-from trainables.hyperparameters import DataConfig, absolute
-
-SHOWN_CLASSES = 10
-"""Classes with a wrong number of items that are shown without ``--classes``."""
+from study.command import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status: 0 when all is there, 1 when not, 2 for bad input."""
     options = _parser().parse_args(argv)
-    return run("study.data", lambda: _data(options))
-
-
-def _data(options: argparse.Namespace) -> int:
-    config = study_config.read_config(options.preset, options.set)
-    places = config.data
-    if options.data_root is not None:
-        places = places.model_copy(update={"root": absolute(options.data_root)})
-    action = _check if options.command == "check" else _prepare
-    # Every one of them, even where one lacks something; what two domains share is looked at once.
-    data_sets = distinct(study_config.data_configs(config))
-    done = [action(", ".join(names), own, places, options) for names, own in data_sets]
-    return OK if all(done) else SOME_FAILED
-
-
-def _check(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
-    layout = LAYOUTS.get(config.name)
-    if layout is None:
-        return _package(domain, config, places)
-    opens = options.decode and not (options.quick and layout.medium == "stream")
-    with progress_bar(f"opening {layout.title}") as progress:
-        found = inspect(layout, config, places, decode=opens, progress=progress)
-    _say(describe(domain, found, classes=options.classes))
-    return found.is_complete
-
-
-def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
-    layout = LAYOUTS.get(config.name)
-    if layout is None:
-        return _package(domain, config, places)
-    try:
-        _say(f"{domain}: {decoded(open_layout(layout, config, places))}")
-    except DataError as error:
-        print(f"{domain}: {error}", file=sys.stderr)
-        return False
-    return True
-
-
-def _package(domain: str, config: DataConfig, places: Places) -> bool:
-    """A data set that does not lie in files of a known layout."""
-    if config.name not in DATA_SETS:
-        known = ", ".join(sorted([*DATA_SETS, *LAYOUTS]))
-        raise study_config.ConfigError(f"{domain}: no data set {config.name!r}. There is {known}")
-    content = load(config, places)
-    count = f"{len(content.labels):,} images in {len(content.class_names)} classes"
-    _say(f"{domain}: {content.title}: {count}; it comes with a package, so there is nothing to look for or to decode")
-    return True
-
-
-def describe(domain: str, found: Inspection, *, classes: bool = False) -> str:
-    """An inspection in words.
-
-    Args:
-        domain: whose data it is.
-        found: the inspection.
-        classes: list every class with its numbers, instead of those with a wrong one.
-    """
-    lines = [f"{domain}: {found.layout.title}", *_contents(found, classes)]
-    if found.problems:
-        lines.append(f"  problems: {len(found.problems):,}")
-        lines += [f"    {problem.path}: {problem.message}" for problem in found.problems]
-    lines.append(f"  {'complete' if found.is_complete else 'NOT complete'}")
-    if not found.is_complete and found.folder is not None:
-        lines.append(f"  where to get it: {found.layout.source}")
-    return "\n".join(lines)
-
-
-def _contents(found: Inspection, classes: bool) -> Iterator[str]:
-    if found.folder is None:
-        return
-    yield f"  folder: {found.folder}"
-    for count in found.totals:
-        yield f"  {_words(count)}{_spread(found, count.what)}"
-    wrong = [name for name, counts in found.by_class.items() if not all(count.is_right for count in counts)]
-    shown = list(found.by_class) if classes else wrong[:SHOWN_CLASSES]
-    for name in shown:
-        yield f"    {name}: {'; '.join(_words(count) for count in found.by_class[name])}"
-    if len(shown) < len(wrong):
-        yield f"    and {len(wrong) - len(shown):,} more classes with other numbers; --classes lists every class"
-    yield f"  opened: {found.opened:,} files" if found.opened else "  opened: none, so broken files were not looked for"
-    if found.decoded:
-        yield f"  decoded: {_decoded(found.decoded)}"
-
-
-def _words(count: Count) -> str:
-    what = "items" if count.what == ALL else count.what
-    if count.official is None:
-        return f"{what} {count.found:,}"
-    if count.is_right:
-        return f"{what} {count.found:,}, as officially"
-    many = "too few" if count.found < count.official else "too many"
-    return f"{what} {count.found:,}, officially {count.official:,}: {abs(count.official - count.found):,} {many}"
-
-
-def _spread(found: Inspection, part: str) -> str:
-    """How many a class has."""
-    numbers = [count.found for counts in found.by_class.values() for count in counts if count.what == part]
-    if not numbers:
-        return ""
-    least, most = min(numbers), max(numbers)
-    return f"; {least:,} a class" if least == most else f"; {least:,} to {most:,} a class"
-
-
-def _decoded(decoded: Decoded) -> str:
-    if decoded.is_done:
-        return f"{gigabytes(decoded.bytes)} in {decoded.array}"
-    room = f"{gigabytes(decoded.free)} free"
-    if not decoded.fits:
-        room += ": TOO LITTLE, make room or set data.cache to a folder on a larger disk"
-    return f"not yet; takes {gigabytes(decoded.bytes)} in {decoded.array} ({room})"
-
-
-def _say(text: str) -> None:
-    Console(highlight=False).print(text, markup=False, soft_wrap=True)
+    return start("data", options)
 
 
 def _parser() -> argparse.ArgumentParser:

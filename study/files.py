@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,11 +37,6 @@ REFUSED = re.compile(r"AWS Error (NO_SUCH_BUCKET|ACCESS_DENIED|INVALID_\w+|SIGNA
 """The same of S3, whose errors have no number."""
 
 Result = TypeVar("Result")
-
-
-def is_folder_name(name: str) -> bool:
-    """Whether a study or a search may have this name: it becomes one folder."""
-    return bool(name) and name == PurePath(name).name and name != ".."
 
 
 class StorageError(Exception):

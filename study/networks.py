@@ -4,86 +4,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
-from study.command import OK, positive, run
-from study.config import ConfigError
-from trainables import networks
-from trainables.layers import LayeredNet, StochasticDepth, output_positions
-from trainables.suggestions import did_you_mean
-
-FROM_THE_TOP = (
-    "From the top: with N_m of a layer's number or more it starts dense and random in the transfer; with N_e of its "
-    "number or more the extra branch has a copy of it."
-)
+from study.command import positive, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status: 0, or 2 where a stage could not use the network."""
     options = _parser().parse_args(argv)
-    return run("study.networks", lambda: _show(options.name, options.classes))
-
-
-def _show(name: str, classes: int) -> int:
-    try:
-        networks.examine(name)
-        net = networks.build(name, classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{error.args[0]}{did_you_mean(name, networks.NETWORKS, before='; ')}") from error
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    console.print(_layers(net, positions := output_positions(net)))
-    console.print("\n".join(describe(name, net, positions)), soft_wrap=True, markup=False)
-    return OK
-
-
-def describe(name: str, net: LayeredNet, positions: dict[str, int]) -> list[str]:
-    """What a study has to know of the network, in lines."""
-    connections = {weight: tensor.numel() for weight, tensor in net.weights().items()}
-    products = sum(count * positions.get(weight, 0) for weight, count in connections.items())
-    lines = [
-        f"{name}: N = {len(net.names)}, {sum(connections.values()):,} connections, {products:,} multiply-adds for an "
-        f"image of {' x '.join(map(str, net.input_shape))} (channels, height, width), {net.classes} classes",
-        FROM_THE_TOP,
-    ]
-    hidden = net.hidden_inner_products()
-    removable = f"Neurons can be removed from {', '.join(hidden)}." if hidden else "It has no neurons to remove."
-    lines.append(removable + ("" if hidden else " A study of it sets neuron_prune to null."))
-    dropouts = [one for layer in net.dropouts().values() for one in layer if one.p]
-    depth = sum(isinstance(one, StochasticDepth) for one in dropouts)
-    rates = sorted({one.p for one in dropouts if not isinstance(one, StochasticDepth)})
-    if rates:
-        lines.append(f"Its dropout has the rate {', '.join(f'{rate:g}' for rate in rates)}: dropout: null keeps that.")
-    if depth:
-        lines.append(f"It drops {depth} branches of residual blocks at random (stochastic depth), at its own rates.")
-    if networks.normalises_batches(name):
-        lines.append("It normalises batches (BatchNorm), so that they have to be seen whole: one worker, one pass.")
-    return lines
-
-
-def _layers(net: LayeredNet, positions: dict[str, int]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("layer", "from the top"):
-        table.add_column(title, justify="right")
-    for title in ("name", "connections", "shape"):
-        table.add_column(title, overflow="fold")
-    for title in ("number", "multiply-adds"):
-        table.add_column(title, justify="right")
-    for index, name in enumerate(net.names, start=1):
-        where = [str(index), str(len(net.names) - index + 1), name]
-        for weight, home in net.layer(name).connections(name).items():
-            size = home.tensor.numel()
-            products = f"{size * positions[weight]:,}" if weight in positions else "?"
-            table.add_row(*where, weight, " x ".join(map(str, home.tensor.shape)), f"{size:,}", products)
-            where = ["", "", ""]
-    return table
+    return start("networks", options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m study.networks", description="Show a network's layers, as N_m, N_e and masks go by them."
     )
-    help_ = f"{', '.join(networks.NETWORKS)}, torchvision:NAME, timm:NAME, or module:function; with settings after a ?"
+    help_ = "small_alexnet, torchvision:NAME, timm:NAME, module:function, ... (see docs/networks.md)"
     parser.add_argument("name", metavar="NAME", help=help_)
     parser.add_argument("--classes", type=positive, default=10, metavar="N", help="outputs (default: %(default)s)")
     return parser

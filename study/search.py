@@ -3,36 +3,16 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
-from search_spaces.space import Against
-from study.command import conclude, folder_name, positive, run
-from study.config import load_config
-from study.run.search import SearchSettings, run_search
-from study.tune.configurations import SamplerName
+from study.command import folder_name, positive, start
+from study.settings.choices import Against, SamplerName
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     options = _parser().parse_args(argv)
-    return run("study.search", lambda: _search(options))
-
-
-def _search(options: argparse.Namespace) -> int:
-    settings = SearchSettings(
-        trials=options.trials,
-        sampler=options.sampler,
-        against=options.against,
-        seed=options.seed,
-        minutes=options.minutes,
-        early_stopping=not options.no_early_stopping,
-        warm_start=options.warm_start,
-    )
-    name = options.name or f"{Path(options.preset).stem}-search"
-    config = load_config(options.preset, options.set)
-    where = {"storage": options.storage, "address": options.address, "slots": options.slots}
-    return conclude(run_search(config, name, settings, **where))
+    return start("search", options)
 
 
 def _parser() -> argparse.ArgumentParser:

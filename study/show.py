@@ -1,155 +1,16 @@
 """``python -m study.show``: where a stored stage comes from, back to the reference, and what it was made with."""
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from study.command import OK, run
-from study.storage import TENSORS, LostStageError, Storage, StorageError
-from study.stored_nets import find_stage
-from study.tune.progress import duration
-from trainables.hyperparameters import PARAMS, DataConfig
-
-SHOWN_DIGITS = 12
-"""Of a hash: enough to tell two apart."""
-INDENT = "    "
+from study.command import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     options = _parser().parse_args(argv)
-    return run("study.show", lambda: _show(options))
-
-
-def _show(options: argparse.Namespace) -> int:
-    storage = Storage(options.storage)
-    key = find_stage(storage, options.stage)
-    if not storage.has(key):
-        raise StorageError(f"stage {key} is not complete: run its study again, then show it")
-    print("\n".join(ancestry(storage, key)))
-    return OK
-
-
-def ancestry(storage: Storage, key: str) -> list[str]:
-    """A stage and all that it was made from, as the lines of a tree; each stage is described where it comes first.
-
-    Raises:
-        StorageError: the storage cannot be read.
-    """
-    return list(_Ancestry(storage).lines(key))
-
-
-class _Ancestry:
-    """What is shown already, so that nothing is said twice."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._nets = _nets(storage)
-        self._seen: set[str] = set()
-        self._made_with = ""
-
-    def lines(self, key: str, role: str = "", depth: int = 0) -> Iterator[str]:
-        head, inner = INDENT * depth + (f"{role}: " if role else ""), INDENT * depth + "  "
-        if key in self._seen:
-            yield f"{head}{key} (described above)"
-            return
-        self._seen.add(key)
-        try:
-            (row,) = self._storage.rows("stages", [key]).to_pylist()
-            manifest = self._storage.manifest(key)
-        except LostStageError as error:
-            yield f"{head}{key}: {error}"
-            return
-        yield f"{head}{key}"
-        yield from (f"{inner}{line}" for line in self._about(row, manifest))
-        for parent_role, parent in json.loads(row["parents"]).items():
-            yield from self.lines(parent, parent_role, depth + 1)
-
-    def _about(self, row: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
-        seed = "no seed" if row["seed"] is None else f"seed {row['seed']}"
-        yield f"{row['network']} on {row['data']}, {seed}"
-        if nets := self._nets.get(row["stage"]):
-            yield f"is {'; '.join(nets)}"
-        if gave := _gave(row):
-            yield gave
-        if chosen := settings(row["kind"], row["hyperparameters"]):
-            yield "settings other than the defaults: " + ", ".join(f"{name} {value}" for name, value in chosen.items())
-        when = f"{row['started_at']:%Y-%m-%d %H:%M} UTC" if row["started_at"] else "at an unknown time"
-        yield f"made {when}" + (f" in {duration(row['seconds'])}" if row["seconds"] is not None else "")
-        made_with = _made_with(row)
-        yield "with the same code, packages and machine" if made_with == self._made_with else made_with
-        self._made_with = made_with
-        folder = self._storage.folder.at(
-            "/".join(part for part in ("stages", row["stage"], manifest.get("folder")) if part)
-        )
-        digest = manifest["sha256"][TENSORS][:SHOWN_DIGITS]
-        data = f"data {row['data_fingerprint'][:SHOWN_DIGITS]}, " if row["data_fingerprint"] else ""
-        yield f"{data}{TENSORS} sha256 {digest}"
-        yield f"files: {folder}"
-
-
-def settings(kind: str, hyperparameters: str) -> dict[str, Any]:
-    """Those of a stage's hyperparameters (the JSON of its row) that are not at their defaults, by dotted key."""
-    values = json.loads(hyperparameters)
-    images = values.pop("data")
-    try:
-        # The file's path is not recorded, as it is another one on another machine.
-        pretrained = {"weights": {"file": "", **values["weights"]}} if values.get("weights") else {}
-        own = PARAMS[kind].model_validate(values | pretrained).without_paths(exclude_defaults=True)
-        images = DataConfig.model_validate(images).without_paths(exclude_defaults=True)
-    except ValidationError:
-        # Of a version with other hyperparameters: all of them.
-        own = values
-    images.pop("name")
-    return dict(_flat({"data": images, **own}))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _gave(row: Mapping[str, Any]) -> str:
-    parts = [
-        f"{name} accuracy {row[f'{part}_accuracy']:.2f} %"
-        for part, name in (("test", "test"), ("val", "validation"))
-        if row[f"{part}_accuracy"] is not None
-    ]
-    if row["connections"] is not None:
-        parts.append(f"{row['connections']:,} of {row['connections_dense']:,} connections kept")
-        parts[-1] += f" ({100 - row['prune_percent']:.4g} %)"
-    return ", ".join(parts)
-
-
-def _made_with(row: Mapping[str, Any]) -> str:
-    """Code, packages and machine of a stage on one line; what an earlier version did not record is left out."""
-    packages = ", ".join(f"{name} {version}" for name, version in json.loads(row["package_versions"] or "{}").items())
-    machine = [row["host"], row["processor"], *([row["device"]] if row["device"] != "cpu" else [])]
-    machine += [f"{name} {row[name]}" for name in ("threads", "workers", "images_a_pass") if row[name]]
-    machine += ["TF32"] if row["tf32"] else []
-    parts = (f"code {row['code_version']}" if row["code_version"] else "", packages, ", ".join(filter(None, machine)))
-    return "; ".join(filter(None, parts)) or "code, packages and machine were not recorded"
-
-
-def _nets(storage: Storage) -> dict[str, list[str]]:
-    """The nets that stages give, as the studies of the storage name them."""
-    found: dict[str, dict[str, None]] = {}
-    for study in storage.studies():
-        try:
-            cells = storage.read_study(study, "cells").to_pylist()
-        except StorageError:
-            continue
-        for cell in cells:
-            name = ", ".join(filter(None, (cell["net"], cell.get("stream"), cell.get("point"))))
-            found.setdefault(cell["stage"], {})[f"{name} of study {study}"] = None
-    return {stage: list(nets) for stage, nets in found.items()}
+    return start("show", options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,8 +13,8 @@ from study.storage import Storage
 from study.stored_nets import StoredNet, connections, open_net, study_nets
 from trainables import latency
 from trainables.export import choosing, compact
-from trainables.export.choosing import Runtime
 from trainables.export.compact import Stored
+from trainables.export.formats import Runtime
 from trainables.export.unconnected import remove_unconnected
 from trainables.networks import LayeredNet, output_positions
 from trainables.seeds import generator

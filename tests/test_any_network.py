@@ -14,8 +14,8 @@ from torch.nn.utils import prune
 
 from search_spaces.space import outside
 from study import load_config, run_study
+from study.commands.export import read
 from study.config import ConfigError
-from study.export import read
 from study.graph import plan
 from study.networks import main as show_network
 from tests.own import residual

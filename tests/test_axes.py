@@ -6,7 +6,8 @@ import pytest
 
 from search_spaces.ablations import ABLATIONS, cells_of
 from search_spaces.axes import AXES, points_of
-from study.ablation import describe_axes, main
+from study.ablation import main
+from study.commands.ablation import describe_axes
 from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import plan
 from study.run.tables import cell_row
@@ -107,7 +108,7 @@ def test_axes_come_beside_the_presets_ablations(
 def test_a_very_large_study_is_not_started_unasked(
     tiny_preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("study.ablation.MANY_STAGES", 20)
+    monkeypatch.setattr("study.commands.ablation.MANY_STAGES", 20)
     storage = tmp_path / "none"
     assert main(["--preset", str(tiny_preset), "--storage", str(storage), "--ablate", "source-schedule"]) == 2
     error = capsys.readouterr().err

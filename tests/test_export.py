@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from study import export, schema, speed
 from study.command import BAD_INPUT, OK, SOME_FAILED
+from study.commands import export as export_command
 from study.storage import Storage
 from tests import runs
 from tests.test_storage import ROW
 from trainables import latency, networks, pruning
 from trainables.artifacts import Artifact, unpack_main
 from trainables.export import choosing, compact
-from trainables.export.compact import KERNELS, Stored, WeightType, load_exported
+from trainables.export.compact import KERNELS, Stored, load_exported
+from trainables.export.formats import WeightType
 from trainables.export.unconnected import CHANNELS, remove_unconnected
 from trainables.hyperparameters import NeuronPruneParams, TargetPruneParams, TrainConfig
 from trainables.networks import LayeredNet, WeightedLayer
@@ -116,7 +118,7 @@ def test_a_file_gives_what_the_masked_net_gives(
     text = capsys.readouterr().out
     assert "largest difference" in text and "times smaller" in text and "fc6:" in text
     net = masked(name)
-    call = export.read(out, format_, threads=1)
+    call = export_command.read(out, format_, threads=1)
     for batch in (1, 5):
         x = images(net, batch)
         torch.testing.assert_close(call(x), net(x), atol=1e-4, rtol=0)

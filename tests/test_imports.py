@@ -1,6 +1,8 @@
 """Who may know whom: no circle of files, and what each of the project's folders may import."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
@@ -125,3 +127,14 @@ def test_ray_is_known_to_few() -> None:
 
 def test_no_file_is_long() -> None:
     assert {name: lines for name, text in sources().items() if (lines := len(text.splitlines())) > 400} == {}
+
+
+COMMANDS = ("ablation", "search", "data", "networks", "export", "show", "reproduce")
+
+
+def test_options_are_parsed_before_anything_large_is_imported() -> None:
+    assert {path.stem for path in (ROOT / "study" / "commands").glob("[a-z]*.py")} == {*COMMANDS}
+    large = {"torch", "torchvision", "ray", "pandas", "pyarrow", "pydantic", "numpy", "rich", "optuna"}
+    program = f"import sys, {', '.join(f'study.{name}' for name in COMMANDS)}; print({large} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"

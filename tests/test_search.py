@@ -20,17 +20,17 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
+from search_spaces.space import cell_of, changes_of, outside, own_params, space
 from study.config import ConfigError, StudyConfig, load_config
 from study.graph import StageGraph, plan, plan_cells
 from study.search import main
+from study.settings.choices import Against, SamplerName
 from study.tune.configurations import (
     ACCURACY,
     LATENCY,
     PRUNED,
     ConfigurationSearcher,
     EarlyStopping,
-    SamplerName,
     TrialBook,
     importance,
 )

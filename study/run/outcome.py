@@ -6,7 +6,7 @@ from functools import cached_property
 import analysis
 from analysis import Results
 from study.config import ConfigError
-from study.files import is_folder_name
+from study.names import is_folder_name
 
 
 def require_name(name: str) -> None:

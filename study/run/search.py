@@ -19,7 +19,7 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import Point
 from search_spaces.cells import Cell
-from search_spaces.space import Against, cell_of, changes_of, outside, own_params, space
+from search_spaces.space import cell_of, changes_of, outside, own_params, space
 from study import schema
 from study.config import (
     ConfigError,
@@ -36,6 +36,7 @@ from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.tables import write_tables
 from study.run.trials import differences, ranked, trial_row
+from study.settings.choices import Against, SamplerName
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.configurations import (
@@ -44,7 +45,6 @@ from study.tune.configurations import (
     LEAST_TRIALS,
     ConfigurationSearcher,
     EarlyStopping,
-    SamplerName,
     TrialBook,
     importance,
 )

@@ -11,10 +11,6 @@ from study.config import ConfigError, StudyConfig
 from study.facts import SequentialDesign
 from study.graph import StageGraph
 
-MOST_SEEDS = 30
-NEGLIGIBLE = 0.5
-"""Percentage points of test accuracy."""
-
 
 @dataclass
 class Settling:

@@ -7,7 +7,7 @@ are added to the graph and run as Ray Tune trials, each once, whatever the numbe
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,13 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from search_spaces.cells import Cell
-from search_spaces.space import Against
 from study.graph import StageGraph
+from study.settings.choices import Against, SamplerName
 from study.tune.scheduling import StageSearcher
 from trainables.seeds import derive
 
 Metrics = Mapping[str, float]
-SamplerName = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
 Nets = Callable[[Mapping[str, Any]], list[Cell]]
 """From the parameters of a trial to its cells, one a seed."""
 

@@ -6,17 +6,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainables import latency
 from trainables.export.compact import KERNELS, Stored
+from trainables.export.formats import Runtime
 from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
-Runtime = Literal["torch", "pt2", "onnx"]
 Call = Callable[[Tensor], Tensor]
 
 CANDIDATES: dict[Runtime, tuple[str, ...]] = {

@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import networks
+from trainables.export.formats import WeightType
 from trainables.layers import Dropout, LayeredNet
 
-WeightType = Literal["float32", "float16", "int8"]
 FORMAT = "sparse-transfer-study compact 1"
 _SKIP = 255
 """The gap that stands for as many zeros without a value behind them."""
