@@ -36,6 +36,11 @@ def kept_connections(net: LayeredNet, masks: Mapping[str, Tensor]) -> dict[str, 
     return {name: int(masks[name].sum()) if name in masks else weight.numel() for name, weight in net.weights().items()}
 
 
+def by_layer(net: LayeredNet, counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is of each weight, summed over each layer's."""
+    return {name: sum(counts[weight] for weight in net.layer(name).connections(name)) for name in net.names}
+
+
 def apply(net: LayeredNet, masks: Mapping[str, Tensor]) -> None:
     """Set the pruned weights of the net to zero, in place."""
     weights = net.weights()
@@ -78,6 +83,23 @@ def shrink_globally(net: LayeredNet, masks: Mapping[str, Tensor], keep: int, cri
         raise ValueError(f"the net has {left:,} connections left: it cannot keep {keep:,}")
     parts = _largest(torch.cat(scores), joint, keep).split([part.numel() for part in alive])
     return {name: part.view_as(weight).clone() for part, (name, weight) in zip(parts, weights.items(), strict=True)}
+
+
+def shrink_to_share(
+    main: LayeredNet,
+    masks: Masks,
+    share: float,
+    dense: Mapping[str, int],
+    scope: Scope,
+    criterion: Criterion,
+    seed: int,
+) -> Masks:
+    """Masks that keep ``share`` of the dense net's connections, over all layers together."""
+    keep = round(share * sum(dense.values()))
+    if scope == "global":
+        return shrink_globally(main, masks, keep, criterion, seed)
+    counts = apportion(kept_connections(main, masks), keep)
+    return shrink(main, masks, counts, criterion, seed)
 
 
 def apportion(left: Mapping[str, int], keep: int) -> dict[str, int]:

@@ -131,7 +131,7 @@ class _Stage:
     def set_dropout(self, net: HybridTransferNet, masks: Masks, train: TrainConfig) -> None:
         """Dropout of the stage's training: the main branch's scaled by what its layers keep, the extra branch's not."""
         dense = networks.connection_counts(self.spec.network, net.main.classes)
-        kept = _by_layer(net.main, pruning.kept_connections(net.main, masks))
+        kept = pruning.by_layer(net.main, pruning.kept_connections(net.main, masks))
         net.main.set_dropout(train.dropout, {n: kept[n] / dense[n] for n in kept} if train.rescale_dropout else None)
         if net.extra is not None:
             net.extra.set_dropout(train.dropout)
@@ -187,7 +187,7 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
         keep = {weight: round(share * dense[weight]) for weight, share in shares.items()}
         masks = pruning.shrink(net.main, masks, keep, params.criterion, stage.seed)
     else:
-        masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
+        masks = pruning.shrink_to_share(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     pruning.apply(net.main, masks)
     epochs = []
     if params.retrain is not None:
@@ -246,7 +246,7 @@ def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
     dense = networks.weight_counts(stage.spec.network, net.main.classes)
-    masks = _shrink_net(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
+    masks = pruning.shrink_to_share(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
     epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
@@ -325,28 +325,6 @@ def _subset(images: Images, per_class: int, seed: int) -> Tensor:
     labels = images.labels[order]
     parts = [order[labels == label][:per_class] for label in labels.unique()]
     return torch.cat(parts).sort().values
-
-
-def _by_layer(net: LayeredNet, counts: Mapping[str, int]) -> dict[str, int]:
-    """What there is of each weight, summed over each layer's."""
-    return {name: sum(counts[weight] for weight in net.layer(name).connections(name)) for name in net.names}
-
-
-def _shrink_net(
-    main: LayeredNet,
-    masks: Masks,
-    share: float,
-    dense: Mapping[str, int],
-    scope: pruning.Scope,
-    criterion: pruning.Criterion,
-    seed: int,
-) -> Masks:
-    """Masks that keep ``share`` of the dense net's connections, over all layers together."""
-    keep = round(share * sum(dense.values()))
-    if scope == "global":
-        return pruning.shrink_globally(main, masks, keep, criterion, seed)
-    counts = pruning.apportion(pruning.kept_connections(main, masks), keep)
-    return pruning.shrink(main, masks, counts, criterion, seed)
 
 
 def _result(
