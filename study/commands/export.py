@@ -125,10 +125,8 @@ def _export(options: argparse.Namespace) -> int:
     _describe(stored, exported, options.batch)
     _time(stored, call, options)
     size = out.stat().st_size
-    compared = (
-        f"{stored.dense_bytes / size:.1f} times smaller than" if size < stored.dense_bytes else "with zeros in it;"
-    )
-    print(f"written: {out}, {size:,} bytes, {compared} the unpruned net in float32 ({stored.dense_bytes:,} bytes)")
+    smaller = "no smaller than" if stored.net.is_traced else f"{stored.dense_bytes / size:.1f} times smaller than"
+    print(f"written: {out}, {size:,} bytes, {smaller} the unpruned net in float32 ({stored.dense_bytes:,} bytes)")
     return OK
 
 
