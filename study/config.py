@@ -257,15 +257,19 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     except WeightsError as error:
         yield "source.weights.file", str(error)
         return
-    yield from _normalisation_checks(config, weights)
     problem = _weights_problem(weights, fingerprint, config.network, classes, config.source.train is None)
     if problem is not None:
         yield "source.weights", problem
+    yield from _normalisation_checks(config, weights)
 
 
 def _normalisation_checks(config: StudyConfig, weights: WeightsConfig) -> Iterator[tuple[str, str]]:
     """Whether images are normalised as those that the pretrained net has seen, where that is known."""
-    seen = normalisation(weights.file)
+    try:
+        seen = normalisation(weights.file)
+    except WeightsError:
+        # No such weights: that is said already.
+        return
     if seen is None or weights.cross_modality or weights.bgr:
         return
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
