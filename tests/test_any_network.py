@@ -488,10 +488,23 @@ def narrow(width: int) -> Callable[[int], nn.Module]:
     return build
 
 
+def sized(*sizes: Any) -> Callable[[int], nn.Module]:
+    first, *others = sizes
+    second, third = [*others, None, None][:2]
+
+    def build(classes: int, width: Any = first) -> nn.Module:
+        return nn.Linear(len([width, second, third]), classes)
+
+    return build
+
+
 def test_a_function_is_named_by_its_text_and_what_the_text_uses() -> None:
     names = [objects.named(function) for function in (narrow(4), narrow(4), narrow(5))]
     assert names[0] == names[1] != names[2] and re.fullmatch(r"object:build-[0-9a-f]{12}", names[0])
     assert objects.named(residual) == RESIDUAL
+    # Equal values count as often as they are used, and so do those in containers and defaults.
+    alike = [sized(*sizes) for sizes in ((8, 8, 9), (8, 9, 9), (8, 9, 8), ([8], 9), ([9], 9), ({"a": 8},), ({"a": 9},))]
+    assert len({objects.named(function) for function in alike}) == len(alike)
     assert networks.digest(f"{names[0]}?input=1x24x24") != networks.digest(f"{names[2]}?input=1x24x24")
     with pytest.raises(KeyError, match="was given from Python, and is not known here"):
         networks.examine("object:build-0123456789ab")

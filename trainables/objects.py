@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from trainables import importing
 
 PREFIX = "object:"
+PLAIN = (int, float, str, bytes, bool, type(None))
+MEMBERS = (FunctionType, staticmethod, classmethod, property, *PLAIN, list, tuple, dict)
+"""Members of a class that its methods may use."""
 
 Given = tuple[Callable[..., Any], str]
 """A function, and the SHA-256 of the source text behind it."""
@@ -91,27 +94,31 @@ def _digest(function: Callable[..., Any]) -> str:
 
 
 def _texts(function: Callable[..., Any]) -> Iterator[str]:
-    """Source texts of a function and of the user's own functions and classes that it uses, and plain values in them."""
+    """Source texts of a function and of what it uses of the user's own, and the values that it uses."""
     pending: list[Any] = [function]
-    seen: set[int] = set()
+    # The objects are kept, or another one might get the number of one that is gone.
+    seen: dict[int, Any] = {}
     while pending:
         used = pending.pop(0)
-        if id(used) in seen:
-            continue
-        seen.add(id(used))
-        if isinstance(used, partial):
-            pending += [used.func, *used.args, *used.keywords.values()]
-            yield f"{sorted(used.keywords)}"
-        elif isinstance(used, FunctionType | type):
-            if _is_own(used):
-                yield _source(used)
-                pending += _uses(used)
-        elif isinstance(used, int | float | str | bool | tuple | None):
+        if isinstance(used, PLAIN):
             yield repr(used)
+        elif id(used) not in seen:
+            seen[id(used)] = used
+            yield from _text(used)
+            pending += _uses(used)
 
 
-def _is_own(used: FunctionType | type) -> bool:
-    if used.__module__ == "__main__":
+def _text(used: object) -> Iterator[str]:
+    if isinstance(used, FunctionType | type) and _is_own(used):
+        yield _source(used)
+    elif isinstance(used, ModuleType) and _is_own(used):
+        yield importing.source_digest(used.__name__)
+    elif isinstance(used, list | tuple | set | frozenset | dict):
+        yield f"{type(used).__name__} of {len(used)}"
+
+
+def _is_own(used: FunctionType | type | ModuleType) -> bool:
+    if getattr(used, "__module__", None) == "__main__":
         return True
     try:
         return not importing.is_installed(Path(inspect.getfile(used)).resolve())
@@ -129,14 +136,30 @@ def _source(used: FunctionType | type) -> str:
         ) from error
 
 
-def _uses(used: FunctionType | type) -> list[Any]:
-    """What the functions of a text name: values of their globals and closures, and a class's bases."""
+def _uses(used: Any) -> list[Any]:
+    """What an object of the user's own names or holds: globals, closures and defaults, a class's bases, elements."""
+    if isinstance(used, partial):
+        return [used.func, *used.args, dict(sorted(used.keywords.items()))]
+    if isinstance(used, dict):
+        return [part for item in used.items() for part in item]
+    if isinstance(used, set | frozenset):
+        return sorted(used, key=repr)
+    if isinstance(used, list | tuple):
+        return list(used)
+    if isinstance(used, staticmethod | classmethod):
+        return [used.__func__]
+    if isinstance(used, property):
+        return [used.fget, used.fset]
+    if not isinstance(used, FunctionType | type) or not _is_own(used):
+        return []
     if isinstance(used, type):
-        methods = [member for member in vars(used).values() if isinstance(member, FunctionType)]
-        return [*used.__bases__, *(value for method in methods for value in _uses(method))]
+        # Not what Python says of the class: its line in the file, say.
+        told = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
+        return [*used.__bases__, *(v for k, v in vars(used).items() if isinstance(v, MEMBERS) and k not in told)]
     closure = [cell.cell_contents for cell in used.__closure__ or ()]
     names = dict.fromkeys(_names(used.__code__))
-    return closure + [used.__globals__[name] for name in names if name in used.__globals__]
+    named = [used.__globals__[name] for name in names if name in used.__globals__]
+    return [*closure, *named, used.__defaults__, used.__kwdefaults__]
 
 
 def _names(code: CodeType) -> Iterator[str]:
