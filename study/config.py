@@ -22,14 +22,13 @@ from study.settings.overrides import (
     with_changes,
 )
 from trainables import data, networks, neurons
-from trainables import weights as pretrained
 from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import DataConfig, WeightsConfig
 from trainables.pretrained import normalisation
-from trainables.suggestions import choices, did_you_mean
-from trainables.weight_files import WeightsError
-from trainables.weight_files import fingerprint as fingerprint_of
+from trainables.suggestions import choices
+from trainables.weight_files import WeightsError, fingerprint
+from trainables.weights import load_into
 
 __all__ = [
     "ConfigError",
@@ -109,10 +108,8 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     yield from data_problems
     if len(set(config.seed_list)) < len(config.seed_list):
         yield "seeds", "each seed must be there once"
-    try:
-        networks.examine(config.network)
-    except (KeyError, TypeError, ValueError) as error:
-        yield "network", f"{error.args[0]}{did_you_mean(config.network, networks.NETWORKS, before='; ')}"
+    if (problem := networks.problem(config.network)) is not None:
+        yield "network", problem
         return
     if data_problems:
         return
@@ -238,10 +235,10 @@ def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tu
 
 
 @cache
-def _weights_problem(weights: WeightsConfig, fingerprint: str, network: str, classes: int, output: bool) -> str | None:
-    """Why the weights cannot be the network's; the fingerprint is there so that a changed file is looked at again."""
+def _weights_problem(weights: WeightsConfig, content: str, network: str, classes: int, output: bool) -> str | None:
+    """Why the weights cannot be the network's; the content is there so that a changed file is looked at again."""
     try:
-        pretrained.load_into(networks.build(network, classes), weights, output=output)
+        load_into(networks.build(network, classes), weights, output=output)
     except WeightsError as error:
         return str(error)
     return None
@@ -252,12 +249,12 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if (weights := located_weights(config)) is None:
         return
     try:
-        fingerprint = fingerprint_of(weights.file)
+        content = fingerprint(weights.file)
         classes = len(source_classes(config))
     except WeightsError as error:
         yield "source.weights.file", str(error)
         return
-    problem = _weights_problem(weights, fingerprint, config.network, classes, config.source.train is None)
+    problem = _weights_problem(weights, content, config.network, classes, config.source.train is None)
     if problem is not None:
         yield "source.weights", problem
     yield from _normalisation_checks(config, weights)

@@ -1,5 +1,6 @@
 """Hybrid-TransferNet: the main branch, the extra branch and the frozen reference, with the paper's losses."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -71,7 +72,7 @@ class HybridTransferNet(nn.Module):
 
 def extra_branch(reference: LayeredNet, n_e: int) -> LayeredNet:
     """The extra branch as it starts: a copy of the top ``n_e`` layers of the reference, output layer included."""
-    return reference.part(len(reference.names) - n_e, len(reference.names))
+    return copy.deepcopy(reference.top(n_e))
 
 
 def transfer_main_branch(source: LayeredNet, masks: Masks, fresh: LayeredNet) -> tuple[LayeredNet, Masks]:
@@ -80,7 +81,7 @@ def transfer_main_branch(source: LayeredNet, masks: Masks, fresh: LayeredNet) ->
     These are the output layer, which is always new, for it has the target's classes, and N_m - 1 below it, all dense
     and random. Masks of the other layers stay.
     """
-    main = source.part(0, len(source.names)).under(fresh)
+    main = copy.deepcopy(source.part(0, len(source.names) - len(fresh.names))).under(fresh)
     return main, {name: mask.clone() for name, mask in masks.items() if name not in fresh.weights()}
 
 

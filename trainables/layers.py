@@ -7,7 +7,6 @@ one of any other network is what lies between two moments at which a single tens
 attention, without biases; masks go by their names.
 """
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -217,14 +216,16 @@ class LayeredNet(nn.Module):
         return [lower for lower, upper in pairwise(self.names) if inner[lower] and inner[upper]]
 
     def part(self, start: int, stop: int) -> "LayeredNet":
-        """Copies of the layers above layer ``start``, up to layer ``stop``."""
-        names = self.names[start:stop]
-        return LayeredNet([(name, copy.deepcopy(self.layer(name))) for name in names], self.input_shape)
+        """The layers above layer ``start``, up to layer ``stop``, shared with this net."""
+        return LayeredNet([(name, self.layer(name)) for name in self.names[start:stop]], self.input_shape)
+
+    def top(self, layers: int) -> "LayeredNet":
+        """So many of the top layers, shared with this net."""
+        return self.part(len(self.names) - layers, len(self.names))
 
     def under(self, top: "LayeredNet") -> "LayeredNet":
-        """This net with its top layers replaced by as many others; the layers are shared with both."""
-        bottom = self.names[: len(self.names) - len(top.names)]
-        layers = [(name, self.layer(name)) for name in bottom] + [(name, top.layer(name)) for name in top.names]
+        """The layers of this part of a net, and those of its top above them; shared with both."""
+        layers = [(name, part.layer(name)) for part in (self, top) for name in part.names]
         return LayeredNet(layers, self.input_shape)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def build(name: str, classes: int) -> LayeredNet:
         KeyError: no such network.
         TypeError, ValueError: a network is not what the project can train; the message says why.
     """
-    if canonical(name) in NETWORKS or _is_layered(name):
+    if _is_written_down(name):
         return _outline(name, classes).to_empty(device="cpu")
     return _made(name, classes, seed=0)
 
@@ -83,50 +83,70 @@ def fresh(name: str, classes: int, seed: int, top: int | None = None) -> Layered
     The paper's nets get Kaiming normal weights (He et al. 2015), one seed a layer; others start as their own
     constructors have it.
     """
-    if canonical(name) in NETWORKS or _is_layered(name):
+    if _is_written_down(name):
         net = _outline(name, classes)
-        net = (net if top is None else _top(net, top)).to_empty(device="cpu")
+        net = (net if top is None else net.top(top)).to_empty(device="cpu")
         net.initialise(net.names, seed)
         return net
     net = _made(name, classes, seed)
-    return net if top is None else _top(net, top)
+    return net if top is None else net.top(top)
+
+
+@cache
+def outline(name: str, classes: int) -> LayeredNet:
+    """The named network on the meta device, shapes without memory; made once, and not to be changed.
+
+    Raises:
+        KeyError: no such network.
+        TypeError, ValueError: a network is not what the project can train; the message says why.
+    """
+    return _outline(name, classes)
 
 
 def layer_names(name: str) -> list[str]:
     """Names of the network's layers, bottom first; N is their number."""
-    return _known_outline(name, 2).names
+    return outline(name, 2).names
 
 
 def connection_counts(name: str, classes: int) -> dict[str, int]:
     """Connections (weights, no biases) of each layer of the unpruned network."""
-    net, counts = _known_outline(name, classes), weight_counts(name, classes)
+    net, counts = outline(name, classes), weight_counts(name, classes)
     return {layer: sum(counts[weight] for weight in net.layer(layer).connections(layer)) for layer in net.names}
 
 
 def weight_counts(name: str, classes: int) -> dict[str, int]:
     """The same of each weight, by its name: layers of most networks have several."""
-    return {weight: tensor.numel() for weight, tensor in _known_outline(name, classes).weights().items()}
+    return {weight: tensor.numel() for weight, tensor in outline(name, classes).weights().items()}
 
 
 def dense_bytes(name: str, classes: int) -> int:
     """Size of the unpruned network's parameters in float32."""
-    return 4 * sum(parameter.numel() for parameter in _known_outline(name, classes).parameters())
+    return 4 * sum(parameter.numel() for parameter in outline(name, classes).parameters())
 
 
 def inner_product_widths(name: str) -> dict[str, int]:
     """Neurons of each inner product whose neurons can be removed; none where there is no hidden one."""
-    net = _known_outline(name, 2)
+    net = outline(name, 2)
     return {layer: len(net.op(layer).weight) for layer in net.hidden_inner_products()}
 
 
 def input_shape(name: str) -> tuple[int, int, int]:
     """Channels, height and width of the images that the network takes."""
-    return _known_outline(name, 2).input_shape
+    return outline(name, 2).input_shape
 
 
 def normalises_batches(name: str) -> bool:
     """Whether an image's output in training depends on the other images of its batch, as with BatchNorm."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in _known_outline(name, 2).modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in outline(name, 2).modules())
+
+
+def problem(name: str) -> str | None:
+    """Why the network cannot be used, for people; None if it can."""
+    try:
+        examine(name)
+    except (KeyError, TypeError, ValueError) as error:
+        return f"{error.args[0]}{did_you_mean(name, NETWORKS, before='; ')}"
+    return None
 
 
 @cache
@@ -137,7 +157,7 @@ def examine(name: str) -> None:
         KeyError: no such network; the first argument says what is wrong, for people.
         TypeError, ValueError: it is not what the project can train; the message says why.
     """
-    if _known_outline(name, 2) and (canonical(name) in NETWORKS or _is_layered(name)):
+    if outline(name, 2) and _is_written_down(name):
         return
     whole = _constructed(name, 2, seed=0)
     net = _cut(name, whole)
@@ -168,16 +188,16 @@ def digest(name: str) -> str:
         KeyError: no such network.
         TypeError, ValueError: the project cannot train it.
     """
-    net = _known_outline(name, 1 if canonical(name) in NETWORKS or _is_layered(name) else 2)
-    outline: dict[str, object] = {
+    net = outline(name, 1 if _is_written_down(name) else 2)
+    content: dict[str, object] = {
         "input": net.input_shape,
         "modules": [(path, _class_path(module)) for path, module in net.named_modules()],
         "shapes": [(path, list(tensor.shape)) for path, tensor in net.state_dict().items()],
         "source": objects.source_digest(_parsed(name).function) if is_own(name) else None,
     }
     if programs := [layer.code for layer in net.modules() if isinstance(layer, torch.fx.GraphModule)]:
-        outline["programs"] = programs
-    return hashlib.sha256(json.dumps(outline).encode()).hexdigest()
+        content["programs"] = programs
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _class_path(module: nn.Module) -> str:
@@ -268,12 +288,8 @@ def _cut(name: str, net: nn.Module) -> LayeredNet:
     return tracing.cut(name, net, _input_shape(name, net))
 
 
-def _top(net: LayeredNet, layers: int) -> LayeredNet:
-    return net.part(len(net.names) - layers, len(net.names))
-
-
 def _outline(name: str, classes: int) -> LayeredNet:
-    """The named network on the meta device: shapes without memory."""
+    """A new one of what :func:`outline` gives."""
     find(name)
     try:
         with torch.device("meta"):
@@ -286,16 +302,10 @@ def _outline(name: str, classes: int) -> LayeredNet:
 
 
 @cache
-def _known_outline(name: str, classes: int) -> LayeredNet:
-    """The same, made once: not to be changed."""
-    return _outline(name, classes)
-
-
-@cache
-def _is_layered(name: str) -> bool:
-    """Whether a network of the user's own is a :class:`LayeredNet` already."""
+def _is_written_down(name: str) -> bool:
+    """Whether a network's layers are: it is one of the paper's, or a :class:`LayeredNet` of the user's own."""
     if not is_own(name):
-        return False
+        return canonical(name) in NETWORKS
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         return isinstance(find(name)(2), LayeredNet)
 

@@ -1,7 +1,9 @@
 """What pretrained weights say of themselves: the classes that their net tells apart, and how it saw its images."""
 
+from functools import lru_cache
+
 from trainables import networks
-from trainables.weight_files import TORCHVISION, WeightsError, read, torchvision_weights
+from trainables.weight_files import TORCHVISION, WeightsError, fingerprint, read, torchvision_weights
 
 
 def class_names(file: str, network: str) -> tuple[str, ...]:
@@ -12,15 +14,20 @@ def class_names(file: str, network: str) -> tuple[str, ...]:
     """
     if file.startswith(TORCHVISION):
         return tuple(torchvision_weights(file.removeprefix(TORCHVISION)).meta["categories"])
-    net = networks.build(network, classes=2)
-    tensors = read(file)
+    return tuple(str(number) for number in range(_outputs(file, fingerprint(file), network)))
+
+
+@lru_cache(maxsize=64)
+def _outputs(file: str, content: str, network: str) -> int:
+    """Width of the output layer; the content is there so that a changed file is looked at again."""
+    net, tensors = networks.outline(network, 2), read(file)
     matrices = [tensor for tensor in tensors.values() if tensor.ndim > 1]
     if net.is_traced:
         output = f"{list(net.weights())[-1]}.weight"
         matrices = [tensors[name] for name in (output, f"main.{output}") if name in tensors]
     if not matrices:
         raise WeightsError(f"{file} has no output layer for {network}, so it is not known how many classes it has")
-    return tuple(str(number) for number in range(len(matrices[-1])))
+    return len(matrices[-1])
 
 
 def normalisation(file: str) -> tuple[list[float], list[float]] | None:

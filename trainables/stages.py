@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from trainables import artifacts, data, networks, neurons, pruning
+from trainables import artifacts, data, networks, neurons, pretrained, pruning, weights
 from trainables.artifacts import Artifact
 from trainables.data import ImageSet
 from trainables.devices import deterministic_kernels, float32_products, placed
@@ -160,14 +160,10 @@ def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]],
 def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
     images, class_names = stage.images(), stage.content.class_names
     if stage.content.is_empty:
-        from trainables import pretrained
-
         assert params.weights is not None
         class_names = pretrained.class_names(params.weights.file, stage.spec.network)
     main = networks.fresh(stage.spec.network, len(class_names), stage.seed)
     if params.weights is not None:
-        from trainables import weights
-
         weights.load_into(main, params.weights, output=params.train is None)
     net, epochs = HybridTransferNet(placed(main, stage.session.device)), []
     if params.train is not None:

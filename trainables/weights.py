@@ -75,7 +75,7 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
 
 def _load_by_name(net: LayeredNet, config: WeightsConfig, tensors: Mapping[str, Tensor], output: bool) -> None:
     """Copy into a traced net what has the same name in its own state dict: all of it, statistics too."""
-    ours, top = net.tensors(), net.part(len(net.names) - 1, len(net.names)).tensors()
+    ours, top = net.tensors(), net.top(1).tensors()
     theirs = {name.removeprefix("main."): tensor for name, tensor in tensors.items()}
     wanted = {name: home.tensor for name, home in ours.items() if output or name not in top}
     first = next(iter(net.connections().values())).tensor

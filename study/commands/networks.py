@@ -10,7 +10,6 @@ from study.command import OK
 from study.config import ConfigError
 from trainables import networks
 from trainables.layers import LayeredNet, StochasticDepth, output_positions
-from trainables.suggestions import did_you_mean
 
 FROM_THE_TOP = (
     "From the top: with N_m of a layer's number or more it starts dense and random in the transfer; with N_e of its "
@@ -21,11 +20,9 @@ FROM_THE_TOP = (
 def main(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
     name = str(options.name)
-    try:
-        networks.examine(name)
-        net = networks.build(name, options.classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{error.args[0]}{did_you_mean(name, networks.NETWORKS, before='; ')}") from error
+    if (problem := networks.problem(name)) is not None:
+        raise ConfigError(problem)
+    net = networks.build(name, options.classes)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     console.print(_layers(net, positions := output_positions(net)))
     console.print("\n".join(describe(name, net, positions)), soft_wrap=True, markup=False)

@@ -64,20 +64,22 @@ class Task(Hyperparameters):
     @classmethod
     def of(cls, content: str) -> "Task":
         """The task of a JSON text, its functions known to this process."""
-        from ray import cloudpickle
-
         task = cls.model_validate_json(content)
         if task.functions is not None:
+            from ray import cloudpickle
+
             objects.take(cloudpickle.loads(b64decode(task.functions)))
         return task
 
 
 def pickled_functions(spec: StageSpec) -> str | None:
     """What :attr:`Task.functions` holds."""
+    functions = objects.among([spec.network, spec.data.name])
+    if not functions:
+        return None
     from ray import cloudpickle
 
-    functions = objects.among([spec.network, spec.data.name])
-    return b64encode(cloudpickle.dumps(functions)).decode() if functions else None
+    return b64encode(cloudpickle.dumps(functions)).decode()
 
 
 def run_trial(config: dict[str, Any]) -> None:

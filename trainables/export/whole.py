@@ -17,14 +17,12 @@ from trainables.export import choosing
 from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
-FORMAT = "state dict"
-
 
 def encode(network: str, net: LayeredNet, format_: str) -> bytes:
     """The content of a file."""
     if format_ == "safetensors":
         tensors = {name: home.tensor.detach().contiguous() for name, home in net.tensors().items()}
-        return save(tensors, {"format": FORMAT, "network": network})
+        return save(tensors, {"format": "state dict", "network": network})
     example = torch.rand(2, *net.input_shape, generator=generator(0, "export"))
     return (choosing.onnx if format_ == "onnx" else choosing.pt2)(net, example)
 
