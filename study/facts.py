@@ -29,7 +29,7 @@ class Domain(BaseModel):
 
 
 class StudyFacts(BaseModel):
-    """A study in general; what has a default was not written by earlier versions."""
+    """Facts about a study as a whole. Earlier versions did not write the fields that have a default."""
 
     model_config = ConfigDict(frozen=True)
 

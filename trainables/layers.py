@@ -89,7 +89,7 @@ class ChannelDropout(Dropout):
     """The same for whole channels (Tompson et al. 2015), as ``nn.Dropout2d``."""
 
     def drawn_for(self, x: Tensor) -> tuple[int, ...]:
-        """One factor a channel."""
+        """One factor per channel."""
         return (x.shape[1], *[1] * (x.ndim - 2))
 
 
@@ -97,11 +97,11 @@ class StochasticDepth(Dropout):
     """The same for a whole branch of a residual block (Huang et al. 2016), always at the network's own rate."""
 
     def set_rate(self, rate: float | None, factor: float) -> None:
-        """Set the network's own rate: what is asked for is the dropout's."""
+        """Keep the network's own rate: the rate asked for is that of dropout."""
         self.rate = self.p
 
     def drawn_for(self, x: Tensor) -> tuple[int, ...]:
-        """One factor an image."""
+        """One factor per image."""
         return (1,) * (x.ndim - 1)
 
 

@@ -115,7 +115,7 @@ def connection_counts(name: str, classes: int) -> dict[str, int]:
 
 
 def weight_counts(name: str, classes: int) -> dict[str, int]:
-    """The same of each weight, by its name: layers of most networks have several."""
+    """Connections of each weight of the unpruned network; most networks have several weights in a layer."""
     return {weight: tensor.numel() for weight, tensor in outline(name, classes).weights().items()}
 
 
@@ -289,7 +289,7 @@ def _cut(name: str, net: nn.Module) -> LayeredNet:
 
 
 def _outline(name: str, classes: int) -> LayeredNet:
-    """A new one of what :func:`outline` gives."""
+    """A new outline, which may be changed."""
     find(name)
     try:
         with torch.device("meta"):
@@ -303,7 +303,7 @@ def _outline(name: str, classes: int) -> LayeredNet:
 
 @cache
 def _is_written_down(name: str) -> bool:
-    """Whether a network's layers are: it is one of the paper's, or a :class:`LayeredNet` of the user's own."""
+    """Whether the network is written as a :class:`LayeredNet`: one of the paper's, or the user's own."""
     if not is_own(name):
         return canonical(name) in NETWORKS
     with torch.device("meta"), torch.random.fork_rng(devices=[]):

@@ -72,13 +72,13 @@ def source_digest(name: str) -> str:
 
 
 def among(names: Iterable[str]) -> dict[str, Given]:
-    """Those functions that a process needs which is to use the names."""
+    """The functions that another process needs in order to use these names."""
     given = [name.partition("?")[0] for name in names if name.startswith(PREFIX)]
     return {name: _GIVEN[name] for name in given}
 
 
 def take(functions: dict[str, Given]) -> None:
-    """Know functions that another process has named."""
+    """Register functions that another process has named."""
     _GIVEN.update(functions)
 
 
