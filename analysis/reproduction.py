@@ -307,8 +307,21 @@ def _made_otherwise(pairs: pd.DataFrame, published: Results, here: Results) -> I
             yield f"{name}: {', '.join(sorted(before))} there, {', '.join(sorted(now))} here"
     for name in SETTINGS:
         known = zip(theirs[name], ours[name], strict=True)
-        if count := sum(before != now for before, now in known if pd.notna(before) and pd.notna(now)):
+        if count := sum(_differ(name, before, now) for before, now in known if pd.notna(before) and pd.notna(now)):
             yield f"{name.replace('_', ' ')}: another one in {count} stages"
+
+
+def _differ(name: str, before: object, now: object) -> bool:
+    """Whether two values of a setting differ; of hyperparameters, the fields that both versions of the code have."""
+    if name == "hyperparameters":
+        return _common_fields_differ(json.loads(str(before)), json.loads(str(now)))
+    return before != now
+
+
+def _common_fields_differ(before: Any, now: Any) -> bool:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(_common_fields_differ(before[name], now[name]) for name in before.keys() & now.keys())
+    return bool(before != now)
 
 
 def _made_with(stages: pd.DataFrame) -> dict[str, set[str]]:

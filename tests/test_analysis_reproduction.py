@@ -55,6 +55,16 @@ def test_the_same_study_is_the_same_though_times_and_keys_are_not() -> None:
     assert found.made_otherwise == [f"data fingerprint: another one in {len(found.stages)} stages"]
 
 
+def test_a_field_that_an_earlier_version_had_not_is_no_difference() -> None:
+    def trained(**train: Any) -> Results:
+        hyperparameters = json.dumps({"train": {"epochs": 2, **train}})
+        return results(lambda study: [row.update(hyperparameters=hyperparameters) for row in study.rows["stages"]])
+
+    assert compare(trained(rate=0.1), trained(rate=0.1, optimizer="sgd")).made_otherwise == []
+    other = compare(trained(rate=0.1), trained(rate=0.2, optimizer="sgd"))
+    assert other.made_otherwise == [f"hyperparameters: another one in {len(other.stages)} stages"]
+
+
 def test_a_bit_anywhere_is_seen_and_where_it_begins() -> None:
     def change(study: Study) -> None:
         next(row for row in study.rows["epochs"] if row["stage"] == f"{HYBRID}-1")["loss"] += 1e-12
