@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: study test quick lint constraints clean
+.PHONY: study test quick gpu-check lint constraints clean
 
 study: $(VENV)/installed
 	$(BIN)/python -m study.ablation $(STUDY)
@@ -14,6 +14,14 @@ test: $(VENV)/installed-dev
 
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -m "not slow"
+
+# What only a GPU can show. Without one it fails: a check that checked nothing is none. A missed goal ends nothing.
+gpu-check: $(VENV)/installed-dev
+	$(BIN)/python -c 'from trainables.devices import usable_gpu; usable_gpu()'
+	$(BIN)/pytest -n 0 tests/gpu tests/test_memory.py::test_a_gpu_without_room
+	-$(BIN)/python -m benchmarks.step --device cuda
+	-$(BIN)/python -m benchmarks.packing --device cuda
+	-$(BIN)/python -m benchmarks.inputs --device cuda
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,9 @@ from benchmarks.goals import Goal, show
 from trainables import networks, pruning
 from trainables.data import Split
 from trainables.data.imageset import in_memory
+from trainables.devices import deterministic_kernels, float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss
-from trainables.hyperparameters import DataConfig, KnowledgeConfig, TrainConfig
+from trainables.hyperparameters import DataConfig, KnowledgeConfig, Precision, TrainConfig
 from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.sessions import Session
@@ -32,6 +34,10 @@ KNOWLEDGE = KnowledgeConfig(tau=2, lambda_=1)
 PLAIN, GUIDED, MASKS = 0.95, 0.90, 1.02
 NEVER = 10**6
 """No epoch gets there: nothing is validated."""
+
+BFLOAT16 = 1.5
+LARGE = {"alexnet": 256, "torchvision:resnet50": 128}
+"""Networks that fill a GPU, with their batches."""
 
 TRIED = (
     "reading, cropping and normalising the batch is 2 % of it, and sums for the records; dropouts are kept in a list"
@@ -53,14 +59,13 @@ class Bench:
         items = self.images.train[:batch]
         self.batch = next(self.images.centred(items))[:batch]
         self.labels = self.images.targets(items)
-        self.logits = torch.randn(len(self.images.labels), 1, CLASSES).to(self.images.labels.device)
+        self.logits = torch.randn(len(self.images.labels), 1, CLASSES).to(self.images.device)
 
     def net(self) -> LayeredNet:
         """A dense net with dropout."""
-        net = networks.build(self.network, CLASSES)
-        net.initialise(net.names, seed=0)
+        net = networks.fresh(self.network, CLASSES, seed=0)
         net.set_dropout(DROPOUT)
-        return net.to(self.images.device)
+        return placed(net, self.images.device)
 
     def hybrid(self, live: bool = False) -> HybridTransferNet:
         """A net with an extra branch and, for live knowledge, the reference."""
@@ -77,7 +82,7 @@ class Bench:
         knowledge = None
         if net.extra is not None:
             config = KNOWLEDGE.model_copy(update={"live": live})
-            partner = torch.arange(len(self.logits), device=self.logits.device)
+            partner = torch.arange(len(self.logits))
             knowledge = Knowledge(config, partner, None if live else self.logits)
         return Training(net, masks, self.images, self.config, Session(device=self.images.device), 0, knowledge)
 
@@ -120,9 +125,9 @@ class Bench:
         return self.bare(net, lambda: main_loss(net(self.batch), self.labels).mean(), [net])
 
 
-def measure(network: str, batch: int, steps: int, rounds: int) -> list[Goal]:
+def measure(network: str, batch: int, steps: int, rounds: int, device: str) -> list[Goal]:
     """Goals of one network."""
-    bench = Bench(network, batch, steps)
+    bench = Bench(network, batch, steps, device)
     kinds = {
         "bare dense": bench.bare_dense(),
         "bare, masks of torch.nn.utils.prune": bench.library_masks(),
@@ -136,10 +141,9 @@ def measure(network: str, batch: int, steps: int, rounds: int) -> list[Goal]:
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(rounds + 1):
         for name, epoch in kinds.items():
-            started = time.perf_counter()
-            epoch(number + 1)
+            taken = timed(partial(epoch, number + 1), device)
             if number:  # the first one warms up
-                seconds[name].append((time.perf_counter() - started) / steps)
+                seconds[name].append(taken / steps)
     print(
         f"{network}, batches of {batch}, {steps} steps x {rounds} turns; throughput as a share of the bare dense step"
     )
@@ -155,6 +159,41 @@ def measure(network: str, batch: int, steps: int, rounds: int) -> list[Goal]:
         Goal(f"{network}: masked over dense step, time", masked, "<=", MASKS, TRIED_MASKS),
         Goal(f"{network}: the same, next to torch.nn.utils.prune's {library:.3f}", masked, "<=", library),
     ]
+
+
+def measure_precisions(network: str, batch: int, steps: int, rounds: int, device: str) -> list[Goal]:
+    """What the precisions of ``train.precision`` are worth: images a second of the guided and masked step."""
+    bench = Bench(network, batch, steps, device)
+    kinds = {}
+    for precision in get_args(Precision):
+        bench.config = bench.config.model_copy(update={"precision": precision})
+        kinds[precision] = bench.stage(bench.hybrid(), masked=True)
+    seconds: dict[str, list[float]] = {precision: [] for precision in kinds}
+    for number in range(rounds + 1):
+        for precision, epoch in kinds.items():
+            taken = timed(partial(epoch, number + 1), device)
+            if number:
+                seconds[precision].append(taken)
+    for precision, each in seconds.items():
+        step = median(each) / steps
+        print(f"  {network}, batches of {batch}, {precision:9} {batch / step:9.0f} images/s  {1000 * step:8.2f} ms")
+    faster = 1 / _ratio(seconds, "bfloat16", "float32")
+    return [Goal(f"{network}: images/s in bfloat16 over those in float32", faster, ">=", BFLOAT16)]
+
+
+def timed(work: Callable[[], None], device: str) -> float:
+    """Seconds until the device has done the work, too."""
+    finish(device)
+    started = time.perf_counter()
+    work()
+    finish(device)
+    return time.perf_counter() - started
+
+
+def finish(device: str) -> None:
+    """Wait until the device has done all it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
@@ -179,13 +218,20 @@ def main() -> int:
     """Measure, print, and give the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="the small net alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    # As in the presets: of alexnet's, the smallest batch, where all that is not per image weighs most.
-    goals = measure("small_alexnet", batch=25, steps=10, rounds=40)
-    if not options.quick:
-        goals += measure("alexnet", batch=64, steps=1, rounds=10)
+    # The bare step, too, takes exact products and kernels that do not vary, which a GPU would not by itself.
+    with deterministic_kernels(), float32_products(tf32=False):
+        # As in the presets: of alexnet's, the smallest batch, where all that is not per image weighs most.
+        goals = measure("small_alexnet", batch=25, steps=10, rounds=40, device=options.device)
+        if not options.quick:
+            steps = 1 if options.device == "cpu" else 10
+            goals += measure("alexnet", batch=64, steps=steps, rounds=10, device=options.device)
+    if options.device != "cpu":
+        for network, batch in LARGE.items():
+            goals += measure_precisions(network, batch, steps=8, rounds=5, device=options.device)
     return show(goals)
 
 

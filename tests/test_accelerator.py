@@ -15,8 +15,9 @@ import torch
 
 from tests.accelerator.cases import CASES, HOMES
 from tests.accelerator.checks import ALLOWED, REFUSED
-from tests.accelerator.child import REPORT, Outcome, Report
+from tests.accelerator.child import REPORT, Report
 from tests.accelerator.device import DEVICE, lacking
+from tests.accelerator.running import Outcome
 from tests.commands import SECONDS
 from trainables.results import StageResult
 

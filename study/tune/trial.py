@@ -259,7 +259,10 @@ def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
 @cache
 def code_version() -> str:
     """Version of this package, and the git commit where it runs from a checkout."""
-    version = metadata.version("sparse-transfer-study")
+    try:
+        version = metadata.version("sparse-transfer-study")
+    except metadata.PackageNotFoundError:  # a checkout on the path of modules is enough
+        version = "not installed"
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

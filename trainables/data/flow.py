@@ -64,12 +64,12 @@ def displacement(quantised: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def mirror(images: Tensor, modality: Modality) -> Tensor:
-    """Images ``uint8 (n, channels, h, w)`` as seen in a mirror: left and right exchanged.
+    """Images ``uint8 (..., channels, h, w)`` as seen in a mirror: left and right exchanged.
 
     What moved to the right moves to the left in a mirror, so the x-displacements of flow (channels 0, 2, 4, ...) change
     their sign as well: ``v`` becomes ``255 - v``. To undo it, mirror again.
     """
     mirrored = images.flip(-1)
     if modality == "flow":
-        mirrored[:, 0::2] = 255 - mirrored[:, 0::2]
+        mirrored[..., 0::2, :, :] = 255 - mirrored[..., 0::2, :, :]
     return mirrored
