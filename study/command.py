@@ -36,6 +36,17 @@ def start(command: str, options: argparse.Namespace) -> int:
 
 def _reported(name: str, action: Callable[[], int]) -> int:
     """Run an action; errors that are the user's are said on one screen."""
+    try:
+        return action()
+    except Exception as error:
+        if (status := _status(error)) is None:
+            raise
+        print(f"{name}: {error}", file=sys.stderr)
+        return status
+
+
+def _status(error: Exception) -> int | None:
+    """The exit status of an error that is the user's; None of any other. Only here are all of them imported."""
     import analysis
     from study.config import ConfigError
     from study.files import StorageError
@@ -44,14 +55,9 @@ def _reported(name: str, action: Callable[[], int]) -> int:
     from study.tune.resources import ResourceError
     from trainables.data import DataError
 
-    try:
-        return action()
-    except (ConfigError, DataError, StorageError, ClusterError, ResourceError, StudyIsRunningError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    if isinstance(error, ConfigError | DataError | StorageError | ClusterError | ResourceError | StudyIsRunningError):
         return BAD_INPUT
-    except analysis.StudyError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return SOME_FAILED
+    return SOME_FAILED if isinstance(error, analysis.StudyError) else None
 
 
 def conclude(outcome: "Outcome") -> int:

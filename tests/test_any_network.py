@@ -64,14 +64,18 @@ OTHERS = {
     "torchvision:shufflenet_v2_x1_0?input=3x64x64": 19,
     "torchvision:squeezenet1_1?input=3x64x64": 18,
     "torchvision:swin_t?input=3x64x64": 29,
+}
+"""Networks by name, with N."""
+LARGE = {
     "torchvision:vgg16_bn?input=3x32x32": 16,
     "torchvision:vit_b_16?input=3x32x32&image_size=32": 26,
     "torchvision:wide_resnet50_2?input=3x64x64": 18,
 }
-"""Networks by name, with N."""
+"""The same, of 87 to 134 million weights: of each kind there is a smaller one above."""
 ARCHITECTURES = [
     *QUICK.items(),
     *(pytest.param(name, depth, marks=pytest.mark.slow) for name, depth in OTHERS.items()),
+    *(pytest.param(name, depth, marks=pytest.mark.full) for name, depth in LARGE.items()),
 ]
 
 

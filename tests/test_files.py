@@ -263,8 +263,6 @@ def test_parts_of_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert "there is train/ and val/ but no test/" in no_test.problems[0].message
     no_train = catalogue("folder", trees.make_folder(tmp_path / "b", parts=("val", "test")))
     assert "there is test/ and val/ but no train/" in no_train.problems[0].message
-    named = catalogue("folder", trees.make_folder(tmp_path / "c", parts=("train", "valid", "test")))
-    assert "called val" in named.problems[0].message
     single = catalogue("folder", trees.make_folder(tmp_path / "d", classes=1))
     assert "only one class" in single.problems[0].message
 
@@ -473,7 +471,8 @@ def test_a_process_that_is_killed_leaves_no_half_array(places: Places, tmp_path:
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 4)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert [path.suffix for path in Path(places.cache).iterdir() if path.suffix != ".lock"] == [".part"]
+    left = {path.suffix for path in Path(places.cache).iterdir()}
+    assert ".part" in left and ".npy" not in left
     images = opened("flower102", places).pixels().fetch(torch.arange(30))
     assert all((image > 0).any() for image in images)
     assert not [*Path(places.cache).glob("*.part")]

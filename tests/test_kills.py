@@ -126,9 +126,8 @@ def test_one_of_three_nodes_is_lost(
 ) -> None:
     log = tmp_path / "log.txt"
     driver = start([*command(preset, tmp_path, *LONG, "--slots", "3"), "--address", str(cluster.address)], log)
-    # Several transfers run side by side then, on all nodes.
-    wait_until(lambda: len(list(tmp_path.glob("stages/*/manifest.json"))) >= 5 or driver.poll() is not None)
-    wait_until(lambda: bool(nodes_with("ray::ImplicitFunc", cluster)) or driver.poll() is not None)
+    # The reference runs alone and has epochs to go: whose process is gone is certain then. Others go on with two nodes.
+    wait_until(lambda: begun() >= 20 or driver.poll() is not None)
     cluster.remove_node(nodes_with("ray::ImplicitFunc", cluster)[0], allow_graceful=False)
     assert driver.wait(SECONDS) == 0, log.read_text()
     assert "its process is gone; it goes on from its last checkpoint" in log.read_text()

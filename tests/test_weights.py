@@ -13,6 +13,8 @@ import onnx.reference
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -403,3 +405,27 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert weight_files.fingerprint(ALEXNET) == ALEXNET
     with pytest.raises(WeightsError, match="there is no file"):
         weight_files.fingerprint(str(tmp_path / "three.pth"))
+
+
+@given(cut=st.integers(0, 2000))
+def test_a_file_that_was_cut_is_said_wherever(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("cut") / "net.pth"
+    torch.save({"weight": torch.ones(100)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: min(cut, len(content) - 1)])
+    with pytest.raises(WeightsError, match="it is damaged"):
+        weight_files.read(str(path))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_said(number: float, tmp_path: Path) -> None:
+    torch.save({"good": torch.ones(3), "bad.weight": torch.tensor([1, number])}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"infinite or none, in bad\.weight"):
+        weight_files.read(str(tmp_path / "net.pth"))
+
+
+def test_a_pointer_of_git_lfs_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(WeightsError, match="git lfs pull"):
+        weight_files.read(str(path))

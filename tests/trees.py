@@ -48,12 +48,12 @@ def make_imagenet(root: Path, classes: int = 3, train: int = 8, val: int = 3) ->
 
 def make_folder(root: Path, classes: int = 3, per_class: int = 10, parts: tuple[str, ...] = ()) -> Path:
     """``<class>/*``, or ``<part>/<class>/*`` for each part; with several endings, inner folders and hidden files."""
-    for part in parts or ("",):
+    for number, part in enumerate(parts or ("",)):
         for label in range(classes):
             folder = root / part / f"class{label}"
             for n in range(per_class):
                 name = f"{n}.png" if n % 3 == 0 else f"inner/{n}.JPG" if n % 3 == 1 else f"{n}.jpeg"
-                picture(folder / name, label, n)
+                picture(folder / name, label, n + 1000 * number)
             (folder / ".hidden.jpg").write_bytes(b"")
             (folder / "notes.txt").write_text("no image")
     return root
@@ -69,6 +69,7 @@ def picture(path: Path, label: int, n: int) -> None:
     shape = ImageDraw.Draw(image)
     (shape.ellipse if label % 2 else shape.rectangle)((left, top, left + 14, top + 14), fill=colour[::-1])
     path.parent.mkdir(parents=True, exist_ok=True)
+    image.putpixel((width - 2, 1), (n * 67 % 256, n // 4 % 256, 255))  # no two are the same
     image.save(path, quality=90)
 
 

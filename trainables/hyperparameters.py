@@ -48,7 +48,7 @@ class Hyperparameters(BaseModel):
 FilePath = Annotated[str, AfterValidator(absolute)]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
 Crops = Literal["centre", "ten"]
-READING = ("name", "path", "size", "modality", "positions", "stack", "flow")
+READING = ("name", "path", "size", "orientation", "duplicates", "modality", "positions", "stack", "flow")
 """Fields of :class:`DataConfig` that can decide which pixels there are."""
 
 
@@ -80,6 +80,11 @@ class DataConfig(Hyperparameters):
     """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""
     size: Annotated[int, Field(ge=8)] = 256
     """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
+    orientation: Literal["stored", "exif"] = "stored"
+    """Images as they are stored, as torchvision and most pretrained nets have them, or turned as EXIF says."""
+    duplicates: Literal["refuse", "drop", "keep"] | None = None
+    """Files with the same content: an error, left out (both, where two classes claim one), or taken as they are; null:
+    an error in one's own ``folder``, and taken as they are in an official layout."""
     views: Views = "centre"
     """Training views of the network's input size: the centre crop, one of the classic ten crops (corners and centre,
     mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""

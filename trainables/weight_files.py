@@ -19,6 +19,7 @@ from trainables.suggestions import did_you_mean
 TORCHVISION = "torchvision:"
 PACKAGE = "package:"
 """Begins the name of a file that an installed package holds: ``package:my_package/models/net.pth``."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 TORCHVISION_LAYER = re.compile(r"(features|classifier)\.(\d+)\.")
 
 
@@ -57,9 +58,22 @@ def read(file: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: no such file or name, or not one that can be read.
     """
+    tensors = _read(file)
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise WeightsError(
+            f"{file} holds numbers that are infinite or none, in {listed(broken)}: its training diverged"
+        )
+    return tensors
+
+
+def _read(file: str) -> dict[str, Tensor]:
     if file.startswith(TORCHVISION):
         return _fetched(file.removeprefix(TORCHVISION))
     path = existing(file)
+    with path.open("rb") as opened:
+        if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise WeightsError(f"{file} is a pointer of Git LFS, not the weights: run git lfs pull where it lies")
     if path.suffix not in _READERS:
         kinds = f"{', '.join(_READERS)}, or {TORCHVISION}AlexNet_Weights.IMAGENET1K_V1 and its like"
         raise WeightsError(f"{file} is of no kind that can be read: give {kinds}")
@@ -119,7 +133,7 @@ def torchvision_weights(name: str) -> Any:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(
             f"{path} was not read: it is damaged, or holds more than tensors, and reading that could run a program "
             "that came with it. Save the weights alone: torch.save(model.state_dict(), ...)"

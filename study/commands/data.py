@@ -96,6 +96,7 @@ def _contents(found: Inspection, classes: bool) -> Iterator[str]:
         yield f"    {name}: {'; '.join(_words(count) for count in found.by_class[name])}"
     if len(shown) < len(wrong):
         yield f"    and {len(wrong) - len(shown):,} more classes with other numbers; --classes lists every class"
+    yield from (f"  {note}" for note in found.notes)
     yield f"  opened: {found.opened:,} files" if found.opened else "  opened: none, so broken files were not looked for"
     if found.decoded:
         yield f"  decoded: {_decoded(found.decoded)}"

@@ -29,6 +29,10 @@ Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 OnItem = Callable[[Path, DataConfig], Result]
 """What is done with an item's file; a function of a module, as it may be sent to another process."""
+ORIENTATION = 0x0112
+"""EXIF's tag for the way in which a camera was held."""
+# These are the user's own files. Pillow refuses what has more than twice this number of pixels, as an attack.
+Image.MAX_IMAGE_PIXELS = 2**29
 SHOWN = 10
 """Problems that an error lists; ``python -m study.data check`` lists all."""
 
@@ -36,17 +40,55 @@ SHOWN = 10
 def decode_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """An image as RGB ``uint8 (1, 3, size, size)``: the largest centred square, resized with antialiasing (bilinear).
 
-    That is the short side resized and the centre cropped, in one step. The EXIF orientation is ignored, as it is where
-    the pretrained nets come from; transparency is dropped.
+    That is the short side resized and the centre cropped, in one step. 16-bit grey is brought from its whole range to 8
+    bits, and what is transparent lies on white.
 
     Raises:
         OSError: the file is no image, or is truncated.
+        DataError: it holds numbers whose range nobody knows.
     """
     square = (config.size, config.size)
     with Image.open(path) as image:
         image.draft("RGB", square)  # a JPEG far larger than needed is decoded at 1/2, 1/4 or 1/8
-        fitted = ImageOps.fit(image.convert("RGB"), square, method=Image.Resampling.BILINEAR)
+        upright = ImageOps.exif_transpose(image) if config.orientation == "exif" else image
+        fitted = ImageOps.fit(_rgb(upright), square, method=Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1)[np.newaxis])
+
+
+def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
+    """What there is to say of an image that can be read; :func:`decode_image` says whether it can.
+
+    Raises:
+        OSError: the file is no image, or is truncated.
+        DataError: it holds numbers whose range nobody knows.
+    """
+    decode_image(path, config)
+    with Image.open(path) as image:
+        found = []
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            done = (
+                "and are turned"
+                if config.orientation == "exif"
+                else "and stay as stored (orientation: exif turns them)"
+            )
+            found.append(f"have an EXIF orientation {done}")
+        if image.mode.startswith("I;16"):
+            found.append("hold 16-bit grey, brought to 8 bits from its whole range")
+        if image.has_transparency_data:
+            found.append("have transparency, and are laid on white")
+    return tuple(found)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        kind = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
+        raise DataError(f"it holds {kind}, whose black and white nobody knows: store it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.data import flow, videos
+from trainables.data import contents, flow, videos
 from trainables.data.decoding import (
     Decoding,
     OnItem,
@@ -22,6 +22,7 @@ from trainables.data.decoding import (
     decode_image,
     for_each,
     listing,
+    remarks,
 )
 from trainables.data.imageset import ArrayPixels, ImageSet
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
@@ -29,8 +30,8 @@ from trainables.data.places import ROOT_VARIABLE, Places, in_package
 from trainables.hyperparameters import DataConfig
 from trainables.processes import cores, end_with_parent, worker_context
 
-DECODER_VERSION = 1
-"""Part of the name of each decoded array: to be raised when the decoding of a file changes."""
+DECODER_VERSION = 2
+"""Part of each fingerprint: to be raised when the decoding of a file changes."""
 OWN_FOLDER = "folder"
 """The layout of a user's own folder, which no data root can hold."""
 MOST_WORKERS = 8
@@ -45,8 +46,8 @@ class Reading:
 
     decode_item: OnItem[NDArray[np.uint8]]
     """Gives ``uint8 (positions, *shape)``."""
-    verify: OnItem[object]
-    """Fails where the file is broken; as cheap as that can be."""
+    verify: OnItem[tuple[str, ...]]
+    """Fails where the file is broken, as cheaply as that can be; else gives what there is to say of it."""
     shape: tuple[int, int, int]
     positions: int
     settings: Mapping[str, Any]
@@ -61,11 +62,13 @@ def reading(layout: Layout, config: DataConfig) -> Reading:
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
         settings = config.model_dump(mode="json", include=fields)
         return Reading(videos.decode_item, _verify_video, videos.shape(config), config.positions, settings, True)
-    return Reading(decode_image, decode_image, (3, config.size, config.size), 1, {"size": config.size}, False)
+    settings = {"size": config.size, "orientation": config.orientation}
+    return Reading(decode_image, remarks, (3, config.size, config.size), 1, settings, False)
 
 
-def _verify_video(path: Path, config: DataConfig) -> object:
-    return videos.verify(path)
+def _verify_video(path: Path, config: DataConfig) -> tuple[str, ...]:
+    videos.verify(path)
+    return ()
 
 
 def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
@@ -103,7 +106,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         DataError: its folder is not there, or something in it is missing.
     """
     folder = find_folder(layout, config, places)
-    catalogue = layout.read(folder, config)
+    catalogue, held = examined(layout, folder, config, places)
     if catalogue.problems:
         raise DataError(listing(_heading(layout, folder, len(catalogue.problems)), list(catalogue.problems)))
     if not catalogue.files:
@@ -114,7 +117,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         labels=catalogue.labels,
         class_names=catalogue.class_names,
         shape=how.shape,
-        fingerprint=fingerprint(layout, folder, catalogue),
+        fingerprint=fingerprint(layout, catalogue, held),
         pixels=partial(FilePixels, folder, catalogue.files, config, how.decode_item),
         positions=how.positions,
         official=catalogue.parts,
@@ -124,6 +127,29 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         return content
     decode = decoding(layout, folder, catalogue, config, places, content.fingerprint)
     return replace(content, pixels=lambda: ArrayPixels(decode.open()), decoding=decode)
+
+
+def examined(layout: Layout, folder: Path, config: DataConfig, places: Places) -> tuple[Catalogue, list[str]]:
+    """The catalogue of a folder with the digests of its files, copies of images dealt with as configured.
+
+    What is wrong is among its problems.
+    """
+    catalogue = layout.read(folder, config)
+    try:
+        held = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
+    except DataError as error:
+        path, _, why = str(error).rpartition(": ")
+        return replace(catalogue, problems=(*catalogue.problems, Problem(path, why))), [""] * len(catalogue.files)
+    choice = config.duplicates or ("refuse" if layout.name == OWN_FOLDER else "keep")
+    if choice == "drop":
+        return contents.without_copies(catalogue, held)
+    same = contents.same_images(folder, catalogue, held)
+    if choice == "refuse" and same:
+        advice = "set duplicates=drop of these data to leave them out, or duplicates=keep"
+        first = Problem(str(folder), f"{len(same):,} images are here twice: {advice}")
+        return replace(catalogue, problems=(*catalogue.problems, first, *same)), held
+    notes = (f"{len(same):,} images are here twice",) if same else ()
+    return replace(catalogue, notes=(*catalogue.notes, *notes)), held
 
 
 def _heading(layout: Layout, folder: Path, count: int) -> str:
@@ -141,7 +167,7 @@ def _title(layout: Layout, catalogue: Catalogue) -> str:
 
 
 def decoding(
-    layout: Layout, folder: Path, catalogue: Catalogue, config: DataConfig, places: Places, content: str | None = None
+    layout: Layout, folder: Path, catalogue: Catalogue, config: DataConfig, places: Places, content: str
 ) -> Decoding:
     """How the files of a data set are decoded, and into which file of the cache.
 
@@ -151,14 +177,10 @@ def decoding(
         catalogue: what is in it.
         config: how it is to be read.
         places: has the cache.
-        content: the fingerprint, where it is known.
+        content: the fingerprint.
     """
     how = reading(layout, config)
-    decides = {
-        "files": content or fingerprint(layout, folder, catalogue),
-        "settings": how.settings,
-        "decoder": DECODER_VERSION,
-    }
+    decides = {"files": content, "settings": how.settings}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     return Decoding(
         folder=folder,
@@ -171,22 +193,16 @@ def decoding(
     )
 
 
-def fingerprint(layout: Layout, folder: Path, catalogue: Catalogue) -> str:
-    """SHA-256 over the layout, the files' names and sizes, labels, classes and parts: the same on every node.
+def fingerprint(layout: Layout, catalogue: Catalogue, held: Sequence[str]) -> str:
+    """SHA-256 over the layout, how it is decoded, the files' names and contents, labels, classes and parts.
 
-    File contents are not read (ImageNet has 150 GB), nor are times of change, which differ from node to node. So a file
-    that is replaced by another of the same name and size goes unnoticed: its results have to be made anew by hand.
-
-    Raises:
-        DataError: a file went away in the meantime.
+    The same on every node.
     """
-    digest = hashlib.sha256(repr((layout.name, catalogue.class_names)).encode())
-    for file in catalogue.files:
-        try:
-            size = (folder / file).stat().st_size
-        except OSError as error:
-            raise DataError(f"{folder / file}: {error.strerror}") from None
-        digest.update(f"{file}\0{size}\n".encode(errors="surrogateescape"))
+    digest = hashlib.sha256(
+        repr((layout.name, DECODER_VERSION, catalogue.class_names)).encode(errors="surrogateescape")
+    )
+    for file, content in zip(catalogue.files, held, strict=True):
+        digest.update(f"{file}\0{content}\n".encode(errors="surrogateescape"))
     for name, items in (("labels", catalogue.labels), *sorted(catalogue.parts.items())):
         digest.update(f"{name} {len(items)} ".encode())
         digest.update(items.numpy().astype("<i8").tobytes())

@@ -1,6 +1,7 @@
 """What there is of a data set in files, against what there should be."""
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 
 from trainables.data.decoding import Progress, for_each
-from trainables.data.files import decoding, find_folder, reading
+from trainables.data.files import decoding, examined, find_folder, fingerprint, reading
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
@@ -62,6 +63,8 @@ class Inspection:
     """Files that were opened."""
     decoded: Decoded | None = None
     """None where nothing is kept decoded."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, and what is special about the images."""
 
     @property
     def is_complete(self) -> bool:
@@ -87,13 +90,17 @@ def inspect(
         folder = find_folder(layout, config, places)
     except DataError as error:
         return Inspection(layout, None, (Problem(config.path or places.root or "", str(error)),))
-    catalogue = layout.read(folder, config)
+    catalogue, held = examined(layout, folder, config, places)
     problems = list(catalogue.problems)
     keeps = layout.medium != "stream" and len(catalogue.files) > 0
     how = reading(layout, config)
+    said: Counter[str] = Counter()
     if decode:
-        results = for_each(folder, catalogue.files, config, how.verify, progress, how.processes)
-        problems += [result for result in results if isinstance(result, Problem)]
+        for result in for_each(folder, catalogue.files, config, how.verify, progress, how.processes):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                said.update(result)
     return Inspection(
         layout,
         folder,
@@ -101,7 +108,8 @@ def inspect(
         tuple(_totals(layout, catalogue)),
         _by_class(layout, catalogue),
         opened=len(catalogue.files) if decode else 0,
-        decoded=_decoded(layout, folder, catalogue, config, places) if keeps else None,
+        decoded=_decoded(layout, folder, catalogue, held, config, places) if keeps else None,
+        notes=(*catalogue.notes, *(f"{count:,} images {what}" for what, count in sorted(said.items()))),
     )
 
 
@@ -129,7 +137,9 @@ def _by_class(layout: Layout, catalogue: Catalogue) -> dict[str, tuple[Count, ..
     }
 
 
-def _decoded(layout: Layout, folder: Path, catalogue: Catalogue, config: DataConfig, places: Places) -> Decoded:
-    decode = decoding(layout, folder, catalogue, config, places)
+def _decoded(
+    layout: Layout, folder: Path, catalogue: Catalogue, held: list[str], config: DataConfig, places: Places
+) -> Decoded:
+    decode = decoding(layout, folder, catalogue, config, places, fingerprint(layout, catalogue, held))
     existing = next(parent for parent in decode.array.absolute().parents if parent.is_dir())
     return Decoded(decode.array, decode.bytes, decode.is_done(), shutil.disk_usage(existing).free)

@@ -44,6 +44,8 @@ class Catalogue:
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
     problems: tuple[Problem, ...] = ()
     """What is missing; the items are then those that are there."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, for people."""
 
 
 @dataclass(frozen=True)

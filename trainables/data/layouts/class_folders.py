@@ -1,6 +1,5 @@
 """Layouts in which an image's folder is its class: ImageNet, and any image folder of one's own."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +8,20 @@ from pathlib import Path
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
+from trainables.data.layouts.searching import EXTENSIONS, FolderSearch, images_in, subfolders
 from trainables.hyperparameters import DataConfig
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-"""What counts as an image in a folder, in lower case; other files are passed over."""
-LIKE_VAL = ("valid", "validation")
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Usual names of the parts, in lower case."""
 
 
 @layout(
@@ -65,29 +73,62 @@ def _imagenet_names(folder: Path, synsets: Sequence[str]) -> list[str]:
     source="with <class>/<images>, or train/<class>/<images> and test/<class>/<images> (and val/...)",
 )
 def image_folder(folder: Path, config: DataConfig) -> Catalogue:
-    """``<class>/*``, split by the seed, or ``{train,val,test}/<class>/*``, of which ``val`` may be left out."""
-    found = set(subfolders(folder))
-    if found and found <= {"val", "test", *LIKE_VAL}:
-        return Catalogue((), (), torch.empty(0, dtype=torch.int64), problems=(_alone(folder, "train", found),))
-    if "train" not in found:
-        tree = _ClassTree(folder, {"all": ""})
+    """``<class>/*``, split by the seed, or ``{train,val,test}/<class>/*``, of which ``val`` may be left out.
+
+    The parts may have the other usual names (:data:`PARTS`), whatever their case. A folder of that name with images
+    of its own, beside others that have some, is a class, say of trains.
+    """
+    tree = _ClassTree(folder, {"all": ""})
+    named = [name for name in tree.classes if name.lower() in PARTS]
+    others = [name for name in tree.classes if name.lower() not in PARTS]
+    if any(_lies_flat(folder / name) for name in others):
+        named = [name for name in named if not _lies_flat(folder / name)]
+    parts: dict[str, str] = {}
+    for name in named:
+        part = PARTS[name.lower()]
+        if part in parts:
+            tree.problems.append(Problem(str(folder / name), f"{parts[part]}/ is the {part} part already"))
+        parts[part] = name
+    if not parts:
+        tree.problems += _ambiguous(folder, tree.classes)
         return tree.catalogue(tree.classes)
-    tree = _ClassTree(folder, {part: part for part in ("train", "val", "test") if part == "train" or part in found})
-    if "test" not in found:
-        tree.problems.append(_alone(folder, "test", found))
-    for name in sorted(found.intersection(LIKE_VAL)):
-        tree.problems.append(
-            Problem(str(folder / name), "validation images belong into a folder called val: rename it")
-        )
-    return tree.catalogue(tree.classes)
+    if missing := [part for part in ("train", "test") if part not in parts]:
+        problems = (*tree.problems, _alone(folder, missing[0], parts))
+        if missing[0] == "train":
+            return Catalogue((), (), torch.empty(0, dtype=torch.int64), problems=problems)
+        tree.problems = [*problems]
+    split = _ClassTree(folder, {part: parts[part] for part in ("train", "val", "test") if part in parts})
+    split.problems += tree.problems
+    split.search.left_out.update({f"folders {name}/ beside the parts": 1 for name in others})
+    return split.catalogue(split.classes)
 
 
-def _alone(folder: Path, missing: str, found: set[str]) -> Problem:
-    there = " and ".join(f"{name}/" for name in sorted(found.intersection({"train", "val", "test", *LIKE_VAL})))
+def _lies_flat(folder: Path) -> bool:
+    """Whether there are images in the folder itself."""
+    return next(FolderSearch().images(folder, deep=False), None) is not None
+
+
+def _alone(folder: Path, missing: str, parts: Mapping[str, str]) -> Problem:
+    there = " and ".join(f"{name}/" for name in sorted(parts.values()))
     return Problem(
         str(folder / missing),
         f"there is {there} but no {missing}/: give train/<class> and test/<class> (and val/<class> if you like), or "
         "the folders of the classes without any of these",
+    )
+
+
+def _ambiguous(folder: Path, classes: Sequence[str]) -> Iterator[Problem]:
+    """Folders that all hold the same folders are parts, or sites, or years: hardly classes."""
+    inner = {tuple(FolderSearch().subfolders(folder / name)) for name in classes}
+    same = next(iter(inner), ())
+    if len(classes) < 2 or len(inner) != 1 or not same:
+        return
+    if any(_lies_flat(folder / name) for name in classes):
+        return
+    yield Problem(
+        str(folder),
+        f"{' and '.join(f'{name}/' for name in classes[:3])} all hold {', '.join(f'{name}/' for name in same[:5])}: if "
+        "these are the classes, call the folders above train, val and test, or give a folder with the classes alone",
     )
 
 
@@ -100,9 +141,11 @@ class _ClassTree:
     """The folder of each part; ``{"all": ""}`` where there are no official parts."""
     classes: list[str] = field(init=False)
     problems: list[Problem] = field(init=False, default_factory=list)
+    search: FolderSearch = field(init=False)
 
     def __post_init__(self) -> None:
-        found = {name for part in self.parts.values() for name in subfolders(self.folder / part)}
+        self.search = FolderSearch()
+        found = {name for part in self.parts.values() for name in self.search.subfolders(self.folder / part)}
         self.classes = sorted(found)
 
     def catalogue(self, class_names: Sequence[str]) -> Catalogue:
@@ -126,7 +169,8 @@ class _ClassTree:
             tuple(files),
             torch.tensor(labels, dtype=torch.int64),
             {} if "all" in members else members,
-            tuple(self.problems),
+            (*self.problems, *self.search.found()),
+            tuple(self.search.notes()),
         )
 
     def _classes_in(self, place: str) -> list[str]:
@@ -145,7 +189,7 @@ class _ClassTree:
         if not root.is_dir():
             self.problems.append(Problem(str(root), "there is no folder for this class"))
             return []
-        images = [f"{place}/{name}/{image}".lstrip("/") for image in images_in(root)]
+        images = [f"{place}/{name}/{image}".lstrip("/") for image in self.search.images(root)]
         if not images:
             self.problems.append(Problem(str(root), f"there is no image in it ({', '.join(sorted(EXTENSIONS))})"))
         return images
@@ -157,22 +201,3 @@ def _why_no_classes(root: Path) -> str:
     if next(images_in(root), None):
         return "the images lie flat: sort them into a folder for each class"
     return "it is empty: there should be a folder for each class"
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones; none where it is not there."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def images_in(folder: Path) -> Iterator[str]:
-    """Paths of the images in a folder and the folders in it, relative to it, with forward slashes, in a fixed order."""
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = Path(root).relative_to(folder).as_posix()
-        prefix = "" if inner == "." else f"{inner}/"
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 (faster)
-                yield prefix + name

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
-from trainables.data.layouts.class_folders import images_in
+from trainables.data.layouts.searching import images_in
 from trainables.hyperparameters import DataConfig
 
 INDOOR67_LISTS = {"train": "TrainImages.txt", "test": "TestImages.txt"}

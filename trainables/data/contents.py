@@ -1,0 +1,162 @@
+"""What the files of a data set hold: a digest of each, and which of them are the same image."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from trainables.data.layouts.catalogue import Catalogue, DataError, Problem
+from trainables.data.places import Places
+from trainables.processes import cores
+
+PIECE = 4096
+"""Bytes read at head, middle and tail of a file that is not read whole."""
+BLOCK = 2**20
+AT_ONCE = 64
+"""Files that a thread reads before it takes others."""
+JUST_NOW = 2 * 10**9
+"""Nanoseconds: a file changed so lately could change again without another time of change."""
+
+Seen = tuple[int, int, int, int]
+"""Size, times of modification and of change in nanoseconds, and inode: another content, another one of these."""
+
+
+def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) -> list[str]:
+    """A digest of each file's content, the same on every node.
+
+    Files are read once a node: what they held is remembered in the cache, by size and times.
+
+    Args:
+        folder: the data set's.
+        files: relative to it.
+        places: has the cache.
+        whole: whether all of a file counts, or its size with its head, middle and tail (ImageNet has 150 GB).
+
+    Raises:
+        DataError: a file went away in the meantime, or may not be read.
+    """
+    memory = Path(places.cache).expanduser() / f"digests-{_name(folder, whole)}.json"
+    known = _remembered(memory)
+    seen = {file: _seen(f"{folder}/{file}") for file in files}
+    fresh = [file for file in files if file not in known or known[file][0] != seen[file]]
+    if fresh:
+        parts = [fresh[start : start + AT_ONCE] for start in range(0, len(fresh), AT_ONCE)]
+        with ThreadPoolExecutor(cores()) as threads:
+            read = threads.map(lambda part: [_digest(f"{folder}/{file}", seen[file][0], whole) for file in part], parts)
+            for part, found in zip(parts, read, strict=True):
+                known |= {file: (seen[file], digest) for file, digest in zip(part, found, strict=True)}
+        _remember(memory, known)
+    return [known[file][1] for file in files]
+
+
+def _seen(path: str) -> Seen:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (of very many files, faster)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _digest(path: str, size: int, whole: bool) -> str:
+    digest = hashlib.sha256(str(size).encode())
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (of very many files, faster)
+            if whole or size <= 3 * PIECE:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+            else:
+                for start in (0, size // 2, size - PIECE):
+                    file.seek(start)
+                    digest.update(file.read(PIECE))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    return digest.hexdigest()[:32]
+
+
+def _name(folder: Path, whole: bool) -> str:
+    return hashlib.sha256(f"{folder.absolute()}\0{whole}".encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _remembered(memory: Path) -> dict[str, tuple[Seen, str]]:
+    try:
+        return {
+            file: ((size, modified, changed, inode), digest)
+            for file, (size, modified, changed, inode, digest) in json.loads(memory.read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # it saves time and nothing else
+
+
+def _remember(memory: Path, known: dict[str, tuple[Seen, str]]) -> None:
+    settled = time.time_ns() - JUST_NOW
+    rows = {file: [*seen, digest] for file, (seen, digest) in known.items() if max(seen[1:3]) < settled}
+    part = memory.with_name(f"{memory.name}.{os.getpid()}")
+    with suppress(OSError):  # where the cache cannot be written to, decoding will say so
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(rows), encoding="utf-8")
+        part.replace(memory)
+
+
+def copies(catalogue: Catalogue, held: Sequence[str]) -> list[tuple[int, int]]:
+    """Items with the content of an item that comes first, as (item, first): of the test part, then val, then train.
+
+    So a copy that is left out is never one of the test images, where these are official.
+    """
+    rank = torch.zeros(len(catalogue.files), dtype=torch.int64)
+    for place, part in enumerate(("test", "val", "train")):
+        rank[catalogue.parts.get(part, torch.empty(0, dtype=torch.int64))] = place
+    first: dict[str, int] = {}
+    found = []
+    for item in rank.argsort(stable=True).tolist():
+        original = first.setdefault(held[item], item)
+        if original != item:
+            found.append((item, original))
+    return sorted(found)
+
+
+def same_images(folder: Path, catalogue: Catalogue, held: Sequence[str]) -> list[Problem]:
+    """What is wrong with the copies in a data set: an image counts once, and has one class."""
+    label = catalogue.labels.tolist()
+    part = {item: name for name, items in catalogue.parts.items() for item in items.tolist()}
+    problems = []
+    for item, original in copies(catalogue, held):
+        there = catalogue.files[original]
+        why = "the same image as"
+        if label[item] != label[original]:
+            names = catalogue.class_names
+            why = f"of class {names[label[item]]}, the same image as, of class {names[label[original]]},"
+        elif part.get(item) != part.get(original):
+            why = f"in {part[item]}, the same image as, in {part[original]},"
+        problems.append(Problem(str(folder / catalogue.files[item]), f"{why} {there}"))
+    return problems
+
+
+def without_copies(catalogue: Catalogue, held: Sequence[str]) -> tuple[Catalogue, list[str]]:
+    """The catalogue without copies, and the digests of what is left. Where two classes claim an image, neither gets it.
+
+    Which of them is right nobody can tell.
+    """
+    label = catalogue.labels.tolist()
+    dropped = set()
+    for item, original in copies(catalogue, held):
+        dropped |= {item, original} if label[item] != label[original] else {item}
+    kept = torch.tensor([item for item in range(len(catalogue.files)) if item not in dropped], dtype=torch.int64)
+    place = torch.full((len(catalogue.files),), -1, dtype=torch.int64)
+    place[kept] = torch.arange(len(kept))
+    parts = {name: place[items][place[items] >= 0] for name, items in catalogue.parts.items()}
+    files = tuple(catalogue.files[item] for item in kept.tolist())
+    left = Catalogue(
+        catalogue.class_names,
+        files,
+        catalogue.labels[kept],
+        parts,
+        catalogue.problems,
+        (*catalogue.notes, *([f"left out: {len(dropped):,} copies of images"] if dropped else [])),
+    )
+    return left, [held[item] for item in kept.tolist()]

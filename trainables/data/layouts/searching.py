@@ -1,0 +1,127 @@
+"""Looking through the folders of a data set: which files are its images, and what is passed over."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.data.layouts.catalogue import Problem
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+"""What counts as an image in a folder, in lower case; other files are passed over, and counted."""
+OTHER_PICTURES = frozenset(
+    {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".svg", ".dcm", ".npy", ".raw", ".dng", ".cr2", ".nef"}
+)
+"""Pictures that are not read: whoever has some among the others wants them to count."""
+ENDING = "files ending in "
+HELPERS = frozenset(
+    {"@eaDir", "#recycle", "@Recycle", "@tmp", "#snapshot", "__MACOSX", "$RECYCLE.BIN", "lost+found"}
+    | {"System Volume Information"}
+)
+"""Folders that network drives and operating systems leave behind, with copies of images in some."""
+
+
+@dataclass
+class FolderSearch:
+    """A search through a data set's folders, each once, whatever links there are."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What was passed over, with its number."""
+    problems: list[Problem] = field(default_factory=list)
+    _visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def subfolders(self, folder: Path) -> list[str]:
+        """Names of the folders in a folder, sorted, without hidden ones; none where it is not there."""
+        if not folder.is_dir():
+            return []
+        found = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 (a name, not a path)
+                        self.problems.append(Problem(entry.path, "it is a link to what is not there"))
+                    elif entry.is_dir() and self._counts(folder, entry.name):
+                        found.append(entry.name)
+        except OSError as error:
+            self.problems.append(Problem(str(folder), f"the folder cannot be read: {error.strerror}"))
+        return sorted(found)
+
+    def images(self, folder: Path, *, deep: bool = True) -> Iterator[str]:
+        """Relative paths of the images in a folder and the folders in it, with forward slashes, in a fixed order.
+
+        Args:
+            folder: where to look.
+            deep: look into the folders in it, too.
+        """
+        for root, folders, names in os.walk(folder, followlinks=True, onerror=self._unreadable):
+            status = Path(root).stat()
+            if (here := (status.st_dev, status.st_ino)) in self._visited:
+                self.left_out["folders that a link leads to again"] += 1
+                folders.clear()
+                continue
+            self._visited.add(here)
+            folders[:] = sorted(name for name in folders if self._counts(Path(root), name)) if deep else []
+            inner = Path(root).relative_to(folder).as_posix()
+            prefix = "" if inner == "." else f"{inner}/"
+            for name in sorted(names):
+                if not name.startswith(".") and self._is_image(root, name):
+                    yield prefix + name
+
+    def notes(self) -> list[str]:
+        """What was passed over, in words."""
+        if not self.left_out:
+            return []
+        each = [f"{what} ({count:,})" for what, count in sorted(self.left_out.items())]
+        return [f"left out: {'; '.join(each)}"]
+
+    def found(self) -> list[Problem]:
+        """What is wrong: pictures in files that are not read among them."""
+        pictures = [
+            Problem(
+                f"*{kind.removeprefix(ENDING)}", f"pictures that are not read ({count:,}): convert them to PNG or JPEG"
+            )
+            for kind, count in sorted(self.left_out.items())
+            if kind.removeprefix(ENDING) in OTHER_PICTURES
+        ]
+        return [*self.problems, *pictures]
+
+    def _counts(self, root: Path, name: str) -> bool:
+        """Whether a folder is one of the data set's."""
+        if name in HELPERS:
+            self.left_out[f"folders {name}/"] += 1
+        return name not in HELPERS and not name.startswith(".") and self._is_text(str(root), name)
+
+    def _is_image(self, root: str, name: str) -> bool:
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (faster)
+        if ending in EXTENSIONS:
+            return self._is_text(root, name)
+        path = Path(root, name)
+        if path.is_symlink() and not path.exists():
+            self.problems.append(Problem(str(path), "it is a link to what is not there"))
+        else:
+            self.left_out[f"{ENDING}{ending}" if ending else "files without an ending"] += 1
+        return False
+
+    def _is_text(self, root: str, name: str) -> bool:
+        """Whether a name can be written down, in tables as elsewhere."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            self.problems.append(Problem(f"{root}/{shown}", "its name is not in UTF-8: rename it"))
+            return False
+        return True
+
+    def _unreadable(self, error: OSError) -> None:
+        self.problems.append(Problem(str(error.filename), f"the folder cannot be read: {error.strerror}"))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones; none where it is not there."""
+    return FolderSearch().subfolders(folder)
+
+
+def images_in(folder: Path) -> Iterator[str]:
+    """Paths of the images in a folder and the folders in it, relative to it, with forward slashes, in a fixed order."""
+    return FolderSearch().images(folder)
