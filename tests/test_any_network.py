@@ -539,8 +539,9 @@ def test_recalibrated_statistics_are_those_of_the_images() -> None:
     with torch.no_grad():
         values = nn.functional.conv2d(seen, tensors["main.stem.0.weight"], stride=2).double()
     mean, variance = values.mean((0, 2, 3)), values.var((0, 2, 3))
-    torch.testing.assert_close(tensors["main.stem.1.running_mean"].double(), mean, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(tensors["main.stem.1.running_var"].double(), variance, atol=1e-5, rtol=1e-4)
+    # Batch normalisation adds thousands of float32 up, on each processor in another order.
+    torch.testing.assert_close(tensors["main.stem.1.running_mean"].double(), mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(tensors["main.stem.1.running_var"].double(), variance, atol=1e-4, rtol=1e-3)
     plain_ = run_stage(
         next(stages(RESIDUAL))[0].model_copy(
             update={"params": ReferenceParams(train=TRAIN.model_copy(update={"epochs": 1}))}

@@ -240,6 +240,13 @@ def test_folders_above_the_classes_are_not_taken_for_classes(tmp_path: Path) -> 
     assert read(tmp_path).problems == ()
 
 
+def test_a_folder_within_each_class_is_a_matter_of_taste(tmp_path: Path) -> None:
+    for label, name in enumerate(("apple", "banana")):
+        for n in range(4):
+            picture(tmp_path / name / "images" / f"{n}.png", label, n)
+    assert read(tmp_path).class_names == ("apple", "banana") and not read(tmp_path).problems
+
+
 def test_what_lies_beside_the_parts_is_said(tmp_path: Path) -> None:
     for first, name in enumerate(("train", "test", "more")):
         tree(tmp_path / name, first=10 * first)
@@ -280,14 +287,16 @@ def test_a_copy_is_an_error_or_left_out(places: Places, tmp_path: Path) -> None:
     for first, part in enumerate(("train", "test")):
         tree(tmp_path / part, first=10 * first)
     shutil.copy(tmp_path / "test" / "apple" / "10.png", tmp_path / "train" / "apple" / "again.png")
-    with pytest.raises(DataError, match=r"again\.png: in train, the same image as, in test, test/apple/10\.png"):
+    with pytest.raises(DataError, match=r"again\.png: the same image as test/apple/10\.png, which is in the test part"):
         opened(tmp_path, places)
     assert not seen(tmp_path, places).is_complete
     assert len(opened(tmp_path, places, duplicates="keep").labels) == 17
     left = opened(tmp_path, places, duplicates="drop")
     assert {part: len(items) for part, items in left.official.items()} == {"train": 8, "test": 8}
     shutil.copy(tmp_path / "train" / "apple" / "0.png", tmp_path / "train" / "banana" / "apple.png")
-    with pytest.raises(DataError, match=r"of class banana, the same image as, of class apple"):
+    with pytest.raises(
+        DataError, match=r"banana/apple\.png: the same image as train/apple/0\.png, which is of class apple"
+    ):
         opened(tmp_path, places)
     assert len(opened(tmp_path, places, duplicates="drop").labels) == 15
 

@@ -23,7 +23,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_net_with_a_hundred_times_the_work_takes_longer() -> None:
     # Of one input, the work of the wider layers being behind it.
     narrow, wide = chain(64), chain(64)
-    wide.layers["fc1"], wide.layers["fc2"] = WeightedLayer(nn.Linear(64, 4096)), WeightedLayer(nn.Linear(4096, 64))
+    wide.layers["fc1"], wide.layers["fc2"] = WeightedLayer(nn.Linear(64, 16384)), WeightedLayer(nn.Linear(16384, 64))
     first, second = measure([narrow, wide])
     assert first.percent == 100
     assert second.percent > 150 and second.milliseconds > first.milliseconds > 0

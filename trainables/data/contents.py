@@ -126,14 +126,12 @@ def same_images(folder: Path, catalogue: Catalogue, held: Sequence[str]) -> list
     part = {item: name for name, items in catalogue.parts.items() for item in items.tolist()}
     problems = []
     for item, original in copies(catalogue, held):
-        there = catalogue.files[original]
-        why = "the same image as"
+        same = f"the same image as {catalogue.files[original]}"
         if label[item] != label[original]:
-            names = catalogue.class_names
-            why = f"of class {names[label[item]]}, the same image as, of class {names[label[original]]},"
-        elif part.get(item) != part.get(original):
-            why = f"in {part[item]}, the same image as, in {part[original]},"
-        problems.append(Problem(str(folder / catalogue.files[item]), f"{why} {there}"))
+            same += f", which is of class {catalogue.class_names[label[original]]}"
+        if part.get(item) != part.get(original):
+            same += f", which is in the {part[original]} part"
+        problems.append(Problem(str(folder / catalogue.files[item]), same))
     return problems
 
 

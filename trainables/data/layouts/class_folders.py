@@ -121,7 +121,8 @@ def _ambiguous(folder: Path, classes: Sequence[str]) -> Iterator[Problem]:
     """Folders that all hold the same folders are parts, or sites, or years: hardly classes."""
     inner = {tuple(FolderSearch().subfolders(folder / name)) for name in classes}
     same = next(iter(inner), ())
-    if len(classes) < 2 or len(inner) != 1 or not same:
+    # One folder that each has, ``images`` say, is a matter of taste.
+    if len(classes) < 2 or len(inner) != 1 or len(same) < 2:
         return
     if any(_lies_flat(folder / name) for name in classes):
         return
