@@ -558,7 +558,7 @@ def test_check_of_what_is_not_complete(
         "n01484850: train 8; test 3, officially 50: 47 too few",
         f"{folder}/train/n01443537/n01443537_2.JPEG: cannot be read",
         "where to get it: https://image-net.org",
-        "opened: 33 files",
+        "opened: 33 images",
         f"there is no folder {root(places, 'indoor67')}",
         "canterbury bells: train 3, officially 10: 7 too few",
     ):

@@ -11,9 +11,10 @@ from study.command import OK, SOME_FAILED
 from study.run.decoding import decoded, distinct, progress_bar
 from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
 from trainables.data.decoding import gigabytes
-from trainables.data.files import open_layout
+from trainables.data.files import OWN_FOLDER, open_layout, place_of
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
 from trainables.hyperparameters import DataConfig, absolute
+from trainables.suggestions import choices
 
 SHOWN_CLASSES = 10
 """Classes with a wrong number of items that are shown without ``--classes``."""
@@ -25,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
     places = config.data
     if options.data_root is not None:
         places = places.model_copy(update={"root": absolute(options.data_root)})
-    action = _check if options.command == "check" else _prepare
+    action = {"check": _check, "prepare": _prepare, "fetch": _fetch}[options.command]
     # Every one of them, even where one lacks something; what two domains share is looked at once.
     data_sets = distinct(study_config.data_configs(config))
     done = [action(", ".join(names), own, places, options) for names, own in data_sets]
@@ -55,14 +56,36 @@ def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.
     return True
 
 
+def _fetch(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
+    layout = LAYOUTS.get(config.name)
+    if layout is None:
+        return _package(domain, config, places)
+    if layout.name == OWN_FOLDER:
+        _say(f"{domain}: a folder of your own, so there is nothing to download")
+        return True
+    try:
+        if layout.fetch is None:
+            raise DataError(f"{layout.title} cannot be downloaded by a program. Where to get it: {layout.source}")
+        folder = place_of(layout, config, places)
+        layout.fetch(folder)
+    except DataError as error:
+        print(f"{domain}: {error}", file=sys.stderr)
+        return False
+    _say(f"{domain}: {layout.title} is in {folder}")
+    return True
+
+
 def _package(domain: str, config: DataConfig, places: Places) -> bool:
     """A data set that does not lie in files of a known layout."""
-    if config.name not in DATA_SETS:
-        known = ", ".join(sorted([*DATA_SETS, *LAYOUTS]))
-        raise study_config.ConfigError(f"{domain}: no data set {config.name!r}. There is {known}")
-    content = load(config, places)
+    try:
+        if config.name not in DATA_SETS and ":" not in config.name:
+            raise KeyError(f"no data set {config.name!r}: {choices(config.name, [*DATA_SETS, *LAYOUTS])}")
+        content = load(config, places)
+    except KeyError as error:
+        raise study_config.ConfigError(f"{domain}: {error.args[0]}") from None
     count = f"{len(content.labels):,} images in {len(content.class_names)} classes"
-    _say(f"{domain}: {content.title}: {count}; it comes with a package, so there is nothing to look for or to decode")
+    origin = "it comes with a package" if config.name in DATA_SETS else f"{config.name} gives it"
+    _say(f"{domain}: {content.title}: {count}; {origin}, so there is nothing to look for or to decode")
     return True
 
 
@@ -97,7 +120,12 @@ def _contents(found: Inspection, classes: bool) -> Iterator[str]:
     if len(shown) < len(wrong):
         yield f"    and {len(wrong) - len(shown):,} more classes with other numbers; --classes lists every class"
     yield from (f"  {note}" for note in found.notes)
-    yield f"  opened: {found.opened:,} files" if found.opened else "  opened: none, so broken files were not looked for"
+    things = "videos" if found.layout.medium == "videos" else "images"
+    yield (
+        f"  opened: {found.opened:,} {things}"
+        if found.opened
+        else "  opened: none, so broken files were not looked for"
+    )
     if found.decoded:
         yield f"  decoded: {_decoded(found.decoded)}"
 

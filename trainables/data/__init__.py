@@ -11,6 +11,7 @@ from trainables.data.imageset import DATA_SETS, ArrayPixels, ImageSet, Pixels, d
 from trainables.data.layouts import class_folders as _class_folders  # noqa: F401
 from trainables.data.layouts import image_lists as _image_lists  # noqa: F401
 from trainables.data.layouts import solar_cells as _solar_cells  # noqa: F401
+from trainables.data.layouts import torchvision_sets as _torchvision_sets  # noqa: F401
 from trainables.data.layouts.catalogue import LAYOUTS, Catalogue, DataError, Layout, Problem, layout
 from trainables.data.opening import load, reopen
 from trainables.data.places import Places

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -149,12 +150,11 @@ def without_copies(catalogue: Catalogue, held: Sequence[str]) -> tuple[Catalogue
     place[kept] = torch.arange(len(kept))
     parts = {name: place[items][place[items] >= 0] for name, items in catalogue.parts.items()}
     files = tuple(catalogue.files[item] for item in kept.tolist())
-    left = Catalogue(
-        catalogue.class_names,
-        files,
-        catalogue.labels[kept],
-        parts,
-        catalogue.problems,
-        (*catalogue.notes, *([f"left out: {len(dropped):,} copies of images"] if dropped else [])),
+    left = replace(
+        catalogue,
+        files=files,
+        labels=catalogue.labels[kept],
+        parts=parts,
+        notes=(*catalogue.notes, *([f"left out: {len(dropped):,} copies of images"] if dropped else [])),
     )
     return left, [held[item] for item in kept.tolist()]

@@ -47,12 +47,20 @@ def decode_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
         OSError: the file is no image, or is truncated.
         DataError: it holds numbers whose range nobody knows.
     """
-    square = (config.size, config.size)
     with Image.open(path) as image:
-        image.draft("RGB", square)  # a JPEG far larger than needed is decoded at 1/2, 1/4 or 1/8
-        upright = ImageOps.exif_transpose(image) if config.orientation == "exif" else image
-        fitted = ImageOps.fit(_rgb(upright), square, method=Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1)[np.newaxis])
+        image.draft("RGB", (config.size, config.size))  # a far larger JPEG is decoded at 1/2, 1/4 or 1/8
+        return fitted(ImageOps.exif_transpose(image) if config.orientation == "exif" else image, config)
+
+
+def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
+    """An opened image, as :func:`decode_image` gives it.
+
+    Raises:
+        OSError: its file is truncated.
+        DataError: it holds numbers whose range nobody knows.
+    """
+    square = ImageOps.fit(_rgb(image), (config.size, config.size), method=Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)[np.newaxis])
 
 
 def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:

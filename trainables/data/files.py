@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,12 +22,13 @@ from trainables.data.decoding import (
     OnItem,
     attempt,
     decode_image,
+    fitted,
     for_each,
     listing,
     remarks,
 )
 from trainables.data.imageset import ArrayPixels, ImageSet
-from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
+from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Pack, Problem
 from trainables.data.places import ROOT_VARIABLE, Places, in_package
 from trainables.hyperparameters import DataConfig
 from trainables.processes import cores, end_with_parent, worker_context
@@ -55,8 +58,11 @@ class Reading:
     processes: bool
 
 
-def reading(layout: Layout, config: DataConfig) -> Reading:
+def reading(layout: Layout, config: DataConfig, catalogue: Catalogue) -> Reading:
     """How the files of a layout are read."""
+    if catalogue.pack is not None:
+        row, shape = _PackedRow(catalogue.pack), (3, config.size, config.size)
+        return Reading(row, _nothing_to_say, shape, 1, {"size": config.size}, False)
     if layout.medium == "videos":
         flow.opencv()  # said once, and not for each video
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
@@ -66,16 +72,37 @@ def reading(layout: Layout, config: DataConfig) -> Reading:
     return Reading(decode_image, remarks, (3, config.size, config.size), 1, settings, False)
 
 
+@dataclass(frozen=True)
+class _PackedRow:
+    """Gives an image of a pack by the name of its item."""
+
+    pack: Pack
+    _one_at_a_time: Lock = field(default_factory=Lock, compare=False)
+
+    @cached_property
+    def _images(self) -> Mapping[str, NDArray[np.uint8]]:
+        return self.pack.images()
+
+    def __call__(self, path: Path, config: DataConfig) -> NDArray[np.uint8]:
+        with self._one_at_a_time:  # the first of the threads reads for all
+            images = self._images
+        return fitted(Image.fromarray(images[path.parent.name][int(path.name)]), config)
+
+
+def _nothing_to_say(path: Path, config: DataConfig) -> tuple[str, ...]:
+    return ()
+
+
 def _verify_video(path: Path, config: DataConfig) -> tuple[str, ...]:
     videos.verify(path)
     return ()
 
 
-def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
-    """The folder of a data set: the one that its configuration gives, or the one of its name in the data root.
+def place_of(layout: Layout, config: DataConfig, places: Places) -> Path:
+    """Where a data set is to lie: where its configuration says, or else in its package or the data root.
 
     Raises:
-        DataError: none is given, or it is not there.
+        DataError: neither is given.
     """
     if config.path is None and layout.name == OWN_FOLDER:
         raise DataError(
@@ -86,17 +113,36 @@ def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
     if config.path is None and places.root is None:
         raise DataError(
             f"{layout.title} lies in files, but no folder is given: set data.root or the environment variable "
-            f"{ROOT_VARIABLE} to the folder that holds {layout.name}/, or source.data.path or target.data.path to its "
+            f"{ROOT_VARIABLE} to {_root_of(layout)}, or source.data.path or target.data.path to its "
             f"own folder. Where to get it: {layout.source}"
         )
-    folder = Path(config.path) if config.path is not None else Path(places.root or "") / layout.name
-    folder = folder.expanduser()
+    folder = Path(config.path) if config.path is not None else Path(places.root or "") / _inner(layout)
+    return folder.expanduser()
+
+
+def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
+    """The folder of a data set, as :func:`place_of` says.
+
+    Raises:
+        DataError: none is given, or it is not there.
+    """
+    folder = place_of(layout, config, places)
     if not folder.is_dir():
         given = "source.data.path or target.data.path" if config.path is not None else f"data.root or {ROOT_VARIABLE}"
         raise DataError(
             f"{layout.title}: there is no folder {folder} (given by {given}). Where to get it: {layout.source}"
         )
     return folder
+
+
+def _inner(layout: Layout) -> str:
+    """The folder of a data set within the data root."""
+    return layout.name if layout.lies_in is None else layout.lies_in
+
+
+def _root_of(layout: Layout) -> str:
+    inner = _inner(layout)
+    return f"the folder that holds {inner}/" if inner else "what torchvision calls root"
 
 
 def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
@@ -111,7 +157,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         raise DataError(listing(_heading(layout, folder, len(catalogue.problems)), list(catalogue.problems)))
     if not catalogue.files:
         raise DataError(f"{layout.title}: there is nothing in {folder}; it should hold {layout.source}")
-    how = reading(layout, config)
+    how = reading(layout, config, catalogue)
     content = ImageSet(
         title=_title(layout, catalogue),
         labels=catalogue.labels,
@@ -136,7 +182,10 @@ def examined(layout: Layout, folder: Path, config: DataConfig, places: Places) -
     """
     catalogue = layout.read(folder, config)
     try:
-        held = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
+        if catalogue.pack is not None:
+            held = [*catalogue.pack.held.values()]
+        else:
+            held = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
     except DataError as error:
         path, _, why = str(error).rpartition(": ")
         return replace(catalogue, problems=(*catalogue.problems, Problem(path, why))), [""] * len(catalogue.files)
@@ -179,7 +228,7 @@ def decoding(
         places: has the cache.
         content: the fingerprint.
     """
-    how = reading(layout, config)
+    how = reading(layout, config, catalogue)
     decides = {"files": content, "settings": how.settings}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     return Decoding(
@@ -188,7 +237,7 @@ def decoding(
         config=config,
         decode_item=how.decode_item,
         item_shape=(how.positions, *how.shape),
-        array=Path(places.cache).expanduser() / f"{layout.name}-{config.size}px-{digest}.npy",
+        array=Path(places.cache).expanduser() / f"{layout.name.replace(':', '-')}-{config.size}px-{digest}.npy",
         processes=how.processes,
     )
 

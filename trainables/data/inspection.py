@@ -93,7 +93,7 @@ def inspect(
     catalogue, held = examined(layout, folder, config, places)
     problems = list(catalogue.problems)
     keeps = layout.medium != "stream" and len(catalogue.files) > 0
-    how = reading(layout, config)
+    how = reading(layout, config, catalogue)
     said: Counter[str] = Counter()
     if decode:
         for result in for_each(folder, catalogue.files, config, how.verify, progress, how.processes):

@@ -5,9 +5,11 @@ from functools import cache
 from trainables.data.files import open_layout
 from trainables.data.imageset import DATA_SETS, ImageSet, Reader
 from trainables.data.layouts.catalogue import LAYOUTS, DataError
+from trainables.data.layouts.torchvision_sets import PREFIX
 from trainables.data.places import Places
 from trainables.hyperparameters import DataConfig
 from trainables.objects import find
+from trainables.suggestions import choices
 
 
 def load(config: DataConfig, places: Places) -> ImageSet:
@@ -38,6 +40,12 @@ def _packaged(config: DataConfig, places: Places) -> ImageSet:
 def _opened(config: DataConfig, places: Places) -> ImageSet:
     if config.name in LAYOUTS:
         return open_layout(LAYOUTS[config.name], config, places)
+    if config.name.startswith(PREFIX):
+        known = sorted(name for name in LAYOUTS if name.startswith(PREFIX))
+        raise KeyError(
+            f"no data set {config.name!r}: {choices(config.name, known)}. Any other can be read by a function of "
+            "yours, module:function"
+        )
     if ":" not in config.name:
         raise KeyError(f"no data set {config.name!r}")
     read: Reader = find(config.name)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.hyperparameters import DataConfig
@@ -32,6 +34,16 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Pack:
+    """Images that lie together in a few files."""
+
+    held: Mapping[str, str]
+    """A digest of the pixels of each item, by its name, ``<part>/<row>``."""
+    images: Callable[[], Mapping[str, NDArray[np.uint8]]]
+    """Reads each part: ``uint8 (n, height, width)`` of grey images, else ``(n, height, width, 3)``."""
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """The items (images or videos) of a data set."""
 
@@ -46,6 +58,8 @@ class Catalogue:
     """What is missing; the items are then those that are there."""
     notes: tuple[str, ...] = ()
     """What was passed over, for people."""
+    pack: Pack | None = None
+    """Holds the images where they have no files of their own; ``files`` then are names alone."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,10 @@ class Layout:
     read: Callable[[Path, DataConfig], Catalogue]
     package: str | None = None
     """Folder within an installed package that holds it, where nothing else is given."""
+    lies_in: str | None = None
+    """Folder within the data root; None: the one of its name."""
+    fetch: Callable[[Path], None] | None = None
+    """Downloads it into a folder, and raises a :class:`DataError` where it cannot be had; None: nothing does."""
 
 
 LAYOUTS: dict[str, Layout] = {}
