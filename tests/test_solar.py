@@ -49,7 +49,7 @@ def test_what_is_wrong_with_them_is_said(package: Path, tmp_path: Path) -> None:
         load(data, places)
     (package / "data" / "labels.csv").write_text("images/cell0001.png 1.0\n")
     (problem,) = LAYOUTS["elpv"].read(package / "data", data).problems
-    assert "lines should be <image> <probability of a defect> <kind of cell>" in problem.message
+    assert "line 1 should be <image> <probability of a defect> <kind of cell>" in problem.message
 
 
 def test_weights_are_read_from_a_package(package: Path) -> None:

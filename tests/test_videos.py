@@ -123,8 +123,8 @@ LEFT = "UCF-101/MoveLeft"
     [
         (UCF101, _remove("."), "", "no such folder"),
         (UCF101, _remove(LISTS), LISTS, "folder of the split is not there"),
-        (UCF101, _remove(f"{LISTS}/classInd.txt"), f"{LISTS}/classInd.txt", "cannot be read"),
-        (UCF101, _remove(f"{LISTS}/testlist01.txt"), f"{LISTS}/testlist01.txt", "cannot be read"),
+        (UCF101, _remove(f"{LISTS}/classInd.txt"), f"{LISTS}/classInd.txt", "the list is not there"),
+        (UCF101, _remove(f"{LISTS}/testlist01.txt"), f"{LISTS}/testlist01.txt", "the list is not there"),
         (UCF101, _empty(f"{LISTS}/trainlist01.txt"), f"{LISTS}/trainlist01.txt", "empty"),
         (
             UCF101,
@@ -154,7 +154,7 @@ LEFT = "UCF-101/MoveLeft"
             HMDB51,
             _remove(f"{SPLITS}/move_up_test_split1.txt"),
             f"{SPLITS}/move_up_test_split1.txt",
-            "list cannot be read",
+            "the list is not there",
         ),
         (
             HMDB51,

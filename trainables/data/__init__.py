@@ -6,12 +6,12 @@ or videos in files, one function that gives a :class:`Catalogue`, registered wit
 
 from trainables.data import absent as _absent  # noqa: F401  (these modules register their data sets)
 from trainables.data import digits as _digits  # noqa: F401
-from trainables.data import videos as _videos  # noqa: F401
 from trainables.data.imageset import DATA_SETS, ArrayPixels, ImageSet, Pixels, data_set
 from trainables.data.layouts import class_folders as _class_folders  # noqa: F401
 from trainables.data.layouts import image_lists as _image_lists  # noqa: F401
 from trainables.data.layouts import solar_cells as _solar_cells  # noqa: F401
 from trainables.data.layouts import torchvision_sets as _torchvision_sets  # noqa: F401
+from trainables.data.layouts import video_lists as _video_lists  # noqa: F401
 from trainables.data.layouts.catalogue import LAYOUTS, Catalogue, DataError, Layout, Problem, layout
 from trainables.data.opening import load, reopen
 from trainables.data.places import Places

@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import signal
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +36,8 @@ ORIENTATION = 0x0112
 """EXIF's tag for the way in which a camera was held."""
 # These are the user's own files. Pillow refuses what has more than twice this number of pixels, as an attack.
 Image.MAX_IMAGE_PIXELS = 2**29
+AHEAD = 4
+"""Files for each core that are under way before their results are asked for."""
 SHOWN = 10
 """Problems that an error lists; ``python -m study.data check`` lists all."""
 
@@ -208,15 +213,54 @@ def for_each(
     processes (470 and 280 images/s of 500 x 375 pixels on two cores, start included).
     """
     paths = [folder / file for file in files]
-    with _executor(processes) as executor:
-        calls = (executor.submit(attempt, on_item, path, config) for path in paths)
+    results = _each_survived if processes else _each
+    for done, result in enumerate(results(paths, config, on_item), start=1):
+        yield result
+        if progress:
+            progress(done, len(paths))
+
+
+def _each(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) -> Iterator[Result | Problem]:
+    with ThreadPoolExecutor(cores()) as executor:
+        yield from _in_order((executor.submit(attempt, on_item, path, config) for path in paths), AHEAD * cores())
+
+
+def _each_survived(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) -> Iterator[Result | Problem]:
+    """In processes. A file that brings its process down is a problem of its own, and the others go on."""
+    context, done = worker_context(__name__), 0
+    while done < len(paths):
         try:
-            for done, result in enumerate(_in_order(calls, 4 * cores()), start=1):
-                yield result
-                if progress:
-                    progress(done, len(paths))
-        except BrokenProcessPool as error:
-            raise DataError(f"a process that decoded {folder} was killed, perhaps for want of memory") from error
+            with ProcessPoolExecutor(cores(), context, initializer=end_with_parent) as executor:
+                calls = (executor.submit(attempt, on_item, path, config) for path in paths[done:])
+                for result in _in_order(calls, AHEAD * cores()):
+                    yield result
+                    done += 1
+        except BrokenProcessPool:
+            # It was one of those under way, and takes none of the others with it if each is tried alone.
+            for path in paths[done : done + AHEAD * cores()]:
+                yield _alone(context, on_item, path, config)
+                done += 1
+
+
+def _alone(context: ForkServerContext, on_item: OnItem[Result], path: Path, config: DataConfig) -> Result | Problem:
+    """What ``on_item`` gives for a file in a process of its own."""
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, on_item, path, config), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        result: Result | Problem = ours.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        return Problem(str(path), f"the process that decoded it ended with {how}: the file is damaged, or too large")
+    process.join()
+    return result
+
+
+def _answer(connection: Connection, on_item: OnItem[Result], path: Path, config: DataConfig) -> None:
+    connection.send(attempt(on_item, path, config))
 
 
 def _in_order(calls: Iterator[Future[Result]], ahead: int) -> Iterator[Result]:
@@ -250,12 +294,6 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {str(error).replace(repr(str(path)), 'the file')}"
     return f"cannot be read: {type(error).__name__}: {error}"
-
-
-def _executor(processes: bool) -> Executor:
-    if not processes:
-        return ThreadPoolExecutor(cores())
-    return ProcessPoolExecutor(cores(), worker_context(__name__), initializer=end_with_parent)
 
 
 def listing(heading: str, problems: list[Problem]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
+from trainables.data.layouts.lists import lines_of
 from trainables.data.layouts.searching import EXTENSIONS, FolderSearch, images_in, subfolders
 from trainables.hyperparameters import DataConfig
 
@@ -39,17 +40,15 @@ def imagenet(folder: Path, config: DataConfig) -> Catalogue:
     Classes are in the order of their synsets, which is the order of the outputs of nets trained elsewhere.
     """
     tree = _ClassTree(folder, {"train": "train", "test": "val"})
-    return tree.catalogue(_imagenet_names(folder, tree.classes))
+    return tree.catalogue(_imagenet_names(folder, tree.classes, tree.problems))
 
 
-def _imagenet_names(folder: Path, synsets: Sequence[str]) -> list[str]:
+def _imagenet_names(folder: Path, synsets: Sequence[str], problems: list[Problem]) -> list[str]:
     """Names for people: of the list of the Kaggle edition, of torchvision for all 1000 classes, or the synsets."""
     listed = folder / "LOC_synset_mapping.txt"
     if listed.is_file():
-        lines = listed.read_text(encoding="utf-8").splitlines()
-        words = {
-            synset: names.partition(",")[0].strip() for synset, _, names in (line.partition(" ") for line in lines)
-        }
+        lines = (line.partition(" ") for _, line in lines_of(listed, problems, what="the list of names"))
+        words = {synset: names.partition(",")[0].strip() for synset, _, names in lines}
         twice = Counter(words.get(synset) for synset in synsets)
         return [
             synset

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
-from trainables.data.layouts.searching import images_in
+from trainables.data.layouts.lists import lines_of, relative_path
+from trainables.data.layouts.searching import FolderSearch
 from trainables.hyperparameters import DataConfig
 
 INDOOR67_LISTS = {"train": "TrainImages.txt", "test": "TestImages.txt"}
@@ -36,21 +37,12 @@ def indoor67(folder: Path, config: DataConfig) -> Catalogue:
 
 def _lines(path: Path, problems: list[Problem]) -> list[str]:
     """The ``class/file`` lines of a list. Names hold blanks, so only the ends of a line are trimmed."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        problems.append(Problem(str(path), "the list of images is not there"))
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(str(path), f"the list of images cannot be read: {error}"))
-        return []
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    odd = [line for line in lines if line.count("/") != 1]
+    lines = [(number, relative_path(line)) for number, line in lines_of(path, problems, what="the list of images")]
+    odd = [(number, line) for number, line in lines if line.count("/") != 1]
     if odd:
-        problems.append(Problem(str(path), f"lines should be <class>/<file>, but one is {odd[0]!r}"))
-    if not lines:
-        problems.append(Problem(str(path), "the list of images is empty"))
-    return [line for line in lines if line.count("/") == 1]
+        number, line = odd[0]
+        problems.append(Problem(str(path), f"lines should be <class>/<file>, but line {number} is {line!r}"))
+    return [line for _, line in lines if line.count("/") == 1]
 
 
 @layout(
@@ -67,12 +59,16 @@ def flower102(folder: Path, config: DataConfig) -> Catalogue:
     problems: list[Problem] = []
     labels = _variables(folder / "imagelabels.mat", ["labels"], problems).get("labels", [])
     ids = _variables(folder / "setid.mat", FLOWER102_PARTS.values(), problems)
+    if 0 in labels:
+        message = "its labels count from 0, those of the official file from 1: get it again"
+        problems.append(Problem(str(folder / "imagelabels.mat"), message))
     parts: dict[str, list[str]] = {}
     label_of: dict[str, str] = {}
     for part, variable in FLOWER102_PARTS.items():
         known = [number for number in ids.get(variable, []) if 1 <= number <= len(labels)]
         if labels and len(known) < len(ids.get(variable, [])):
-            message = f"{variable} names images beyond the {len(labels)} of imagelabels.mat"
+            number = next(number for number in ids[variable] if not 1 <= number <= len(labels))
+            message = f"{variable} names image {number}, but imagelabels.mat has the images 1 to {len(labels)}"
             problems.append(Problem(str(folder / "setid.mat"), message))
         parts[part] = [f"image_{number:05d}.jpg" for number in known]
         # Three digits: sorted as text as they are as numbers.
@@ -130,8 +126,11 @@ def _listed(
         problems: what was found before; what is missing joins it.
     """
     listed = _names(parts)
-    present = set(images_in(folder / place))
-    problems += _missing(folder / place, listed, present)
+    search = FolderSearch()
+    present = set(search.images(folder / place)) if (folder / place).is_dir() else set()
+    missing = [*_missing(folder / place, listed, present)]
+    # What cannot be read may be what is missing; else it is none of the data set's.
+    problems += [*missing, *(search.problems if missing else ())]
     seen: set[str] = set()
     for part, names in parts.items():
         if both := sorted(seen.intersection(names)):

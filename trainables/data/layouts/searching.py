@@ -26,6 +26,8 @@ HELPERS = frozenset(
 class FolderSearch:
     """A search through a data set's folders, each once, whatever links there are."""
 
+    endings: frozenset[str] = EXTENSIONS
+    """What counts as one of its files, in lower case."""
     left_out: Counter[str] = field(default_factory=Counter)
     """What was passed over, with its number."""
     problems: list[Problem] = field(default_factory=list)
@@ -94,7 +96,7 @@ class FolderSearch:
 
     def _is_image(self, root: str, name: str) -> bool:
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (faster)
-        if ending in EXTENSIONS:
+        if ending in self.endings:
             return self._is_text(root, name)
         path = Path(root, name)
         if path.is_symlink() and not path.exists():

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
+from trainables.data.layouts.lists import lines_of, relative_path
 from trainables.hyperparameters import DataConfig
 
 LABELS = "labels.csv"
@@ -27,21 +28,18 @@ def elpv(folder: Path, config: DataConfig) -> Catalogue:
     """
     problems: list[Problem] = []
     files, labels = [], []
-    try:
-        lines = (folder / LABELS).read_text(encoding="utf-8").splitlines()
-        rows = [line.split() for line in lines if line.strip()]
-        cells = [(name, float(probability)) for name, probability, _kind in rows]
-    except FileNotFoundError:
-        cells = []
-        problems.append(Problem(str(folder / LABELS), "the list of images is not there"))
-    except (OSError, ValueError) as error:
-        cells = []
-        wanted = "lines should be <image> <probability of a defect> <kind of cell>"
-        problems.append(Problem(str(folder / LABELS), f"{wanted}: {error}"))
-    for name, probability in cells:
+    cells: list[tuple[str, float]] = []
+    for number, line in lines_of(folder / LABELS, problems, what="the list of images"):
+        try:
+            file, probability, _kind = line.split()
+            cells.append((relative_path(file), float(probability)))
+        except ValueError:
+            wanted = "<image> <probability of a defect> <kind of cell>"
+            problems.append(Problem(str(folder / LABELS), f"line {number} should be {wanted}: {line!r}"))
+    for name, likely in cells:
         if not (folder / name).is_file():
             problems.append(Problem(str(folder / name), "the image is not there"))
             continue
         files.append(name)
-        labels.append(int(probability > 0.5))
+        labels.append(int(likely > 0.5))
     return Catalogue(CLASSES, tuple(files), torch.tensor(labels, dtype=torch.int64), problems=tuple(problems))
