@@ -27,7 +27,8 @@ from trainables.data.absent import NONE
 from trainables.hyperparameters import DataConfig, WeightsConfig
 from trainables.pretrained import normalisation
 from trainables.suggestions import choices
-from trainables.weight_files import WeightsError, fingerprint
+from trainables.weight_files import fingerprint
+from trainables.weight_names import WeightsError
 from trainables.weights import load_into
 
 __all__ = [

@@ -42,7 +42,7 @@ from trainables.results import StageResult
 from trainables.seeds import derive
 from trainables.sessions import Session
 from trainables.stages import _Stage, run_stage
-from trainables.weight_files import WeightsError
+from trainables.weight_names import WeightsError
 
 RESIDUAL = "tests.own:residual"
 QUICK = {

@@ -14,7 +14,8 @@ from trainables import networks
 from trainables.data import LAYOUTS, DataError, Places, load
 from trainables.data.places import in_package
 from trainables.hyperparameters import DataConfig
-from trainables.weight_files import WeightsError, fingerprint, read
+from trainables.weight_files import fingerprint, read
+from trainables.weight_names import WeightsError
 
 CELLS = [("images/cell0001.png", "1.0", "mono"), ("images/cell0002.png", "0.3333333333333333", "poly")]
 CELLS += [("images/cell0003.png", "0.6666666666666666", "poly"), ("images/cell0004.png", "0.0", "mono")]

@@ -1,8 +1,10 @@
 """Pretrained weights from every kind of file, with torchvision, numpy and ONNX's own evaluator as oracles."""
 
+import hashlib
 import io
+import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -23,7 +25,7 @@ from trainables import architectures, artifacts, networks, weight_files, weights
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import WeightsConfig
 from trainables.networks import LayeredNet, WeightedLayer
-from trainables.weight_files import WeightsError
+from trainables.weight_names import WeightsError
 
 ALEXNET = "torchvision:AlexNet_Weights.IMAGENET1K_V1"
 
@@ -429,3 +431,85 @@ def test_a_pointer_of_git_lfs_is_said(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     with pytest.raises(WeightsError, match="git lfs pull"):
         weight_files.read(str(path))
+
+
+def _as_constants(model: onnx.ModelProto) -> None:
+    """Weights in nodes instead of initializers, as some exporters write them."""
+    nodes = [onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in model.graph.initializer]
+    del model.graph.initializer[:]
+    rest = [*model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *rest])
+
+
+def _without_names(model: onnx.ModelProto) -> None:
+    """Numbers for names, as older exporters of torch wrote."""
+    number = {tensor.name: str(place) for place, tensor in enumerate(model.graph.initializer)}
+    for tensor in model.graph.initializer:
+        tensor.name = number[tensor.name]
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = number.get(name, name)
+
+
+@pytest.mark.parametrize("inner", ["transB=1", "MatMul", "transposed"])
+@pytest.mark.parametrize("changes", [(_as_constants,), (_without_names,), (_without_names, _as_constants)])
+def test_onnx_weights_are_found_without_names_and_in_constant_nodes(
+    changes: tuple[Callable[[onnx.ModelProto], None], ...], inner: str, tmp_path: Path
+) -> None:
+    net = networks.build("small_alexnet", 10)
+    arrays = zoo_arrays(net)
+    plain = {name: array.copy() for name, array in arrays.items()}
+    model = onnx_graph(net, arrays, inner)
+    for change in changes:
+        change(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "net.onnx")
+    load(net, str(tmp_path / "net.onnx"))
+    for name in net.names:
+        np.testing.assert_array_equal(net.op(name).weight.detach().numpy(), plain[f"{name}_w_0"])
+        np.testing.assert_array_equal(bias(net, name).detach().numpy(), plain[f"{name}_b_0"])
+
+
+def test_torchvisions_names_sorted_as_text_keep_their_order(tmp_path: Path) -> None:
+    theirs = torchvision.models.vgg16(num_classes=5).state_dict()
+    whole, sorted_ = networks.build("vgg16", 5), networks.build("vgg16", 5)
+    load(whole, torch_file(tmp_path, theirs))
+    names = sorted(theirs)
+    assert names != [*theirs]
+    load(sorted_, torch_file(tmp_path, {name: theirs[name] for name in names}))
+    assert same(sorted_, whole, whole.names)
+
+
+def test_other_names_sorted_as_text_are_refused(tmp_path: Path) -> None:
+    net = networks.build("vgg16", 5)
+    net.initialise(net.names, seed=0)
+    layers = {
+        f"net.{number}.{kind}": getattr(net.op(name), kind)
+        for number, name in enumerate(net.names)
+        for kind in ("weight", "bias")
+    }
+    said = refusal(net, torch_file(tmp_path, dict(sorted(layers.items()))))
+    assert "sorted as text (net.0, net.1, net.10" in said
+    load(net, torch_file(tmp_path, layers))
+
+
+def test_a_file_holds_what_its_name_says(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "net.pth")
+    digest = hashlib.sha256((tmp_path / "net.pth").read_bytes()).hexdigest()
+    named = tmp_path / f"net-{digest[:8]}.pth"
+    shutil.copy(tmp_path / "net.pth", named)
+    if not digest[:8].isdigit() and not digest[:8].isalpha():
+        assert weight_files.read(str(named)).keys() == {"weight"}
+    wrong = tmp_path / "net-0a1b2c3d.pth"
+    shutil.copy(named, wrong)
+    with pytest.raises(WeightsError, match=r"does not hold what its name says.*not 0a1b2c3d"):
+        weight_files.read(str(wrong))
+    date = tmp_path / "net-20261127.pth"
+    shutil.copy(named, date)
+    assert weight_files.read(str(date)).keys() == {"weight"}
+
+
+def test_weights_without_a_classifier_are_refused_before_they_are_fetched() -> None:
+    with pytest.raises(WeightsError, match="IMAGENET1K_FEATURES has no classifier"):
+        weight_files.read("torchvision:VGG16_Weights.IMAGENET1K_FEATURES")

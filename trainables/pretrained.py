@@ -3,7 +3,8 @@
 from functools import lru_cache
 
 from trainables import networks
-from trainables.weight_files import TORCHVISION, WeightsError, fingerprint, read, torchvision_weights
+from trainables.weight_files import TORCHVISION, fingerprint, read, torchvision_weights
+from trainables.weight_names import WeightsError
 
 
 def class_names(file: str, network: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.data.places import in_package
+from trainables.onnx_files import read_onnx
 from trainables.suggestions import did_you_mean
+from trainables.weight_names import TORCHVISION_LAYER, WeightsError, torchvision_position
 
 TORCHVISION = "torchvision:"
 PACKAGE = "package:"
 """Begins the name of a file that an installed package holds: ``package:my_package/models/net.pth``."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-TORCHVISION_LAYER = re.compile(r"(features|classifier)\.(\d+)\.")
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be had, read or used; the message says why, for people."""
+HASHED = re.compile(r".*-(?=\w*[a-f])(?=\w*\d)([0-9a-f]{8,64})\.\w+")
+"""A file's name that ends in the start of its SHA-256, as torch.hub and timm call theirs; a date is none."""
 
 
 def fingerprint(file: str) -> str:
@@ -74,10 +73,20 @@ def _read(file: str) -> dict[str, Tensor]:
     with path.open("rb") as opened:
         if opened.read(len(LFS_POINTER)) == LFS_POINTER:
             raise WeightsError(f"{file} is a pointer of Git LFS, not the weights: run git lfs pull where it lies")
+    _check_name(path)
     if path.suffix not in _READERS:
         kinds = f"{', '.join(_READERS)}, or {TORCHVISION}AlexNet_Weights.IMAGENET1K_V1 and its like"
         raise WeightsError(f"{file} is of no kind that can be read: give {kinds}")
     return _READERS[path.suffix](path)
+
+
+def _check_name(path: Path) -> None:
+    """Where a file's name says what it holds, it has to."""
+    if (named := HASHED.fullmatch(path.name)) and not fingerprint(str(path)).startswith(named[1]):
+        raise WeightsError(
+            f"{path} does not hold what its name says: its SHA-256 starts with {fingerprint(str(path))[:8]}, not "
+            f"{named[1][:8]}. Get it again, or give it another name if it was changed on purpose"
+        )
 
 
 def existing(file: str) -> Path:
@@ -100,6 +109,11 @@ def existing(file: str) -> Path:
 def _fetched(name: str) -> dict[str, Tensor]:
     """State dict of torchvision's name, downloaded on first use into torch's own cache."""
     weights = torchvision_weights(name)
+    if not weights.meta.get("categories"):
+        raise WeightsError(
+            f"{TORCHVISION}{name} has no classifier: its numbers there are none. A reference needs one, for its "
+            "predictions are what the transfer is guided by: choose other weights of the network"
+        )
     try:
         # Only tensors are unpickled, as in our own reading.
         state = weights.get_state_dict(check_hash=True, progress=False, map_location="cpu", weights_only=True)
@@ -154,7 +168,11 @@ def _state_dict(file: str, content: object) -> dict[str, Tensor]:
     if strange:
         raise WeightsError(f"{file} is no state dict: {listed(strange)} are no tensors")
     prefix = "module." if all(name.startswith("module.") for name in content) else ""  # of DataParallel
-    return {name.removeprefix(prefix): tensor.detach() for name, tensor in content.items()}
+    tensors = {name.removeprefix(prefix): tensor.detach() for name, tensor in content.items()}
+    if all(TORCHVISION_LAYER.match(name) for name in tensors):
+        # Some tools sort the names as text, which would put features.10 before features.3.
+        return dict(sorted(tensors.items(), key=lambda item: torchvision_position(item[0])))
+    return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -165,67 +183,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is no whole safetensors file: {error}") from error
     if any(name.startswith("main.") for name in tensors):
         return {name: tensor for name, tensor in tensors.items() if name.startswith("main.")}
-    return dict(sorted(tensors.items(), key=lambda item: _torchvision_position(item[0])))
-
-
-def _torchvision_position(name: str) -> tuple[bool, int, str]:
-    match = TORCHVISION_LAYER.match(name)
-    return (match[1] == "classifier", int(match[2]), name) if match else (True, 0, name)
-
-
-def onnx_graph(path: Path) -> Any:
-    """The graph of an ONNX file."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise WeightsError(f"{path} needs the package onnx: pip install -c constraints.txt -e '.[onnx]'") from error
-    try:
-        return onnx.load(path, load_external_data=False).graph
-    except DecodeError as error:
-        raise WeightsError(f"{path} is no whole ONNX file: {error}") from error
-
-
-def _read_onnx(path: Path) -> dict[str, Tensor]:
-    """Weights in the order in which the graph uses them."""
-    graph = onnx_graph(path)
-    import onnx
-    from onnx import numpy_helper
-
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in stored.values()):
-        raise WeightsError(f"{path} has its weights in another file: save it as one, onnx.save(onnx.load(...), ...)")
-    if any(tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for tensor in stored.values()):
-        raise WeightsError(f"{path} is quantised to integers: give the net with floating-point weights")
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    tensors: dict[str, Tensor] = {}
-    for name, turned in _used(graph, onnx.helper):
-        if name in stored and stored[name].data_type in kinds:
-            tensor = torch.tensor(numpy_helper.to_array(stored[name]).astype("float32", copy=False))
-            tensors[name] = tensor.t() if turned and tensor.ndim == 2 else tensor
-    return tensors
-
-
-def _used(graph: Any, helper: Any) -> Iterator[tuple[str, bool]]:
-    """Names that the graph's nodes take, in order, and whether torch has that matrix the other way round.
-
-    ``Gemm`` with transB = 1 multiplies as torch does, by (outputs, inputs); with transB = 0, and ``MatMul``, it is by
-    (inputs, outputs). The node has to say which: the shape of a square matrix does not.
-    """
-    producers = {output: node for node in graph.node for output in node.output}
-    for node in graph.node:
-        options = {option.name: helper.get_attribute_value(option) for option in node.attribute}
-        if node.op_type == "Gemm" and (options.get("alpha", 1), options.get("beta", 1)) != (1, 1):
-            raise WeightsError(f"the ONNX node {node.name or node.output[0]} scales its weights: that cannot be read")
-        matrix = node.op_type in ("Gemm", "MatMul")
-        passed = ("Identity", "Transpose") if matrix else ("Identity",)
-        for position, name in enumerate(node.input):
-            turned = matrix and position == 1 and not options.get("transB", 0)
-            while name in producers and producers[name].op_type in passed:
-                turned ^= producers[name].op_type == "Transpose"
-                name = producers[name].input[0]
-            if node.op_type not in ("Identity", "Transpose"):
-                yield name, turned
+    return dict(sorted(tensors.items(), key=lambda item: torchvision_position(item[0])))
 
 
 def listed(names: list[str], most: int = 6) -> str:
@@ -238,5 +196,5 @@ _READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     ".pth": _read_torch,
     ".pt": _read_torch,
     ".safetensors": _read_safetensors,
-    ".onnx": _read_onnx,
+    ".onnx": read_onnx,
 }

@@ -19,22 +19,19 @@ from torch import Tensor, nn
 
 from trainables.hyperparameters import WeightsConfig
 from trainables.layers import LayeredNet
+from trainables.onnx_files import onnx_graph
 from trainables.weight_files import (
     TORCHVISION,
-    TORCHVISION_LAYER,
-    WeightsError,
     existing,
     listed,
-    onnx_graph,
     read,
 )
+from trainables.weight_names import PARAMETER, TORCHVISION_LAYER, WeightsError, numbers_as_numbers
 
 MOST_PROBLEMS = 12
 
 Layers = dict[str, dict[str, str]]
 """A file's layers in its order: of each, the names of its tensors, by kind (weight, bias, or other)."""
-
-_PARAMETER = re.compile(r"(?P<layer>.+?)[._/](?:(?P<weight>weight|w)|bias|b)(?:_0)?")  # Caffe2 appends the _0
 
 
 def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
@@ -123,7 +120,7 @@ def _layers(tensors: Mapping[str, Tensor]) -> Layers:
     for name, tensor in tensors.items():
         if tensor.ndim == 0:  # counters and rates, no weights
             continue
-        match = _PARAMETER.fullmatch(name)
+        match = PARAMETER.fullmatch(name)
         layer, kind = (match["layer"], "weight" if match["weight"] else "bias") if match else (name, "other")
         layers.setdefault(layer, {})[kind] = name
     return layers
@@ -152,6 +149,11 @@ def _by_order(net: LayeredNet, file: str, layers: Layers, tensors: Mapping[str, 
     if file.endswith(".safetensors") and not all(TORCHVISION_LAYER.match(name) for name in tensors):
         ways = f"name them as the network does ({listed(net.names)}), or as torchvision does (features.0, ...)"
         raise WeightsError(f"{file} has {listed(list(layers))}, and such a file keeps no order of layers: {ways}")
+    if names == sorted(names) != sorted(names, key=numbers_as_numbers):
+        raise WeightsError(
+            f"{file} has its layers sorted as text ({listed(names)}), so that their order is lost: save it in the "
+            "order of the network, or name them as the network does"
+        )
     if len(names) not in (len(net.names), len(net.names) - 1):  # the file may lack its output layer
         counts = f"has {len(names)} layers ({listed(names)}), the network {len(net.names)} ({listed(net.names)})"
         raise WeightsError(f"{file} does not fit the network: it {counts}")
