@@ -236,10 +236,12 @@ def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tu
 
 
 @cache
-def _weights_problem(weights: WeightsConfig, content: str, network: str, classes: int, output: bool) -> str | None:
+def _weights_problem(
+    weights: WeightsConfig, content: str, network: str, classes: tuple[str, ...], output: bool
+) -> str | None:
     """Why the weights cannot be the network's; the content is there so that a changed file is looked at again."""
     try:
-        load_into(networks.build(network, classes), weights, output=output)
+        load_into(networks.build(network, len(classes)), weights, classes if output else None)
     except WeightsError as error:
         return str(error)
     return None
@@ -251,7 +253,7 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
         return
     try:
         content = fingerprint(weights.file)
-        classes = len(source_classes(config))
+        classes = source_classes(config)
     except WeightsError as error:
         yield "source.weights.file", str(error)
         return

@@ -414,7 +414,7 @@ def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
     theirs.train()(images(net, 4))
     fresh_head = net.weights()["head"].clone()
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
-    weights.load_into(net, WeightsConfig(file=str(tmp_path / "net.pth")), output=False)
+    weights.load_into(net, WeightsConfig(file=str(tmp_path / "net.pth")), None)
     state = theirs.state_dict()
     for key, home in net.tensors().items():
         if home.tensor.is_floating_point() and not key.startswith("head"):
@@ -425,7 +425,7 @@ def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
     state["blocks.0.first.0.weight"] = torch.zeros(8, 4, 3, 3)
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(WeightsError) as caught:
-        weights.load_into(net, WeightsConfig(file=str(tmp_path / "other.pth")), output=True)
+        weights.load_into(net, WeightsConfig(file=str(tmp_path / "other.pth")), ["0", "1"])
     for line in (
         "the network has no place for the file's more.weight",
         "stem.1.running_var is not in the file",

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.zoo import onnx_graph, write_alexnet, zoo_arrays
-from trainables import architectures, artifacts, networks, weight_files, weights
+from trainables import architectures, artifacts, networks, pretrained, weight_files, weights
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import WeightsConfig
 from trainables.networks import LayeredNet, WeightedLayer
@@ -70,12 +70,13 @@ def torch_file(folder: Path, content: object) -> str:
     return str(path)
 
 
-def load(net: LayeredNet, file: str, *, output: bool = True, **options: bool) -> LayeredNet:
-    weights.load_into(net, WeightsConfig(file=file, **options), output=output)
+def load(net: LayeredNet, file: str, *, output: bool = True, **options: Any) -> LayeredNet:
+    classes = [str(number) for number in range(net.classes)]
+    weights.load_into(net, WeightsConfig(file=file, **options), classes if output else None)
     return net
 
 
-def refusal(net: LayeredNet, file: str, *, output: bool = True, **options: bool) -> str:
+def refusal(net: LayeredNet, file: str, *, output: bool = True, **options: Any) -> str:
     """The message, after a look that nothing was copied."""
     before = [parameter.clone() for parameter in net.parameters()]
     with pytest.raises(WeightsError) as caught:
@@ -513,3 +514,45 @@ def test_a_file_holds_what_its_name_says(tmp_path: Path) -> None:
 def test_weights_without_a_classifier_are_refused_before_they_are_fetched() -> None:
     with pytest.raises(WeightsError, match="IMAGENET1K_FEATURES has no classifier"):
         weight_files.read("torchvision:VGG16_Weights.IMAGENET1K_FEATURES")
+
+
+# The order of classes
+
+
+def test_outputs_are_found_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    theirs = state(little())
+    file = torch_file(tmp_path, theirs)
+    names = ("10", "9", "cat", "dog", "eel")  # of the five outputs
+    net = little(classes=3)
+    weights.load_into(net, WeightsConfig(file=file, classes=names), ["9", "10", "eel"])
+    assert torch.equal(net.op("fc3").weight, theirs["fc3.weight"][[1, 0, 4]])
+    assert torch.equal(bias(net, "fc3"), theirs["fc3.bias"][[1, 0, 4]])
+    assert torch.equal(net.op("fc2").weight, theirs["fc2.weight"])
+
+
+def test_classes_that_the_weights_do_not_have_are_named(tmp_path: Path) -> None:
+    file = torch_file(tmp_path, state(little()))
+    with pytest.raises(WeightsError, match="not so owl"):
+        weights.load_into(
+            little(classes=2), WeightsConfig(file=file, classes=("cat", "dog", "a", "b", "c")), ["cat", "owl"]
+        )
+    with pytest.raises(WeightsError, match=r"has 5 outputs, and source\.weights\.classes names 3"):
+        weights.load_into(little(classes=2), WeightsConfig(file=file, classes=("cat", "dog", "owl")), ["cat", "owl"])
+
+
+def test_a_traced_nets_outputs_are_found_by_name_too(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet18(num_classes=4).state_dict()
+    net = networks.build("torchvision:resnet18", 2)
+    names = ("a", "b", "c", "d")
+    weights.load_into(net, WeightsConfig(file=torch_file(tmp_path, theirs), classes=names), ["d", "a"])
+    assert torch.equal(net.tensors()["fc.weight"].tensor, theirs["fc.weight"][[3, 0]])
+    assert torch.equal(net.tensors()["fc.bias"].tensor, theirs["fc.bias"][[3, 0]])
+
+
+def test_torchvisions_names_find_a_part_of_its_classes() -> None:
+    named = WeightsConfig(file=ALEXNET)
+    categories = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
+    assert pretrained.outputs_of(named, categories) is None
+    assert pretrained.outputs_of(named, ["goldfish", "tench"]) == [1, 0]
+    assert pretrained.outputs_of(named, ["0", "1"]) is None
+    assert pretrained.outputs_of(named, ["tench", "no such thing"]) is None

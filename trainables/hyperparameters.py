@@ -167,6 +167,9 @@ class WeightsConfig(Hyperparameters):
     bgr: bool = False
     """The file's first layer takes blue, green, red, as Caffe's nets do: turned round on loading, so that the net takes
     red, green, blue. Such nets mostly want pixels of 0..255 less a mean: give ``std`` as 1/255 = 0.00392157."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """The net's classes in the order of its outputs: those of the data are found among them by name. Null:
+    torchvision's names where all classes of the data are among them, else the data's own order."""
     cross_modality: bool = False
     """Average the first layer's weights over its input channels and repeat the mean for each channel of the net, as
     flow nets start from RGB nets (Wang et al. 2015, Towards good practices for very deep two-stream ConvNets)."""

@@ -1,21 +1,47 @@
 """What pretrained weights say of themselves: the classes that their net tells apart, and how it saw its images."""
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 
 from trainables import networks
-from trainables.weight_files import TORCHVISION, fingerprint, read, torchvision_weights
+from trainables.hyperparameters import WeightsConfig
+from trainables.weight_files import TORCHVISION, fingerprint, listed, read, torchvision_weights
 from trainables.weight_names import WeightsError
 
 
-def class_names(file: str, network: str) -> tuple[str, ...]:
-    """The classes of a file's net, by their names where torchvision has them and by their numbers elsewhere.
+def class_names(weights: WeightsConfig, network: str) -> tuple[str, ...]:
+    """The classes of a file's net in the order of its outputs: their names if these are known, else their numbers.
 
     Raises:
         WeightsError: the file cannot be read, or has no output layer of the network's kind.
     """
-    if file.startswith(TORCHVISION):
-        return tuple(torchvision_weights(file.removeprefix(TORCHVISION)).meta["categories"])
-    return tuple(str(number) for number in range(_outputs(file, fingerprint(file), network)))
+    file = weights.file
+    return _named(weights) or tuple(str(number) for number in range(_outputs(file, fingerprint(file), network)))
+
+
+def _named(weights: WeightsConfig) -> tuple[str, ...]:
+    if weights.classes is None and weights.file.startswith(TORCHVISION):
+        return tuple(torchvision_weights(weights.file.removeprefix(TORCHVISION)).meta["categories"])
+    return weights.classes or ()
+
+
+def outputs_of(weights: WeightsConfig, classes: Sequence[str]) -> list[int] | None:
+    """The net's outputs for the classes of a data set, found by name; None where they are taken in the data's order.
+
+    Raises:
+        WeightsError: a class is not among those that the weights are said to have, or is there twice.
+    """
+    names = _named(weights)
+    if names == tuple(classes):
+        return None
+    times = Counter(names)
+    odd = [name for name in classes if times[name] != 1]
+    if not odd:
+        return [names.index(name) for name in classes]
+    if weights.classes is None:
+        return None
+    raise WeightsError(f"source.weights.classes should have each class of the data once, but not so {listed(odd)}")
 
 
 @lru_cache(maxsize=64)

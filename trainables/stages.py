@@ -161,10 +161,10 @@ def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
     images, class_names = stage.images(), stage.content.class_names
     if stage.content.is_empty:
         assert params.weights is not None
-        class_names = pretrained.class_names(params.weights.file, stage.spec.network)
+        class_names = pretrained.class_names(params.weights, stage.spec.network)
     main = networks.fresh(stage.spec.network, len(class_names), stage.seed)
     if params.weights is not None:
-        weights.load_into(main, params.weights, output=params.train is None)
+        weights.load_into(main, params.weights, class_names if params.train is None else None)
     net, epochs = HybridTransferNet(placed(main, stage.session.device)), []
     if params.train is not None:
         stage.set_dropout(net, {}, params.train)

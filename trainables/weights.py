@@ -11,7 +11,7 @@ last the fastest. So the columns of ``fc6`` mean the same in each. (A net export
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainables.hyperparameters import WeightsConfig
 from trainables.layers import LayeredNet
 from trainables.onnx_files import onnx_graph
+from trainables.pretrained import outputs_of
 from trainables.weight_files import (
     TORCHVISION,
     existing,
@@ -34,22 +35,28 @@ Layers = dict[str, dict[str, str]]
 """A file's layers in its order: of each, the names of its tensors, by kind (weight, bias, or other)."""
 
 
-def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
+def load_into(net: LayeredNet, config: WeightsConfig, classes: Sequence[str] | None) -> None:
     """Copy the file's weights and biases into ``net``; with a mismatch anywhere, nothing is copied.
 
     Args:
         net: The network, on any device; it keeps its own precision.
         config: The file, and what to do with its first layer.
-        output: False leaves the output layer alone, for a net with other classes than the file's.
+        classes: Of the data, in the order that the net's outputs are to have; None leaves the output layer alone, for
+            a net with other classes than the file's.
 
     Raises:
         WeightsError: the file cannot be read, or does not fit; the message names every mismatch.
     """
     tensors = read(config.file)
+    outputs = outputs_of(config, classes) if classes is not None else None
     if net.is_traced:
-        _load_by_name(net, config, tensors, output)
+        output_layer = list(net.connections())[-1]
+        chosen = {f"{prefix}{output_layer}.{kind}" for prefix in ("", "main.") for kind in ("weight", "bias")}
+        tensors = _of_classes(config, tensors, chosen, outputs)
+        _load_by_name(net, config, tensors, classes is not None)
         return
-    placed, problems = _place(net, config.file, tensors, output)
+    placed, problems = _place(net, config.file, tensors, classes is not None)
+    tensors = _of_classes(config, tensors, set(placed.get(net.names[-1], {}).values()), outputs)
     problems += _order_problem(net, config.file)
     copies: list[tuple[nn.Parameter, Tensor]] = []
     for name, parts in placed.items():
@@ -68,6 +75,19 @@ def load_into(net: LayeredNet, config: WeightsConfig, *, output: bool) -> None:
     with torch.no_grad():
         for parameter, tensor in copies:
             parameter.copy_(tensor)
+
+
+def _of_classes(
+    config: WeightsConfig, tensors: Mapping[str, Tensor], chosen: Collection[str], outputs: list[int] | None
+) -> dict[str, Tensor]:
+    """The tensors, those of the output layer with the rows of the data's classes alone."""
+    if outputs is None:
+        return {**tensors}
+    for name in chosen:
+        if config.classes is not None and name in tensors and len(tensors[name]) != len(config.classes):
+            has = f"{name} has {len(tensors[name])} outputs"
+            raise WeightsError(f"{config.file}: {has}, and source.weights.classes names {len(config.classes)}")
+    return {name: tensor[outputs] if name in chosen else tensor for name, tensor in tensors.items()}
 
 
 def _load_by_name(net: LayeredNet, config: WeightsConfig, tensors: Mapping[str, Tensor], output: bool) -> None:

@@ -21,7 +21,7 @@ def source_classes(config: StudyConfig) -> tuple[str, ...]:
         return names
     weights = located_weights(config)
     assert weights is not None
-    return pretrained.class_names(weights.file, config.network)
+    return pretrained.class_names(weights, config.network)
 
 
 def target_classes(config: StudyConfig) -> int:
