@@ -29,7 +29,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
     found = comparisons(results, own)
     asked = controls(results, own)
     if not found:
-        return [verdict(asked)] if asked else []
+        return [*results.facts.doubts, *([verdict(asked)] if asked else [])]
     lines = [f"{sentence(one, results)}." for one in found]
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
@@ -39,6 +39,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
         lines.insert(0, RETRAINED)
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
+    lines = [*results.facts.doubts, *lines]
     if results.facts.sequential is not None:
         lines.append(_sequential(results.facts.sequential, found, len(results.seeds)))
     elif found[0].family:

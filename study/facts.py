@@ -52,5 +52,7 @@ class StudyFacts(BaseModel):
     """What of a test image (video) the nets are shown; empty where it is the whole image."""
     retrained_on_validation: bool = False
     """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
+    doubts: list[str] = []
+    """What is doubtful about a pretrained reference, in sentences."""
     sequential: SequentialDesign | None = None
     """How seeds were added until the main comparisons were settled; None where their number was fixed."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from study import config as study_config
 from study.command import OK, SOME_FAILED
 from study.run.decoding import decoded, distinct, progress_bar
+from study.run.reference import reference_doubts
 from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
 from trainables.data.decoding import gigabytes
 from trainables.data.files import OWN_FOLDER, open_layout, place_of
@@ -30,6 +31,8 @@ def main(options: argparse.Namespace) -> int:
     # Every one of them, even where one lacks something; what two domains share is looked at once.
     data_sets = distinct(study_config.data_configs(config))
     done = [action(", ".join(names), own, places, options) for names, own in data_sets]
+    if options.command == "check" and all(done):
+        done.append(_check_reference(config.model_copy(update={"data": places})))
     return OK if all(done) else SOME_FAILED
 
 
@@ -42,6 +45,17 @@ def _check(domain: str, config: DataConfig, places: Places, options: argparse.Na
         found = inspect(layout, config, places, decode=opens, progress=progress)
     _say(describe(domain, found, classes=options.classes))
     return found.is_complete
+
+
+def _check_reference(config: study_config.StudyConfig) -> bool:
+    try:
+        doubts = reference_doubts(config)
+    # A network or weights that cannot be had: a study says the same.
+    except (KeyError, TypeError, ValueError) as error:
+        doubts = [f"reference: {error.args[0]}"]
+    for doubt in doubts:
+        _say(doubt)
+    return not doubts
 
 
 def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:

@@ -34,6 +34,7 @@ from study.graph import StageGraph, plan_cells
 from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
+from study.run.reference import reference_doubts
 from study.run.tables import write_tables
 from study.run.trials import differences, ranked, trial_row
 from study.settings.choices import Against, SamplerName
@@ -114,8 +115,11 @@ def run_search(
     kept.probe()
     if cluster.is_this_machine:
         prepare_machine(config)
+    console = Console(highlight=False, quiet=not progress)
+    for doubt in reference_doubts(config):
+        console.print(doubt, markup=False, soft_wrap=True, style="bold red")
     with only_driver(kept.folder, name):
-        return _Search(config, name, settings, kept, cluster, Console(highlight=False, quiet=not progress)).run()
+        return _Search(config, name, settings, kept, cluster, console).run()
 
 
 def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
@@ -331,7 +335,7 @@ class _Search:
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
         own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
-        write_tables(final, own)
+        write_tables(final, own, doubts=reference_doubts(own))
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
         rows = [trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]

@@ -15,6 +15,7 @@ from study.graph import StageGraph, plan
 from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
+from study.run.reference import reference_doubts
 from study.run.settling import Settling, require_main_comparisons
 from study.run.tables import write_tables
 from study.storage import Storage
@@ -108,13 +109,16 @@ class _Study:
         stored = len(self.storage.stored(graph.stages))
         counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
         self.console.print(f"study {self.name}: {counts}")
+        doubts = reference_doubts(config)
+        for doubt in doubts:
+            self.console.print(doubt, markup=False, soft_wrap=True, style="bold red")
         if self.cluster.is_this_machine and stored < len(graph.stages):
             prepare_machine(config)
         experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster)
         try:
             experiment.run(self.console)
         finally:
-            write_tables(experiment, config, self.settling.design if self.settling else None)
+            write_tables(experiment, config, self.settling.design if self.settling else None, doubts)
         return experiment
 
 

@@ -1,5 +1,6 @@
 """A study's results on disk: its tables, with a row for every stage whatever became of it, and ``study.json``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,19 +16,25 @@ from trainables import data, networks
 from trainables.hyperparameters import DataConfig
 
 
-def write_tables(experiment: Experiment, config: StudyConfig, sequential: SequentialDesign | None = None) -> None:
+def write_tables(
+    experiment: Experiment,
+    config: StudyConfig,
+    sequential: SequentialDesign | None = None,
+    doubts: Sequence[str] = (),
+) -> None:
     """Write the study's result tables, its configuration and its facts.
 
     Args:
         experiment: what was run of the study.
         config: the study.
         sequential: how seeds are added to it, where their number is not fixed.
+        doubts: about its pretrained references.
     """
     storage, study = experiment.storage, experiment.study
     for name, rows in _collected(experiment).items():
         storage.write_study(study, f"{name}.parquet", rows)
     storage.write_study(study, "config.yaml", as_yaml(config).encode())
-    facts = _facts(study, config, sequential)
+    facts = _facts(study, config, sequential, doubts)
     storage.write_study(study, "study.json", facts.model_dump_json(indent=1).encode())
 
 
@@ -82,7 +89,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
     }
 
 
-def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None) -> StudyFacts:
+def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None, doubts: Sequence[str]) -> StudyFacts:
     def domain(images: DataConfig) -> Domain:
         content = data.load(images, config.data)
         if content.is_empty and (weights := config.source.weights) is not None:
@@ -106,6 +113,7 @@ def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None) 
         fusion=config.fusion,
         evaluation=_evaluation(config),
         retrained_on_validation=any(own.target.data.retrain_on_validation for own in configs),
+        doubts=[*doubts],
         sequential=sequential,
     )
 

@@ -1,0 +1,28 @@
+"""What is doubtful about a study's pretrained references."""
+
+from study.config import StudyConfig, stream_config
+from study.settings.facts import located_weights
+from trainables.doubts import doubts
+
+MARK = "DOUBTFUL REFERENCE"
+"""Begins each doubt, wherever it is said."""
+
+
+def reference_doubts(config: StudyConfig) -> list[str]:
+    """A sentence for each doubt; none where each reference is plausible, or is trained by the study itself.
+
+    Raises:
+        ConfigError: a stream changes what cannot be changed.
+        DataError: images cannot be read.
+        WeightsError: weights cannot be read.
+    """
+    found = []
+    for stream in [*config.streams] or [""]:
+        own = stream_config(config, stream) if stream else config
+        weights = located_weights(own)
+        if weights is None or own.source.train is not None:
+            continue
+        named = f" ({stream})" if stream else ""
+        for doubt in doubts(own.network, weights, own.source.data, own.target.data, own.data):
+            found.append(f"{MARK}{named}: {doubt}")
+    return found
