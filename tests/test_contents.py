@@ -92,16 +92,16 @@ def test_a_node_reads_a_file_once(places: Places, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(contents, "JUST_NOW", 0)
     for name in "ab":
         (tmp_path / name).write_bytes(name.encode())
-    first = contents.digests(tmp_path, ["a", "b"], places, whole=True)
+    first, _ = contents.digests(tmp_path, ["a", "b"], places, whole=True)
     (memory,) = Path(places.cache).iterdir()
     known = {file: [*entry[:-1], f"remembered {file}"] for file, entry in json.loads(memory.read_text()).items()}
     memory.write_text(json.dumps(known))
-    assert contents.digests(tmp_path, ["a", "b"], places, whole=True) == ["remembered a", "remembered b"]
+    assert contents.digests(tmp_path, ["a", "b"], places, whole=True) == (["remembered a", "remembered b"], [])
     (tmp_path / "b").write_bytes(b"c")
-    _, other = contents.digests(tmp_path, ["a", "b"], places, whole=True)
+    (_, other), _ = contents.digests(tmp_path, ["a", "b"], places, whole=True)
     assert other not in (first[1], "remembered b")
     memory.write_text("not JSON")
-    assert contents.digests(tmp_path, ["a"], places, whole=True) == first[:1]
+    assert contents.digests(tmp_path, ["a"], places, whole=True) == (first[:1], [])
 
 
 def test_a_file_that_changed_just_now_is_not_remembered(places: Places, tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_of_very_many_files_head_middle_and_tail_count(
     (tmp_path / "a").write_bytes(content)
     content[place] = 1
     (tmp_path / "b").write_bytes(content)
-    one, other = contents.digests(tmp_path, ["a", "b"], places, whole=whole)
+    (one, other), _ = contents.digests(tmp_path, ["a", "b"], places, whole=whole)
     assert (one != other) == noticed
-    one, other = contents.digests(tmp_path, ["a", "b"], places, whole=True)
+    (one, other), _ = contents.digests(tmp_path, ["a", "b"], places, whole=True)
     assert one != other
 
 
@@ -350,3 +350,34 @@ def test_ten_faults_at_once_are_listed(places: Places, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="things are wrong") as error:
         opened(folder, places)
     assert "Traceback" not in str(error.value)
+
+
+def test_ten_faults_at_once_are_all_listed(places: Places, tmp_path: Path) -> None:
+    folder = tree(tmp_path / "data", *"abcdefgh", number=12)
+    noise = np.random.default_rng(0).random((8, 8)).astype("float32")
+    shutil.copy(folder / "a/1.png", folder / "a/copy.png")
+    shutil.copy(folder / "b/1.png", folder / "c/other.png")
+    (folder / "b/3.png").write_bytes(b"")
+    (folder / "c/4.png").write_bytes((folder / "c/4.png").read_bytes()[:120])
+    (folder / "d/gone.png").symlink_to(tmp_path / "nowhere.png")
+    Image.fromarray(noise).save(folder / "e/float.tif")
+    (folder / "f/phone.heic").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(folder / "g") + b"/caf\xe9.png")).write_bytes(b"x")
+    (folder / "h/text.png").write_text("no image")
+    (folder / "empty").mkdir()
+    found = seen(folder, places)
+    listed = "\n".join(f"{Path(problem.path).name}: {problem.message}" for problem in found.problems)
+    for words in (
+        "copy.png: the same image as a/1.png",
+        "other.png: the same image as b/1.png, which is of class b",
+        "3.png: the file is empty",
+        "4.png: cannot be read",
+        "gone.png: it is a link to what is not there",
+        "float.tif: it holds floating-point numbers",
+        "*.heic: pictures that are not read (1)",
+        "caf\\xe9.png: its name is not in UTF-8",
+        "text.png: it is no image",
+        "empty: there is no image in it",
+    ):
+        assert words in listed
+    assert len(found.problems) == 11  # and one line that counts the copies

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from trainables import data, networks, pretrained, weights
@@ -194,6 +193,8 @@ def _other_orders(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> It
             return
     if len(labels) < ENOUGH * len(classes):
         return
+    from scipy.optimize import linear_sum_assignment
+
     # An order that is found on one half of the images is tried on the other.
     even = torch.arange(len(labels)) % 2 == 0
     seen = np.zeros((len(classes), len(classes)))

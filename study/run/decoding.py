@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -12,6 +13,8 @@ from trainables.data import LAYOUTS, ImageSet, load
 from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
 from trainables.hyperparameters import DataConfig
+
+SHOWN_CLASSES = 6
 
 
 def prepare_machine(config: StudyConfig) -> None:
@@ -29,6 +32,22 @@ def prepare_machine(config: StudyConfig) -> None:
     for _, own in distinct(data_configs(config)):
         if own.name in LAYOUTS:
             decoded(load(own, config.data))
+
+
+def understood(config: StudyConfig) -> Iterator[str]:
+    """What the study takes its data to be, in a few lines for each data set in files."""
+    for domains, own in distinct(data_configs(config)):
+        if own.name not in LAYOUTS:
+            continue
+        content = load(own, config.data)
+        count = f"{len(content.labels):,} in {len(content.class_names):,} classes"
+        yield f"{' and '.join(domains)}: {content.title}, {count}"
+        for part, items in (content.official or {"all": torch.arange(len(content.labels))}).items():
+            numbers = content.labels[items].bincount(minlength=len(content.class_names)).tolist()
+            named = [f"{name} {number:,}" for name, number in zip(content.class_names, numbers, strict=True)]
+            more = f" and {len(named) - SHOWN_CLASSES:,} more classes" if len(named) > SHOWN_CLASSES else ""
+            yield f"  {part} {len(items):,}: {', '.join(named[:SHOWN_CLASSES])}{more}"
+        yield from (f"  {note}" for note in content.notes)
 
 
 def distinct(configs: dict[str, DataConfig]) -> list[tuple[list[str], DataConfig]]:

@@ -12,7 +12,7 @@ import analysis
 from study.config import ConfigError, StudyConfig, check
 from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
-from study.run.decoding import prepare_machine
+from study.run.decoding import prepare_machine, understood
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.reference import reference_doubts
@@ -109,6 +109,9 @@ class _Study:
         stored = len(self.storage.stored(graph.stages))
         counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
         self.console.print(f"study {self.name}: {counts}")
+        if stored < len(graph.stages):
+            for line in understood(config):
+                self.console.print(line, markup=False, soft_wrap=True)
         doubts = reference_doubts(config)
         for doubt in doubts:
             self.console.print(doubt, markup=False, soft_wrap=True, style="bold red")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from trainables.data.layouts.catalogue import Catalogue, DataError, Problem
+from trainables.data.layouts.catalogue import Catalogue, Problem
 from trainables.data.places import Places
 from trainables.processes import cores
 
@@ -28,8 +28,8 @@ Seen = tuple[int, int, int, int]
 """Size, times of modification and of change in nanoseconds, and inode: another content, another one of these."""
 
 
-def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) -> list[str]:
-    """A digest of each file's content, the same on every node.
+def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) -> tuple[list[str], list[Problem]]:
+    """A digest of each file's content, the same on every node; empty for a file that cannot be read, which is told.
 
     Files are read once a node: what they held is remembered in the cache, by size and times.
 
@@ -38,33 +38,44 @@ def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) 
         files: relative to it.
         places: has the cache.
         whole: whether all of a file counts, or its size with its head, middle and tail (ImageNet has 150 GB).
-
-    Raises:
-        DataError: a file went away in the meantime, or may not be read.
     """
     memory = Path(places.cache).expanduser() / f"digests-{_name(folder, whole)}.json"
     known = _remembered(memory)
-    seen = {file: _seen(f"{folder}/{file}") for file in files}
-    fresh = [file for file in files if file not in known or known[file][0] != seen[file]]
+    seen: dict[str, Seen] = {}
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            seen[file] = _seen(f"{folder}/{file}")
+        except OSError as error:
+            problems.append(_unreadable(f"{folder}/{file}", error))
+    fresh = [file for file in seen if file not in known or known[file][0] != seen[file]]
     if fresh:
         parts = [fresh[start : start + AT_ONCE] for start in range(0, len(fresh), AT_ONCE)]
         with ThreadPoolExecutor(cores()) as threads:
             read = threads.map(lambda part: [_digest(f"{folder}/{file}", seen[file][0], whole) for file in part], parts)
             for part, found in zip(parts, read, strict=True):
-                known |= {file: (seen[file], digest) for file, digest in zip(part, found, strict=True)}
+                for file, digest in zip(part, found, strict=True):
+                    if isinstance(digest, Problem):
+                        problems.append(digest)
+                        del seen[file]
+                    else:
+                        known[file] = (seen[file], digest)
         _remember(memory, known)
-    return [known[file][1] for file in files]
+    return [known[file][1] if file in seen else "" for file in files], problems
 
 
 def _seen(path: str) -> Seen:
-    try:
-        status = os.stat(path)  # noqa: PTH116 (of very many files, faster)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    status = os.stat(path)  # noqa: PTH116 (of very many files, faster)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _digest(path: str, size: int, whole: bool) -> str:
+def _unreadable(path: str, error: OSError) -> Problem:
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 (a name, not a path)
+        return Problem(path, "it is a link to what is not there")
+    return Problem(path, f"the file cannot be read: {error.strerror}")
+
+
+def _digest(path: str, size: int, whole: bool) -> str | Problem:
     digest = hashlib.sha256(str(size).encode())
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (of very many files, faster)
@@ -76,7 +87,7 @@ def _digest(path: str, size: int, whole: bool) -> str:
                     file.seek(start)
                     digest.update(file.read(PIECE))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+        return _unreadable(path, error)
     return digest.hexdigest()[:32]
 
 
@@ -115,6 +126,8 @@ def copies(catalogue: Catalogue, held: Sequence[str]) -> list[tuple[int, int]]:
     first: dict[str, int] = {}
     found = []
     for item in rank.argsort(stable=True).tolist():
+        if not held[item]:  # could not be read
+            continue
         original = first.setdefault(held[item], item)
         if original != item:
             found.append((item, original))

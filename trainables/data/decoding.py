@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from trainables.data.layouts.catalogue import DataError, Problem
@@ -38,6 +38,8 @@ ORIENTATION = 0x0112
 Image.MAX_IMAGE_PIXELS = 2**29
 AHEAD = 4
 """Files for each core that are under way before their results are asked for."""
+AT_ONCE = 16
+"""Files that a thread opens before it hands over what they gave."""
 SHOWN = 10
 """Problems that an error lists; ``python -m study.data check`` lists all."""
 
@@ -75,7 +77,6 @@ def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
         OSError: the file is no image, or is truncated.
         DataError: it holds numbers whose range nobody knows.
     """
-    decode_image(path, config)
     with Image.open(path) as image:
         found = []
         if image.getexif().get(ORIENTATION, 1) != 1:
@@ -89,6 +90,13 @@ def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
             found.append("hold 16-bit grey, brought to 8 bits from its whole range")
         if image.has_transparency_data:
             found.append("have transparency, and are laid on white")
+        if min(image.size) < config.size:
+            found.append(f"are smaller than {config.size} pixels (size), and are enlarged")
+        image.draft("RGB", (config.size, config.size))
+        image.load()
+        # What follows cannot fail for the others.
+        if image.mode not in ("RGB", "L") or config.orientation == "exif":
+            fitted(ImageOps.exif_transpose(image), config)
     return tuple(found)
 
 
@@ -221,8 +229,16 @@ def for_each(
 
 
 def _each(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) -> Iterator[Result | Problem]:
+    # Of small images, handing over a result takes as long as opening the next one.
+    size = max(1, min(AT_ONCE, len(paths) // (AHEAD * cores())))
+    parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+
+    def all_of(part: Sequence[Path]) -> list[Result | Problem]:
+        return [attempt(on_item, path, config) for path in part]
+
     with ThreadPoolExecutor(cores()) as executor:
-        yield from _in_order((executor.submit(attempt, on_item, path, config) for path in paths), AHEAD * cores())
+        for results in _in_order((executor.submit(all_of, part) for part in parts), AHEAD * cores()):
+            yield from results
 
 
 def _each_survived(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) -> Iterator[Result | Problem]:
@@ -291,6 +307,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return "the file is not there"
     if path.stat().st_size == 0:
         return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image, or broken"
     if isinstance(error, OSError):
         return f"cannot be read: {str(error).replace(repr(str(path)), 'the file')}"
     return f"cannot be read: {type(error).__name__}: {error}"

@@ -167,6 +167,7 @@ def open_layout(layout: Layout, config: DataConfig, places: Places) -> ImageSet:
         pixels=partial(FilePixels, folder, catalogue.files, config, how.decode_item),
         positions=how.positions,
         official=catalogue.parts,
+        notes=catalogue.notes,
         reads=frozenset(how.settings),
     )
     if layout.medium == "stream":
@@ -181,14 +182,11 @@ def examined(layout: Layout, folder: Path, config: DataConfig, places: Places) -
     What is wrong is among its problems.
     """
     catalogue = layout.read(folder, config)
-    try:
-        if catalogue.pack is not None:
-            held = [*catalogue.pack.held.values()]
-        else:
-            held = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
-    except DataError as error:
-        path, _, why = str(error).rpartition(": ")
-        return replace(catalogue, problems=(*catalogue.problems, Problem(path, why))), [""] * len(catalogue.files)
+    if catalogue.pack is not None:
+        held = [*catalogue.pack.held.values()]
+    else:
+        held, unread = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
+        catalogue = replace(catalogue, problems=(*catalogue.problems, *unread))
     choice = config.duplicates or ("refuse" if layout.name == OWN_FOLDER else "keep")
     if choice == "drop":
         return contents.without_copies(catalogue, held)

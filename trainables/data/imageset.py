@@ -56,6 +56,8 @@ class ImageSet:
     """Images of an item: row ``item * positions + position`` of the pixels. 1, but for videos."""
     official: Mapping[str, Tensor] = field(default_factory=dict)
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, for people."""
     decoding: Decoding | None = None
     """How its files are decoded into the array that is kept; None where nothing is kept."""
     reads: frozenset[str] = frozenset(READING)

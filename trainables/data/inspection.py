@@ -95,8 +95,12 @@ def inspect(
     keeps = layout.medium != "stream" and len(catalogue.files) > 0
     how = reading(layout, config, catalogue)
     said: Counter[str] = Counter()
+    files: list[str] = []
     if decode:
-        for result in for_each(folder, catalogue.files, config, how.verify, progress, how.processes):
+        # What is known to be wrong is said once.
+        known = {problem.path for problem in problems}
+        files = [file for file in catalogue.files if f"{folder}/{file}" not in known]
+        for result in for_each(folder, files, config, how.verify, progress, how.processes):
             if isinstance(result, Problem):
                 problems.append(result)
             else:
@@ -107,7 +111,7 @@ def inspect(
         tuple(problems),
         tuple(_totals(layout, catalogue)),
         _by_class(layout, catalogue),
-        opened=len(catalogue.files) if decode else 0,
+        opened=len(files),
         decoded=_decoded(layout, folder, catalogue, held, config, places) if keeps else None,
         notes=(*catalogue.notes, *(f"{count:,} images {what}" for what, count in sorted(said.items()))),
     )
