@@ -42,6 +42,8 @@ ROWS = "rows.json"
 STAGE_TABLES = ("stages", "epochs", "layers", "knowledge", "confusion")
 LEAST_FREE_BYTES = 200 * 2**20
 REQUESTS_ABREAST = 16
+MOST_AT_ONCE = 32
+"""Stages that a thread reads before it hands them over."""
 """An object store answers each request after tens of milliseconds, but many at once."""
 
 Result = TypeVar("Result")
@@ -296,8 +298,11 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _abreast(action: Callable[[str], Result], keys: list[str]) -> list[Result]:
+    # On a disk, handing over a result takes as long as reading the next small file.
+    size = max(1, min(MOST_AT_ONCE, len(keys) // (4 * REQUESTS_ABREAST)))
+    parts = [keys[start : start + size] for start in range(0, len(keys), size)]
     with ThreadPoolExecutor(REQUESTS_ABREAST) as pool:
-        return list(pool.map(action, keys))
+        return [result for results in pool.map(lambda part: [*map(action, part)], parts) for result in results]
 
 
 def _columns(files: Mapping[str, bytes], names: Iterable[str]) -> dict[str, schema.Columns]:
