@@ -88,6 +88,8 @@ def source_schedule(config: StudyConfig) -> list[Point]:
     """How the source is pruned: steps, spacing, where the same number of connections goes, and how many go."""
     prune = config.source.prune
     key = "source.prune"
+    if prune.is_given:
+        return [Point("the masks of the weights")]
     shares = prune.final_shares
     dense = networks.connection_counts(config.network, target_classes(config))
     by_layer = shares if isinstance(shares, dict) else dict.fromkeys(dense, shares)

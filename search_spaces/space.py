@@ -36,8 +36,9 @@ def space(config: StudyConfig, *, against: Against | None) -> Callable[[optuna.T
         trial.suggest_float("dropout", *bounds.dropout)
         trial.suggest_float("weight_decay", *bounds.weight_decay, log=True)
         if trial.suggest_categorical("sparsity", ["none", "magnitude"]) == "magnitude":
-            trial.suggest_categorical("source_steps", list(bounds.source_steps))
-            trial.suggest_categorical("source_factor", list(bounds.source_factor))
+            given = config.source.prune.is_given
+            trial.suggest_categorical("source_steps", [1] if given else list(bounds.source_steps))
+            trial.suggest_categorical("source_factor", [1.0] if given else list(bounds.source_factor))
         if trial.suggest_categorical("knowledge", ["none", "reference"]) == "reference":
             trial.suggest_float("tau", *bounds.tau, log=True)
             trial.suggest_float("lambda", *bounds.lambda_, log=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search_spaces.ablations import ABLATIONS
 from search_spaces.axes import axis_names
-from study.settings.facts import hybrid_share, located_weights, source_classes, target_classes
+from study.settings.facts import hybrid_share, located_weights, nonzero_shares, source_classes, target_classes
 from study.settings.models import NeuronPruneConfig, ResourceConfig, StudyConfig
 from study.settings.overrides import (
     ConfigError,
@@ -185,7 +185,7 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if transfer.n_e >= depth:
         where = f"the extra branch must sit on a layer of the main branch, and {name} has N = {depth} layers"
         yield "transfer.n_e", f"is {transfer.n_e}, but {where}: give 1 to {depth - 1}"
-    table = config.source.prune.final_shares
+    table = None if config.source.prune.is_given else config.source.prune.final_shares
     if isinstance(table, dict) and set(table) != set(dense):
         yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
     if networks.normalises_batches(name):
@@ -260,6 +260,8 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     problem = _weights_problem(weights, content, config.network, classes, config.source.train is None)
     if problem is not None:
         yield "source.weights", problem
+    elif config.source.prune.is_given and min(nonzero_shares(config).values()) > 0.99:
+        yield "source.prune.keep", f"is nonzero, but {weights.file} has no zeros: give sparse weights, or a share"
     yield from _normalisation_checks(config, weights)
 
 

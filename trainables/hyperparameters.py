@@ -20,6 +20,8 @@ from pydantic import (
 
 from trainables.pruning import Criterion, Scope
 
+NONZERO = "nonzero"
+"""In place of a share: what is not zero in the net, as in sparse weights from elsewhere."""
 Share = Annotated[float, Field(gt=0, lt=1)]
 KnowledgeSource = Literal["reference", "shuffled"]
 Views = Literal["centre", "ten", "random"]
@@ -210,8 +212,9 @@ class SourcePruneParams(StageParams):
 
     kind = "source_prune"
 
-    keep: dict[str, Share] | Share
-    """Share of its dense connections that each layer keeps after the step; one number with scope ``global``."""
+    keep: dict[str, Share] | Share | Literal["nonzero"]
+    """Share of its dense connections that each layer keeps after the step; one number with scope ``global``; or those
+    that are not zero in the reference."""
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
     retrain: TrainConfig | None

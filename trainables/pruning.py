@@ -36,6 +36,11 @@ def kept_connections(net: LayeredNet, masks: Mapping[str, Tensor]) -> dict[str, 
     return {name: int(masks[name].sum()) if name in masks else weight.numel() for name, weight in net.weights().items()}
 
 
+def nonzero_connections(net: LayeredNet) -> dict[str, int]:
+    """Connections of each weight that are not zero, by its name."""
+    return {name: int(weight.count_nonzero()) for name, weight in net.weights().items()}
+
+
 def by_layer(net: LayeredNet, counts: Mapping[str, int]) -> dict[str, int]:
     """What there is of each weight, summed over each layer's."""
     return {name: sum(counts[weight] for weight in net.layer(name).connections(name)) for name in net.names}

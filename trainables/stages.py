@@ -14,6 +14,7 @@ from trainables.data import ImageSet
 from trainables.devices import deterministic_kernels, float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
+    NONZERO,
     EvaluationParams,
     FusionParams,
     KnowledgeConfig,
@@ -178,11 +179,14 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
     net, masks = stage.hybrid("source", None)
     before = Extent.of(net.main, masks)
     dense = networks.weight_counts(stage.spec.network, net.main.classes)
-    if isinstance(params.keep, dict):
+    if params.keep == NONZERO:
+        masks = pruning.shrink(net.main, masks, pruning.nonzero_connections(net.main), params.criterion, stage.seed)
+    elif isinstance(params.keep, dict):
         shares = {w: share for name, share in params.keep.items() for w in net.main.layer(name).connections(name)}
         keep = {weight: round(share * dense[weight]) for weight, share in shares.items()}
         masks = pruning.shrink(net.main, masks, keep, params.criterion, stage.seed)
     else:
+        assert isinstance(params.keep, float)
         masks = pruning.shrink_to_share(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
     pruning.apply(net.main, masks)
     epochs = []

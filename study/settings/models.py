@@ -10,6 +10,7 @@ from trainables import networks, pruning
 from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import (
+    NONZERO,
     DataConfig,
     Hyperparameters,
     Share,
@@ -26,7 +27,8 @@ class SourcePruneConfig(Hyperparameters):
     """The iterative prune schedule that leads from the reference to the Sparse-SourceNet."""
 
     keep: str | Share | dict[str, Share]
-    """Share of connections that each layer keeps in the end: a named table, a share by layer, or one share."""
+    """Share of connections that each layer keeps in the end: a named table, a share by layer, or one share; or
+    ``nonzero``, the connections that are not zero in sparse weights from elsewhere, which are then held."""
     steps: Annotated[int, Field(ge=1)] = 4
     spacing: pruning.Spacing = "geometric"
     scope: pruning.Scope = "layer"
@@ -37,8 +39,8 @@ class SourcePruneConfig(Hyperparameters):
     @field_validator("keep")
     @classmethod
     def _table_exists(cls, keep: Any) -> Any:
-        if isinstance(keep, str) and keep not in SHARES:
-            raise ValueError(f"no table of shares {keep!r}: {choices(keep, SHARES)}")
+        if isinstance(keep, str) and keep not in (known := [*SHARES, NONZERO]):
+            raise ValueError(f"no table of shares {keep!r}: {choices(keep, known)}")
         return keep
 
     @model_validator(mode="after")
@@ -53,13 +55,26 @@ class SourcePruneConfig(Hyperparameters):
             raise ValueError(f"steps is {self.steps}, but without retraining they make no difference: set steps to 1")
         return self
 
+    @model_validator(mode="after")
+    def _masks_that_are_given_are_made_in_one_step(self) -> "SourcePruneConfig":
+        if self.is_given and (self.steps > 1 or self.scope == "global"):
+            raise ValueError("with keep=nonzero, the masks are those of the weights: set steps to 1 and scope to layer")
+        return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the masks are those of the weights that are loaded."""
+        return self.keep == NONZERO
+
     @property
     def final_shares(self) -> dict[str, float] | float:
-        """The shares kept in the end, a named table looked up."""
+        """The shares kept in the end, a named table looked up; of masks that are not given."""
         return SHARES[self.keep] if isinstance(self.keep, str) else self.keep
 
     def schedule(self, criterion: pruning.Criterion) -> list[SourcePruneParams]:
         """The hyperparameters of each step."""
+        if self.is_given:
+            return [SourcePruneParams(keep=NONZERO, criterion=criterion, retrain=self.retrain)]
 
         # Rounded, so that keys do not hang on the last bit of a platform's power function.
         def shares(target: float) -> list[float]:
@@ -105,6 +120,8 @@ class SourceConfig(Hyperparameters):
     def _reference_comes_from_somewhere(self) -> "SourceConfig":
         if self.train is None and self.weights is None:
             raise ValueError("give train, or weights to load, or both")
+        if self.prune.is_given and self.train is not None:
+            raise ValueError("prune.keep=nonzero takes the masks of sparse weights: give weights, and null for train")
         return self
 
 

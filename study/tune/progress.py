@@ -133,9 +133,7 @@ def label(graph: StageGraph, key: str) -> str:
     spec, params = graph.stages[key].spec, graph.stages[key].spec.params
     words = [spec.kind]
     if isinstance(params, SourcePruneParams):
-        shares = [params.keep] if isinstance(params.keep, float) else sorted(set(params.keep.values()))
-        ends = dict.fromkeys(f"{100 * share:.3g}" for share in (shares[0], shares[-1]))
-        words += [params.criterion, "to", "-".join(ends), "%"]
+        words += [params.criterion, "to", _kept(params.keep)]
     if isinstance(params, TransferParams):
         words.append(_sparsity_sign(graph, key) + _knowledge_sign(params.knowledge))
     if isinstance(params, TargetPruneParams):
@@ -147,6 +145,14 @@ def label(graph: StageGraph, key: str) -> str:
     if spec.seed is not None:
         words.append(f"seed {spec.seed}")
     return " ".join(words)
+
+
+def _kept(keep: dict[str, float] | float | str) -> str:
+    if isinstance(keep, str):
+        return "what is not zero"
+    shares = [keep] if isinstance(keep, float) else sorted(set(keep.values()))
+    ends = dict.fromkeys(f"{100 * share:.3g}" for share in (shares[0], shares[-1]))
+    return f"{'-'.join(ends)} %"
 
 
 def _sparsity_sign(graph: StageGraph, key: str) -> str:
