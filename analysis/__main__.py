@@ -1,10 +1,16 @@
-"""``python -m analysis STUDY``: print the tables and write the report; ``trace`` shows where a number comes from."""
+"""``python -m analysis STUDY``: print the tables and write the report; ``trace`` shows where a number comes from.
+
+``import FILE.csv`` does the same for results from elsewhere.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from analysis import StudyError, load, markdown_summary, write_report
+from analysis.elsewhere import Columns, Elsewhere, read_runs
+from analysis.reporting import report_elsewhere, summary_of_elsewhere
 from analysis.tracing import trace
 
 
@@ -16,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         # A study's folder comes first, so that no verb is needed to report it; one called trace is ./trace.
-        return _trace(given[1:]) if given[:1] == ["trace"] else _report(given)
+        verbs = {"trace": _trace, "import": _import}
+        return verbs[given[0]](given[1:]) if given and given[0] in verbs else _report(given)
     except StudyError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
@@ -26,7 +33,8 @@ def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
-        epilog="python -m analysis trace STUDY TABLE ROW prints the stages and nets behind a row of a table.",
+        epilog="python -m analysis trace STUDY TABLE ROW prints the stages and nets behind a row of a table; "
+        "python -m analysis import FILE.csv does with results from elsewhere what this does with a study.",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
@@ -48,6 +56,31 @@ def _trace(arguments: Sequence[str]) -> int:
     parser.add_argument("row", metavar="ROW", help="what stands first in the row, or its number from 1")
     options = parser.parse_args(arguments)
     print(trace(load(options.study), options.table, options.row))
+    return 0
+
+
+def _import(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis import",
+        description="Compare nets on data sets by the runs in a CSV file, whoever trained them: tables, tests, report.",
+    )
+    parser.add_argument("file", metavar="FILE.csv", type=Path, help="one run a row, with a heading")
+    for option, what in {
+        "--data-set": "the data set",
+        "--net": "the net, or the method that made it",
+        "--seed": "the seed, or anything that tells runs apart",
+        "--accuracy": "the accuracy, in percent or as a share",
+    }.items():
+        name = option[2:].replace("-", "_")
+        parser.add_argument(option, metavar="COLUMN", default=name, help=f"column of {what} (default: {name})")
+    parser.add_argument("--sparsity", metavar="COLUMN", help="column of the sparsity, if there is one")
+    parser.add_argument("--baseline", metavar="NET", required=True, help="the net that all others are compared with")
+    parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: FILE-report)")
+    options = parser.parse_args(arguments)
+    columns = Columns(options.data_set, options.net, options.seed, options.accuracy, options.sparsity)
+    results = Elsewhere(options.file.stem.replace("_", " "), read_runs(options.file, columns), options.baseline)
+    print(summary_of_elsewhere(results))
+    print(f"Report: {report_elsewhere(results, options.out or f'{options.file.stem}-report')}")
     return 0
 
 

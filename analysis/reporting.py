@@ -5,18 +5,19 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
 
 from analysis.axes import axes
 from analysis.controls import controls_table
+from analysis.elsewhere import Elsewhere
 from analysis.findings import findings
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
-from analysis.tables import writing
+from analysis.tables import elsewhere, writing
 from analysis.tables.accuracy import controls, table1, table3
 from analysis.tables.axes import axis_table
 from analysis.tables.checklist import checklist, operating_points
@@ -28,6 +29,9 @@ from analysis.tables.search import search_trials, shortened
 from analysis.tables.streams import fusion_notes, table4, table4_differences
 from analysis.tables.table import Table
 from study.files import Folder, StorageError
+
+if TYPE_CHECKING:
+    from analysis.figures.paper import Plot
 
 TABLES = {
     "verdicts": controls_table,
@@ -115,19 +119,26 @@ def _files(results: Results) -> dict[str, bytes]:
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)
     shown = [plot for plot in plots if plot is not None]
-    files: dict[str, bytes] = {}
-    for table in made:
-        for ending, write in zip(TABLE_ENDINGS, (writing.markdown, writing.csv, writing.latex), strict=True):
-            files[f"{table.name}.{ending}"] = write(table).encode()
-    drawings = {}
+    files = _table_files(made)
     for plot in shown:
-        drawings[plot.name] = plot.svg()
-        files[f"{plot.name}.svg"] = drawings[plot.name].encode()
-        files[f"{plot.name}.png"] = plot.png()
-        files[f"{plot.name}.csv"] = plot.data.to_csv(index=False, lineterminator="\n").encode()
+        files |= _figure_files(plot)
+    drawings = {plot.name: files[f"{plot.name}.svg"].decode() for plot in shown}
     pictures = {plot.name: {"svg": inline(drawings[plot.name], plot.name), "caption": plot.caption} for plot in shown}
     files["index.html"] = page(results, cells, made, pictures).encode()
     return files
+
+
+def _table_files(made: list[Table]) -> dict[str, bytes]:
+    written = zip(TABLE_ENDINGS, (writing.markdown, writing.csv, writing.latex), strict=True)
+    return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
+
+
+def _figure_files(plot: "Plot") -> dict[str, bytes]:
+    return {
+        f"{plot.name}.svg": plot.svg().encode(),
+        f"{plot.name}.png": plot.png(),
+        f"{plot.name}.csv": plot.data.to_csv(index=False, lineterminator="\n").encode(),
+    }
 
 
 def _possible_files(there: Iterable[str]) -> set[str]:
@@ -141,15 +152,9 @@ def _possible_files(there: Iterable[str]) -> set[str]:
 
 def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dict[str, dict[str, str]]) -> str:
     """The HTML page: self-contained, nothing is loaded from anywhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     final = final_test(results, cells)
-    return environment.get_template("index.html.j2").render(
+    return _rendered(
+        "index.html.j2",
         study=results.facts,
         seeds=results.seeds,
         fusion=fusion_notes(results),
@@ -159,11 +164,58 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         search=conclusion(results, cells),
         final=final,
         axes=[axis for axis in axes(cells) if final is None or axis.name != final.name],
-        groups=writing.groups,
         pictures=pictures,
         failures=failures(results, cells),
         provenance=provenance(results),
     )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(groups=writing.groups, **values)
+
+
+def summary_of_elsewhere(results: Elsewhere) -> str:
+    """What results from elsewhere show, and their tables but the one of all comparisons, as Markdown."""
+    shows = "## What these results show\n\n" + "".join(f"- {line}\n" for line in results.findings())
+    made = [writing.markdown(table) for table in elsewhere.tables(results) if table.name != "comparisons"]
+    return "\n".join([shows, *made])
+
+
+def report_elsewhere(results: Elsewhere, out: str | Path) -> str:
+    """Write the report of results from elsewhere: tables, the picture of all verdicts, and ``index.html``.
+
+    Returns:
+        The path or URI of ``index.html``.
+
+    Raises:
+        StudyError: ``out`` cannot be written.
+    """
+    from analysis.figures.elsewhere import verdicts_figure
+
+    made, plot = elsewhere.tables(results), verdicts_figure(results)
+    files = _table_files(made) | _figure_files(plot)
+    files["index.html"] = _rendered(
+        "elsewhere.html.j2",
+        title=results.title,
+        baseline=results.baseline,
+        findings=results.findings(),
+        tables={table.name: table for table in made},
+        pictures={plot.name: {"svg": inline(plot.svg(), plot.name), "caption": plot.caption}},
+    ).encode()
+    try:
+        folder = Folder(str(out))
+        for name, content in files.items():
+            folder.write(name, content)
+    except StorageError as error:
+        raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
+    return folder.at("index.html")
 
 
 def inline(svg: str, name: str) -> str:
