@@ -112,11 +112,11 @@ class _Study:
         if stored < len(graph.stages):
             for line in understood(config):
                 self.console.print(line, markup=False, soft_wrap=True)
+        if self.cluster.is_this_machine and stored < len(graph.stages):
+            prepare_machine(config)
         doubts = reference_doubts(config)
         for doubt in doubts:
             self.console.print(doubt, markup=False, soft_wrap=True, style="bold red")
-        if self.cluster.is_this_machine and stored < len(graph.stages):
-            prepare_machine(config)
         experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster)
         try:
             experiment.run(self.console)
