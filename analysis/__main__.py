@@ -59,6 +59,13 @@ def _trace(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _points(text: str) -> float:
+    points = float(text)
+    if not 0 < points < 100:
+        raise argparse.ArgumentTypeError(f"give points of accuracy above 0, not {text}")
+    return points
+
+
 def _import(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis import",
@@ -75,10 +82,14 @@ def _import(arguments: Sequence[str]) -> int:
         parser.add_argument(option, metavar="COLUMN", default=name, help=f"column of {what} (default: {name})")
     parser.add_argument("--sparsity", metavar="COLUMN", help="column of the sparsity, if there is one")
     parser.add_argument("--baseline", metavar="NET", required=True, help="the net that all others are compared with")
+    parser.add_argument(
+        "--margin", metavar="POINTS", type=_points, help="ask, too, whether a net costs less than so many points"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: FILE-report)")
     options = parser.parse_args(arguments)
     columns = Columns(options.data_set, options.net, options.seed, options.accuracy, options.sparsity)
-    results = Elsewhere(options.file.stem.replace("_", " "), read_runs(options.file, columns), options.baseline)
+    runs = read_runs(options.file, columns)
+    results = Elsewhere(options.file.stem.replace("_", " "), runs, options.baseline, options.margin)
     print(summary_of_elsewhere(results))
     print(f"Report: {report_elsewhere(results, options.out or f'{options.file.stem}-report')}")
     return 0

@@ -10,13 +10,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
 from analysis.loading import StudyError
+from analysis.statistics.intervals import FloatArray
 from analysis.statistics.moderation import Variances, moderated_variances, own_variances, unpaired
 from analysis.statistics.significance import ALPHA, holm
 
+VERDICTS = ("gain", "costs less", "small loss", "loss", "open")
+"""What a comparison can end in: ``costs less`` than the margin, a loss that is less than it, a loss of any size."""
 QUANTITIES = ("data_set", "net", "sparsity", "seed", "accuracy")
 
 
@@ -92,6 +96,8 @@ class Elsewhere:
     runs: pd.DataFrame
     baseline: str
     """Name of the net that all others are compared with, at its own sparsity."""
+    margin: float | None = None
+    """Points that a net may cost and still be as good, for what it saves; None: that is not asked."""
 
     def __post_init__(self) -> None:
         found = self.runs.loc[self.runs["net"] == self.baseline, "sparsity"].unique()
@@ -122,8 +128,9 @@ class Elsewhere:
     def comparisons(self) -> pd.DataFrame:
         """Each net against the baseline of its data set, in points, with both kinds of variance.
 
-        ``difference``, ``low`` and ``high`` (95 %), ``p`` and ``p_holm``, ``verdict``; with ``welch_`` before them, by
-        each arm's own variance. Nothing is known of arms with a single run.
+        ``difference``, ``low`` and ``high`` (95 %), ``p`` and ``p_holm``, with a margin ``p_margin_holm`` that no more
+        than that is lost, and ``verdict``, one of :data:`VERDICTS`; with ``welch_`` before them, by each arm's own
+        variance. Nothing is known of arms with a single run, nor of two arms whose runs are all alike.
         """
         arms = self.arms
         base = {name: place for place, name in arms.loc[arms["is_baseline"], "data_set"].items()}
@@ -138,16 +145,25 @@ class Elsewhere:
             sides = [(variances.values[i], variances.freedom[i], counts[i]) for i in (first, second)]
             with np.errstate(divide="ignore", invalid="ignore"):
                 p, error, freedom = unpaired(rows["difference"], sides[0], sides[1], variances.most[first])
-            known = np.isfinite(p) & (counts[first] > 1) & (counts[second] > 1)
+            known = np.isfinite(p) & (error > 0) & (counts[first] > 1) & (counts[second] > 1)
             half = stats.t.ppf(0.975, freedom) * error
-            adjusted = np.full(len(rows), np.nan)
-            adjusted[known] = holm(p[known])
+            asked = [p]
+            if self.margin is not None:
+                # Of the two one-sided tests (Schuirmann 1987), the one that a pruned net has to pass.
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    asked.append(stats.t.sf((rows["difference"] + self.margin) / error, freedom))
+            # One family: a net that is claimed to differ and one that is claimed not to are claims alike.
+            adjusted = np.full((len(asked), len(rows)), np.nan)
+            adjusted[:, known] = holm(np.concatenate([own_p[known] for own_p in asked])).reshape(len(asked), -1)
             rows[f"{prefix}low"] = np.where(known, rows["difference"] - half, np.nan)
             rows[f"{prefix}high"] = np.where(known, rows["difference"] + half, np.nan)
             rows[f"{prefix}p"] = np.where(known, p, np.nan)
-            rows[f"{prefix}p_holm"] = adjusted
-            shown = known & (adjusted < ALPHA)
-            rows[f"{prefix}verdict"] = np.where(shown, np.where(rows["difference"] > 0, "gain", "loss"), "open")
+            rows[f"{prefix}p_holm"] = adjusted[0]
+            within = np.zeros(len(rows), dtype=bool)
+            if self.margin is not None:
+                rows[f"{prefix}p_margin_holm"] = adjusted[1]
+                within = adjusted[1] < ALPHA
+            rows[f"{prefix}verdict"] = _verdicts(rows["difference"].to_numpy(), adjusted[0] < ALPHA, within)
         return rows
 
     @cached_property
@@ -193,28 +209,47 @@ class Elsewhere:
     def findings(self) -> list[str]:
         """What the runs show, in sentences."""
         rows = self.comparisons
-        lines = [_counted(rows["verdict"], f"{len(rows)} comparisons with {self.baseline} on {self._places()}")]
+        what = f"{len(rows)} comparisons with {self.baseline} on {self._places()}"
+        lines = [self._counted(rows["verdict"], what)]
         if self.variances.moderated.any():
-            lines.append(_counted(rows["welch_verdict"], "With each arm's own variance (Welch's t test)"))
+            lines.append(self._counted(rows["welch_verdict"], "With each arm's own variance (Welch's t test)"))
         single = int((self.arms["runs"] < 2).sum())
         if single:
             lines.append(f"{single} of {len(self.arms)} arms have a single run, which shows nothing.")
         lines.append(self.variances.reason)
+        claims = f"all {len(rows)} comparisons"
+        if self.margin is not None:
+            claims += f", each with two claims: that there is a difference, and that it costs less than {self.points}"
         lines.append(
-            f"Shown means: p below {ALPHA} in the t test, corrected (Holm) for all {len(rows)} comparisons. Open does "
-            "not mean that there is no difference."
+            f"Shown means: p below {ALPHA} in the t test, corrected (Holm) for {claims}. Open does not mean that there "
+            "is no difference."
         )
         return lines
+
+    def _counted(self, verdicts: pd.Series, what: str) -> str:
+        numbers = {name: int((verdicts == name).sum()) for name in VERDICTS}
+        losses = numbers["loss"] + numbers["small loss"]
+        text = f"{what}: {losses} losses and {numbers['gain']} gains are shown"
+        if self.margin is not None:
+            small = f"{numbers['small loss']} of the losses and {numbers['costs less']} other nets"
+            text += f"; {small} are shown to cost less than {self.points}"
+        return f"{text}; {numbers['open']} are open."
+
+    @property
+    def points(self) -> str:
+        """The margin in words."""
+        return f"{self.margin:g} point{'' if self.margin == 1 else 's'}"
 
     def _places(self) -> str:
         count = self.runs["data_set"].nunique()
         return f"{count} data set{'s' if count > 1 else ''}"
 
 
-def _counted(verdicts: pd.Series, what: str) -> str:
-    numbers = verdicts.value_counts()
-    losses, gains, left = (int(numbers.get(name, 0)) for name in ("loss", "gain", "open"))
-    return f"{what}: {losses} losses and {gains} gains are shown, {left} are open."
+def _verdicts(difference: FloatArray, differs: npt.NDArray[np.bool_], within: npt.NDArray[np.bool_]) -> list[str]:
+    return [
+        ("gain" if points > 0 else "small loss" if less else "loss") if shown else "costs less" if less else "open"
+        for points, shown, less in zip(difference, differs, within, strict=True)
+    ]
 
 
 def sparsity_text(sparsity: float) -> str:

@@ -111,8 +111,48 @@ def test_a_planted_loss_is_shown_and_nothing_else(file: Path) -> None:
     assert results.variances.moderated.all()
     assert (
         results.findings()[0]
-        == "36 comparisons with Dense on 3 data sets: 6 losses and 0 gains are shown, 30 are open."
+        == "36 comparisons with Dense on 3 data sets: 6 losses and 0 gains are shown; 30 are open."
     )
+
+
+def test_what_costs_less_than_the_margin_is_told_from_what_is_open() -> None:
+    table = runs(data_sets=2, count=5, spread=0.1)
+    table.loc[table["net"] == "early", "accuracy"] -= 0.5
+    table.loc[table["net"] == "late", "accuracy"] += 3 * np.resize([-1.0, 1.0, 0.0, 1.0, -1.0], 20)  # too wide to tell
+    results = Elsewhere("theirs", table, "Dense", margin=1.0)
+    found = results.comparisons.groupby("net")["verdict"].agg(set)
+    assert found["pruned"] == {"loss"} and found["early"] == {"small loss"} and found["late"] == {"open"}
+    assert found["grown"] == found["random"] == {"costs less"}
+    assert "4 of the losses and 12 other nets are shown to cost less than 1 point" in results.findings()[0]
+
+
+def test_one_family_holds_both_claims() -> None:
+    results = Elsewhere("theirs", runs(), "Dense", margin=0.7)
+    rows = results.comparisons
+    first = rows["difference"] + 0.7
+    error = rows["difference"].sub(rows["low"]).div(stats.t.ppf(0.975, 8))
+    assert (error > 0).all() and np.isfinite(first).all()
+    both = np.concatenate([rows["p_holm"], rows["p_margin_holm"]])
+    alone = Elsewhere("theirs", runs(), "Dense").comparisons["p_holm"]
+    assert (rows["p_holm"] >= alone - 1e-12).all() and ((both >= 0) & (both <= 1)).all()
+
+
+def test_at_the_margin_nothing_is_claimed_to_cost_less() -> None:
+    """Of studies whose nets all cost just the margin, at most one in twenty may say otherwise of any."""
+    studies, claims = 200, 0
+    for seed in range(studies):
+        table = runs(data_sets=1, seed=seed)
+        table["accuracy"] += np.where(table["net"] == "pruned", 1.0, np.where(table["net"] == "Dense", 0.0, -1.0))
+        verdicts = Elsewhere("theirs", table, "Dense", margin=1.0).comparisons["verdict"]
+        claims += bool(verdicts.isin(["costs less", "small loss"]).any())
+    assert stats.binomtest(claims, studies, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_runs_that_are_all_alike_are_no_certainty() -> None:
+    table = runs(data_sets=1)
+    table["accuracy"] = np.where(table["net"] == "pruned", 78.0, 80.0)
+    rows = Elsewhere("theirs", table, "Dense", margin=1.0).comparisons
+    assert (rows["verdict"] == "open").all() and rows["p"].isna().all()
 
 
 def test_arms_with_one_run_show_nothing_and_say_so(tmp_path: Path) -> None:
@@ -215,10 +255,11 @@ def test_a_study_without_effects_claims_one_in_five_percent_at_most(name: str) -
 def test_the_command_prints_tables_and_writes_a_report(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["import", str(file), "--sparsity", "sparsity", "--baseline", "Dense", "--out", str(tmp_path / "out")]
+    arguments = ["import", str(file), "--sparsity", "sparsity", "--baseline", "Dense", "--margin", "1"]
+    arguments += ["--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "6 losses and 0 gains are shown" in printed and "## Mean rank over data sets" in printed
+    assert "6 losses and 0 gains are shown; 0 of the losses" in printed and "## Mean rank over data sets" in printed
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "<h1>their results</h1>" in page and "in brackets: open" in page and "<svg" in page
     data = pd.read_csv(tmp_path / "out" / "comparisons.csv")

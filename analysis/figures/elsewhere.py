@@ -28,7 +28,7 @@ def verdicts_figure(results: Elsewhere) -> Plot:
         grid[cell] = row["difference"]
         # Rounded first, so that a hair below zero is no minus zero.
         number = f"{round(row['difference'], 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
-        texts[cell] = f"({number})" if row["verdict"] == "open" else number
+        texts[cell] = {"open": f"({number})", "costs less": f"\N{ALMOST EQUAL TO} {number}"}.get(row["verdict"], number)
     most = max(SOFT, float(np.nanmax(np.abs(grid))))
     norm = SymLogNorm(SOFT, vmin=-most, vmax=most)
     with canvas(WIDTH * len(places) + 3.2, ROW * len(arms) + 1.5) as figure:
@@ -44,7 +44,7 @@ def verdicts_figure(results: Elsewhere) -> Plot:
                 va="center",
                 fontsize=7.5,
                 color="white" if strong else "black",
-                fontweight="normal" if text.startswith("(") else "bold",
+                fontweight="bold" if text[0] in "+\N{MINUS SIGN}" else "normal",
             )
         axes.set_xticks(range(len(places)), [brief(name, 14) for name in places], rotation=45, ha="right")
         axes.set_yticks(range(len(arms)), [f"{brief(net, 24)}, {sparsity_text(sparsity)}" for sparsity, net in arms])
@@ -55,4 +55,6 @@ def verdicts_figure(results: Elsewhere) -> Plot:
         f"Points of accuracy against {results.baseline}, mean over runs. Bold: the difference is shown (Holm over all "
         f"{len(rows)} comparisons); in brackets: open."
     )
+    if results.margin is not None:
+        caption += f" \N{ALMOST EQUAL TO}: shown to cost less than {results.points}, while no difference is shown."
     return Plot("verdicts", caption, figure, rows)

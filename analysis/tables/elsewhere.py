@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.elsewhere import Elsewhere, in_order, sparsity_text
+from analysis.elsewhere import VERDICTS, Elsewhere, in_order, sparsity_text
 from analysis.statistics.intervals import Interval
 from analysis.tables.table import NOTHING, Header, Table, percent, points_text, signed
 
@@ -19,10 +19,12 @@ def tables(results: Elsewhere) -> list[Table]:
 def _nets(results: Elsewhere) -> Table:
     rows = results.nets
     verdicts = results.comparisons.groupby(["net", "sparsity"])["verdict"].value_counts().unstack(fill_value=0)
+    # Without a margin, two of the verdicts cannot be.
+    kinds = [name for name in VERDICTS if results.margin is not None or name not in ("costs less", "small loss")]
     text = []
     for row in rows.to_dict("records"):
         numbers = verdicts.loc[(row["net"], row["sparsity"])] if row["net"] != results.baseline else None
-        counts = [NOTHING] * 3 if numbers is None else [str(numbers.get(name, 0)) for name in ("loss", "gain", "open")]
+        counts = [NOTHING if numbers is None else str(numbers.get(name, 0)) for name in kinds]
         own = row["net"] == results.baseline
         against = [NOTHING] * 2 if own else [signed(row["difference"]), f"{signed(row['error_increase'])} %"]
         text.append(
@@ -33,14 +35,21 @@ def _nets(results: Elsewhere) -> Table:
         f"Nets, means over data sets, against {results.baseline}",
         [Header(name) for name in ("net", "sparsity", "data sets", "ACC %", f"minus {results.baseline}")]
         + [Header("test error")]
-        + [Header(name, "comparisons") for name in ("shown losses", "shown gains", "open")],
+        + [Header(name, "comparisons") for name in kinds],
         text,
         [
+            *_margin_note(results),
             "Test error: its relative increase over the baseline's on the same data set, mean over data sets.",
             *(["Means over other data sets are not comparable."] if rows["data_sets"].nunique() > 1 else []),
         ],
         rows,
     )
+
+
+def _margin_note(results: Elsewhere) -> list[str]:
+    if results.margin is None:
+        return []
+    return [f"Costs less: shown to cost less than {results.points}. Small loss: that, and shown to cost something."]
 
 
 def _ranks(results: Elsewhere) -> Table:
@@ -83,7 +92,7 @@ def _comparisons(results: Elsewhere) -> Table:
             ]
             for row in rows.to_dict("records")
         ],
-        [results.variances.reason, "Arms with a single run have no interval and no p."],
+        [results.variances.reason, *_margin_note(results), "Arms with a single run have no interval and no p."],
         rows,
     )
 
