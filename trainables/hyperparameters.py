@@ -68,8 +68,8 @@ class DataConfig(Hyperparameters):
     """A data set that the project knows, ``torchvision:CIFAR10`` and its like, ``folder`` for a folder of one's own, or
     ``module:function``."""
     path: FilePath | None = None
-    """Folder of the data set, or what torchvision calls ``root``; null: the folder of its name in the data root, or that
-    root. Not part of any key."""
+    """Folder of the data set (of torchvision's, what it calls ``root``); null: the folder of its name in the data root
+    (the data root itself). Not part of any key."""
     test_share: Share = 0.2
     """Share of each class in the test set, the same images for every seed; unused where there is an official one."""
     train_per_class: Annotated[int, Field(ge=1)] | None = None
