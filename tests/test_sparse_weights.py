@@ -8,7 +8,8 @@ from torch.nn.utils import prune
 
 from study import run_study
 from study.config import ConfigError, load_config
-from study.graph import plan
+from study.graph import StageGraph, plan
+from study.run.outcome import Outcome
 from study.storage import Storage
 from study.tune.progress import label
 from tests.own import rgb
@@ -52,12 +53,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_zeros_are_held_through_the_transfer(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(root: Path) -> tuple[StageGraph, Outcome]:
     config = load_config(str(root / "sparse.yaml"))
-    graph = plan(config)
-    outcome = run_study(config, "sparse", storage=tmp_path, progress=False)
+    return plan(config), run_study(config, "sparse", storage=root / "results", progress=False)
+
+
+def test_zeros_are_held_through_the_transfer(root: Path, trained: tuple[StageGraph, Outcome]) -> None:
+    graph, outcome = trained
     assert not outcome.failed
-    storage = Storage(str(tmp_path))
+    storage = Storage(str(root / "results"))
     file = torch.load(root / "sparse.pth")
     zeros = {name: file[name] == 0 for name in file if name.endswith("weight") and bool((file[name] == 0).any())}
     assert len(zeros) >= 2
@@ -74,10 +79,8 @@ def test_zeros_are_held_through_the_transfer(root: Path, tmp_path: Path) -> None
     assert all(regrown)  # without S, nothing holds them
 
 
-def test_random_masks_are_as_many(root: Path, tmp_path: Path) -> None:
-    config = load_config(str(root / "sparse.yaml"))
-    graph = plan(config)
-    outcome = run_study(config, "sparse", storage=tmp_path, progress=False)
+def test_random_masks_are_as_many(trained: tuple[StageGraph, Outcome]) -> None:
+    graph, outcome = trained
     layers = outcome.results.layers
     kept = {
         label(graph, key): layers[layers["stage"] == key].set_index("layer")["connections"].to_dict()
