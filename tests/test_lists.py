@@ -162,11 +162,27 @@ def test_a_video_with_fewer_frames_than_its_header_says_is_damaged(
 ) -> None:
     path = tmp_path / "clip.avi"
     content = _clip(path)
-    assert verify(path) == 60
+    assert verify(path) == (60, 60)
     path.write_bytes(damage(content))
     for look in (verify, lambda path: decode_item(path, DataConfig(name="ucf101", positions=3))):
         with pytest.raises(DataError, match=r"only \d+ of its 60 frames could be read: it is cut or damaged"):
             look(path)
+
+
+def test_a_few_frames_fewer_are_said_and_no_more(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "ucf101"
+    shutil.copytree(folders["ucf101"], folder)
+    path = folder / _read("ucf101", folder).files[0]
+    content = _clip(path)
+    end = content.rindex(b"idx1")
+    last = content.rindex(b"00dc", 0, end)  # the last frame's chunk
+    path.write_bytes(content[:last] + bytes(end - last) + content[end:])
+    frames, claimed = verify(path)
+    assert claimed - 3 < frames < claimed == 60
+    found = inspect(
+        LAYOUTS["ucf101"], DataConfig(name="ucf101", path=str(folder)), Places(cache=str(tmp_path / "cache"))
+    )
+    assert found.problems == () and "1 videos have a few frames fewer than their header says" in found.notes
 
 
 def test_check_lists_every_damaged_video(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -321,7 +321,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, rea
 
 def test_verify_counts_frames(tmp_path: Path) -> None:
     clips.write(tmp_path / "clip.avi", _sliding(15))
-    assert verify(tmp_path / "clip.avi") == 15
+    assert verify(tmp_path / "clip.avi") == (15, 15)
 
 
 def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, ucf101: Path) -> None:

@@ -134,9 +134,8 @@ def _contents(found: Inspection, classes: bool) -> Iterator[str]:
     if len(shown) < len(wrong):
         yield f"    and {len(wrong) - len(shown):,} more classes with other numbers; --classes lists every class"
     yield from (f"  {note}" for note in found.notes)
-    things = "videos" if found.layout.medium == "videos" else "images"
     yield (
-        f"  opened: {found.opened:,} {things}"
+        f"  opened: {found.opened:,} {found.layout.things}"
         if found.opened
         else "  opened: none, so broken files were not looked for"
     )

@@ -113,7 +113,7 @@ def inspect(
         _by_class(layout, catalogue),
         opened=len(files),
         decoded=_decoded(layout, folder, catalogue, held, config, places) if keeps else None,
-        notes=(*catalogue.notes, *(f"{count:,} images {what}" for what, count in sorted(said.items()))),
+        notes=(*catalogue.notes, *(f"{count:,} {layout.things} {what}" for what, count in sorted(said.items()))),
     )
 
 

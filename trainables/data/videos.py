@@ -50,14 +50,14 @@ def decode_item(path: Path, config: DataConfig) -> NDArray[np.uint8]:
         return _frames(path, frames, config) if config.modality == "rgb" else _stacks(path, frames, config)
 
 
-def verify(path: Path) -> int:
-    """Read a video to its end; the number of its frames.
+def verify(path: Path) -> tuple[int, int]:
+    """Read a video to its end; the number of its frames, and the one that its header says.
 
     Raises:
         DataError: no frame could be read, or far fewer than its header says, or OpenCV is not installed.
     """
     with _one_thread():
-        return _count(path)
+        return _counted(path)
 
 
 @contextmanager
@@ -89,7 +89,12 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _count(path: Path) -> int:
-    """Frames that can be read; the number in the file's header may be a little off.
+    """Frames that can be read."""
+    return _counted(path)[0]
+
+
+def _counted(path: Path) -> tuple[int, int]:
+    """Frames that can be read, and those that the file's header says, which may be a little off.
 
     Raises:
         DataError: there is none, or so many fewer that the file must be cut or damaged.
@@ -103,7 +108,7 @@ def _count(path: Path) -> int:
         raise DataError(f"{path}: no frame could be read: it is not a video, or broken")
     if frames < min(claimed - FEW_FRAMES, claimed * (1 - FEW)):
         raise DataError(f"{path}: only {frames:,} of its {claimed:,} frames could be read: it is cut or damaged")
-    return frames
+    return frames, claimed
 
 
 def _read(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -83,6 +83,11 @@ class Layout:
     fetch: Callable[[Path], None] | None = None
     """Downloads it into a folder, and raises a :class:`DataError` where it cannot be had; None: nothing does."""
 
+    @property
+    def things(self) -> str:
+        """What its items are called."""
+        return "videos" if self.medium == "videos" else "images"
+
 
 LAYOUTS: dict[str, Layout] = {}
 Read = Callable[[Path, DataConfig], Catalogue]
