@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -55,7 +55,11 @@ def _of_scikit_learn() -> Digits:
 
 def _kept(name: str, package: str, places: Places, read: Callable[[], Digits]) -> Digits:
     """What ``read`` gives, kept in the cache: the packages' text takes seconds to parse, in every process."""
-    path = Path(places.cache).expanduser() / f"{name}-{package}-{version(package)}.npz"
+    try:
+        release = version(package)
+    except PackageNotFoundError:  # on the path, but not installed: what is kept could be another release's
+        return read()
+    path = Path(places.cache).expanduser() / f"{name}-{package}-{release}.npz"
     with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
         return kept["images"], kept["digits"]
     images, digits = read()
