@@ -19,9 +19,11 @@ from torch import Tensor
 
 from trainables import data, networks, pretrained, weights
 from trainables.data.files import FilePixels
-from trainables.data.imageset import ImageSet
+from trainables.data.imageset import ImageSet, in_memory
+from trainables.data.places import keep
 from trainables.devices import float32_products
 from trainables.hyperparameters import DataConfig, WeightsConfig
+from trainables.images import Images
 from trainables.layers import LayeredNet
 from trainables.weight_files import TORCHVISION, fingerprint
 
@@ -29,7 +31,6 @@ VERSION = 2
 """Part of what is remembered: to be raised when other doubts are raised."""
 LOOKED_AT = 256
 """Images that the net is shown."""
-BATCH = 32
 SKILL = 0.25
 """Near chance: less than this part of the way from guessing to always right."""
 SURE = 0.8
@@ -80,9 +81,7 @@ def doubts(
     look = _Look.at(net.eval(), shown, config)
     with torch.no_grad(), float32_products(tf32=False):
         found = [*(_on_target(look, classes) if content.is_empty else _on_source(look, given, classes))]
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps(found))
+    keep(memory, lambda part: part.write_text(json.dumps(found), encoding="utf-8"))
     return found
 
 
@@ -91,9 +90,7 @@ class _Look:
     """Some images, and the net that is shown them."""
 
     net: LayeredNet
-    images: Tensor
-    """Centre crops, ``uint8 (n, channels, height, width)``"""
-    labels: Tensor
+    content: ImageSet
     config: DataConfig
 
     @classmethod
@@ -104,21 +101,29 @@ class _Look:
         _, height, width = net.input_shape
         if content.shape[0] != net.input_shape[0] or content.shape[1] < height or content.shape[2] < width:
             raise data.DataError(f"images are {content.shape}, and the network takes {net.input_shape}")
-        top, left = (content.shape[1] - height) // 2, (content.shape[2] - width) // 2
-        crops = _pixels(content, items)[:, :, top : top + height, left : left + width]
-        return cls(net, crops.contiguous(), content.labels[items], config)
+        few = in_memory(
+            content.title, _pixels(content, items), content.labels[items], content.class_names, content.fingerprint
+        )
+        return cls(net, few, config)
+
+    @property
+    def labels(self) -> Tensor:
+        """Of the images, ``int64 (n,)``."""
+        return self.content.labels
 
     def logits(self, mean: Channels, std: Channels, *, turned: bool = False) -> Tensor:
         """``float32 (n, classes)``, with the pixels normalised so and their channels as they are or turned round."""
-        shift, scale = (torch.tensor(value)[:, None, None] for value in (mean, std))
-        parts = ((part.float() / 255 - shift) / scale for part in self.images.split(BATCH))
+        none, items = torch.empty(0, dtype=torch.int64), torch.arange(len(self.labels))
+        config = self.config.model_copy(update={"mean": mean, "std": std})
+        _, height, width = self.net.input_shape
+        split = data.Split(none, none, items)
+        images = Images.open(self.content, split, config, (height, width), torch.device("cpu"))
         # Mean and standard deviation go with their channels.
-        return torch.cat([self.net(part.flip(1) if turned else part) for part in parts])
+        return torch.cat([self.net(part.flip(1) if turned else part) for part in images.centred(items)])
 
     def as_configured(self) -> tuple[Channels, Channels]:
         """Mean and standard deviation, a value a channel."""
-        channels = self.images.shape[1]
-        return _each(self.config.mean, channels), _each(self.config.std, channels)
+        return _each(self.config.mean, self.content.shape[0]), _each(self.config.std, self.content.shape[0])
 
 
 def _each(value: float | Channels, channels: int) -> Channels:
@@ -214,7 +219,7 @@ def _other_orders(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> It
 
 def _other_ways(look: _Look, given: WeightsConfig, right: Tensor) -> Iterator[_Remedy]:
     """The best of other usual ways to show the net its images, if it is better than the configured one."""
-    own, channels = look.as_configured(), look.images.shape[1]
+    own, channels = look.as_configured(), look.content.shape[0]
     ranges: list[tuple[Channels, Channels]] = [((0.0,) * channels, (scale,) * channels) for scale in (1.0, 1 / 255)]
     ranges.append(((0.5,) * channels, (0.5,) * channels))
     turns = [False]

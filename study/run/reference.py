@@ -1,11 +1,21 @@
 """What is doubtful about a study's pretrained references."""
 
+from rich.console import Console
+
 from study.config import StudyConfig, stream_config
 from study.settings.facts import located_weights
 from trainables.doubts import doubts
 
 MARK = "DOUBTFUL REFERENCE"
 """Begins each doubt, wherever it is said."""
+
+
+def say_doubts(config: StudyConfig, console: Console) -> list[str]:
+    """Print what is doubtful about the pretrained references, and return it; raises as :func:`reference_doubts`."""
+    found = reference_doubts(config)
+    for doubt in found:
+        console.print(doubt, markup=False, soft_wrap=True, style="bold red")
+    return found
 
 
 def reference_doubts(config: StudyConfig) -> list[str]:

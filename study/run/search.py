@@ -34,7 +34,7 @@ from study.graph import StageGraph, plan_cells
 from study.run.decoding import prepare_machine
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
-from study.run.reference import reference_doubts
+from study.run.reference import say_doubts
 from study.run.tables import write_tables
 from study.run.trials import differences, ranked, trial_row
 from study.settings.choices import Against, SamplerName
@@ -116,10 +116,9 @@ def run_search(
     if cluster.is_this_machine:
         prepare_machine(config)
     console = Console(highlight=False, quiet=not progress)
-    for doubt in reference_doubts(config):
-        console.print(doubt, markup=False, soft_wrap=True, style="bold red")
+    doubts = say_doubts(config, console)
     with only_driver(kept.folder, name):
-        return _Search(config, name, settings, kept, cluster, console).run()
+        return _Search(config, name, settings, kept, cluster, console, doubts).run()
 
 
 def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
@@ -150,14 +149,15 @@ class _Search:
         storage: Storage,
         cluster: Cluster,
         console: Console,
+        doubts: list[str],
     ) -> None:
-        """Open the search.
+        """Open the search; ``doubts`` are about its pretrained references.
 
         Raises:
             ConfigError: the Optuna storage in its folder is that of a search with other settings.
         """
         self.config, self.storage, self.settings = config, storage, settings
-        self.name, self.cluster, self.console = name, cluster, console
+        self.name, self.cluster, self.console, self.doubts = name, cluster, console, doubts
         self.against = settings.against
         self.own = own_params(config, against=self.against)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -335,7 +335,7 @@ class _Search:
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
         own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
-        write_tables(final, own, doubts=reference_doubts(own))
+        write_tables(final, own, doubts=self.doubts)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
         rows = [trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]

@@ -15,7 +15,7 @@ from study.graph import StageGraph, plan
 from study.run.decoding import prepare_machine, understood
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
-from study.run.reference import reference_doubts
+from study.run.reference import say_doubts
 from study.run.settling import Settling, require_main_comparisons
 from study.run.tables import write_tables
 from study.storage import Storage
@@ -114,9 +114,7 @@ class _Study:
                 self.console.print(line, markup=False, soft_wrap=True)
         if self.cluster.is_this_machine and stored < len(graph.stages):
             prepare_machine(config)
-        doubts = reference_doubts(config)
-        for doubt in doubts:
-            self.console.print(doubt, markup=False, soft_wrap=True, style="bold red")
+        doubts = say_doubts(config, self.console)
         experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster)
         try:
             experiment.run(self.console)
