@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem
-from trainables.data.places import Places
+from trainables.data.places import Places, keep
 from trainables.processes import cores
 
 PIECE = 4096
@@ -108,11 +107,7 @@ def _remembered(memory: Path) -> dict[str, tuple[Seen, str]]:
 def _remember(memory: Path, known: dict[str, tuple[Seen, str]]) -> None:
     settled = time.time_ns() - JUST_NOW
     rows = {file: [*seen, digest] for file, (seen, digest) in known.items() if max(seen[1:3]) < settled}
-    part = memory.with_name(f"{memory.name}.{os.getpid()}")
-    with suppress(OSError):  # where the cache cannot be written to, decoding will say so
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(rows), encoding="utf-8")
-        part.replace(memory)
+    keep(memory, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
 
 
 def copies(catalogue: Catalogue, held: Sequence[str]) -> list[tuple[int, int]]:

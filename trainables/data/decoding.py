@@ -56,7 +56,11 @@ def decode_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """
     with Image.open(path) as image:
         image.draft("RGB", (config.size, config.size))  # a far larger JPEG is decoded at 1/2, 1/4 or 1/8
-        return fitted(ImageOps.exif_transpose(image) if config.orientation == "exif" else image, config)
+        return fitted(_upright(image, config), config)
+
+
+def _upright(image: Image.Image, config: DataConfig) -> Image.Image:
+    return ImageOps.exif_transpose(image) if config.orientation == "exif" else image
 
 
 def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
@@ -96,7 +100,7 @@ def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
         image.load()
         # What follows cannot fail for the others.
         if image.mode not in ("RGB", "L") or config.orientation == "exif":
-            fitted(ImageOps.exif_transpose(image), config)
+            fitted(_upright(image, config), config)
     return tuple(found)
 
 

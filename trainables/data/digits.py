@@ -1,7 +1,6 @@
 """Two small data sets of handwritten digits that come with packages: nothing is downloaded."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from trainables.data.imageset import ImageSet, data_set, in_memory
-from trainables.data.places import Places
+from trainables.data.places import Places, keep
 from trainables.hyperparameters import DataConfig
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -63,11 +62,7 @@ def _kept(name: str, package: str, places: Places, read: Callable[[], Digits]) -
     with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
         return kept["images"], kept["digits"]
     images, digits = read()
-    part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    with suppress(OSError):  # it saves time and nothing else
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, images=images, digits=digits)
-        part.replace(path)
+    keep(path, lambda part: np.savez(part, images=images, digits=digits))
     return images, digits
 
 

@@ -183,7 +183,7 @@ def examined(layout: Layout, folder: Path, config: DataConfig, places: Places) -
     """
     catalogue = layout.read(folder, config)
     if catalogue.pack is not None:
-        held = [*catalogue.pack.held.values()]
+        held = [*catalogue.pack.held]
     else:
         held, unread = contents.digests(folder, catalogue.files, places, whole=layout.medium != "stream")
         catalogue = replace(catalogue, problems=(*catalogue.problems, *unread))

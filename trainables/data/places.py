@@ -1,6 +1,8 @@
 """Where data sets lie and where their decoded pixels are kept. Nothing of it can change a result."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +29,16 @@ def in_package(path: str) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(spec.submodule_search_locations[0]) / inner
+
+
+def keep(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of the cache that saves time and nothing else: whole, or not at all where it cannot be written."""
+    # The ending stays: some writers add theirs.
+    part = path.with_name(f"{os.getpid()}-{path.name}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
 
 
 class Places(BaseModel):

@@ -37,8 +37,8 @@ class Problem:
 class Pack:
     """Images that lie together in a few files."""
 
-    held: Mapping[str, str]
-    """A digest of the pixels of each item, by its name, ``<part>/<row>``."""
+    held: tuple[str, ...]
+    """A digest of the pixels of each item; the items' names are ``<part>/<row>``."""
     images: Callable[[], Mapping[str, NDArray[np.uint8]]]
     """Reads each part: ``uint8 (n, height, width)`` of grey images, else ``(n, height, width, 3)``."""
 

@@ -96,7 +96,6 @@ def fetch(name: str, folder: Path) -> None:
 def _read(name: str, folder: Path, config: DataConfig) -> Catalogue:
     try:
         parts = {part: _open(name, folder, options) for part, options in SETS[name].parts.items()}
-        return _packed(name, folder, parts) if hasattr(next(iter(parts.values())), "data") else _filed(folder, parts)
     # What torchvision raises for files that are missing or broken is not documented: RuntimeError for most.
     except Exception as error:
         said = str(error).partition(" You can use download=True")[0]
@@ -106,6 +105,7 @@ def _read(name: str, folder: Path, config: DataConfig) -> Catalogue:
             "PRESET` downloads it",
         )
         return Catalogue((), (), torch.empty(0, dtype=torch.int64), problems=(problem,))
+    return _packed(name, folder, parts) if hasattr(next(iter(parts.values())), "data") else _filed(folder, parts)
 
 
 def _filed(folder: Path, parts: Mapping[str, Any]) -> Catalogue:
@@ -161,8 +161,7 @@ def _packed(name: str, folder: Path, parts: Mapping[str, Any]) -> Catalogue:
         labels += [int(label) for label in _labels(dataset)]
         held += [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in pixels]
         members[part] = torch.arange(start, len(files))
-    pack = Pack(dict(zip(files, held, strict=True)), partial(_images, name, folder))
-    return _catalogue(parts, files, labels, members, pack=pack)
+    return _catalogue(parts, files, labels, members, pack=Pack(tuple(held), partial(_images, name, folder)))
 
 
 def _images(name: str, folder: Path) -> dict[str, NDArray[np.uint8]]:
@@ -192,7 +191,9 @@ def _catalogue(
     first = next(iter(parts.values()))
     named = getattr(first, "classes", None) or getattr(first, "categories", None)
     # Of several names for a class, the first.
-    names = [name if isinstance(name, str) else name[0] for name in named or map(str, range(max(labels) + 1))]
+    names = [
+        name if isinstance(name, str) else name[0] for name in named or map(str, range(max(labels, default=-1) + 1))
+    ]
     return Catalogue(
         tuple(names),
         tuple(files),
