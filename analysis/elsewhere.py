@@ -4,7 +4,6 @@ Nets are compared with a baseline on each data set. Runs are not paired: seeds o
 nothing in common.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from scipy import stats
 
 from analysis.loading import StudyError
 from analysis.statistics.intervals import FloatArray
-from analysis.statistics.moderation import Variances, moderated_variances, own_variances, unpaired
+from analysis.statistics.moderation import Variances, moderated_variances, own_variances
 from analysis.statistics.significance import ALPHA, holm
 
 VERDICTS = ("gain", "costs less", "small loss", "loss", "open")
@@ -134,37 +133,41 @@ class Elsewhere:
         """
         arms = self.arms
         base = {name: place for place, name in arms.loc[arms["is_baseline"], "data_set"].items()}
-        others = arms.index[~arms["is_baseline"]]
-        own = arms.index.isin(others)
-        rows = arms.loc[own, ["data_set", "net", "sparsity", "runs", "mean"]].reset_index(drop=True)
-        first, second = others.to_numpy(), np.array([base[name] for name in rows["data_set"]])
+        rows = arms.loc[~arms["is_baseline"], ["data_set", "net", "sparsity", "runs", "mean"]]
+        compared, baselines = rows.index.to_numpy(), np.array([base[name] for name in rows["data_set"]])
+        rows = rows.reset_index(drop=True)
         means = arms["mean"].to_numpy()
-        rows["difference"] = means[first] - means[second]
-        counts = arms["runs"].to_numpy(dtype=float)
-        for prefix, variances in (("", self.variances), ("welch_", own_variances(arms["variance"], arms["runs"]))):
-            sides = [(variances.values[i], variances.freedom[i], counts[i]) for i in (first, second)]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                p, error, freedom = unpaired(rows["difference"], sides[0], sides[1], variances.most[first])
-            known = np.isfinite(p) & (error > 0) & (counts[first] > 1) & (counts[second] > 1)
-            half = stats.t.ppf(0.975, freedom) * error
+        rows["difference"] = means[compared] - means[baselines]
+        own = own_variances(arms["variance"], arms["runs"])
+        decided = [self._decided(variances, compared, baselines) for variances in (self.variances, own)]
+        return pd.concat([rows, decided[0], decided[1].add_prefix("welch_")], axis=1)
+
+    def _decided(
+        self, variances: Variances, compared: npt.NDArray[np.int64], baselines: npt.NDArray[np.int64]
+    ) -> pd.DataFrame:
+        """Intervals, p and verdicts of the comparisons by one kind of variance."""
+        means = self.arms["mean"].to_numpy()
+        difference = means[compared] - means[baselines]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p, error, freedom = variances.unpaired(means, compared, baselines)
             asked = [p]
             if self.margin is not None:
                 # Of the two one-sided tests (Schuirmann 1987), the one that a pruned net has to pass.
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    asked.append(stats.t.sf((rows["difference"] + self.margin) / error, freedom))
-            # One family: a net that is claimed to differ and one that is claimed not to are claims alike.
-            adjusted = np.full((len(asked), len(rows)), np.nan)
-            adjusted[:, known] = holm(np.concatenate([own_p[known] for own_p in asked])).reshape(len(asked), -1)
-            rows[f"{prefix}low"] = np.where(known, rows["difference"] - half, np.nan)
-            rows[f"{prefix}high"] = np.where(known, rows["difference"] + half, np.nan)
-            rows[f"{prefix}p"] = np.where(known, p, np.nan)
-            rows[f"{prefix}p_holm"] = adjusted[0]
-            within = np.zeros(len(rows), dtype=bool)
-            if self.margin is not None:
-                rows[f"{prefix}p_margin_holm"] = adjusted[1]
-                within = adjusted[1] < ALPHA
-            rows[f"{prefix}verdict"] = _verdicts(rows["difference"].to_numpy(), adjusted[0] < ALPHA, within)
-        return rows
+                asked.append(stats.t.sf((difference + self.margin) / error, freedom))
+        several = (variances.runs[compared] > 1) & (variances.runs[baselines] > 1)
+        known = np.isfinite(p) & (error > 0) & several
+        # One family: a net that is claimed to differ and one that is claimed not to are claims alike.
+        adjusted = np.full((len(asked), len(p)), np.nan)
+        adjusted[:, known] = holm(np.concatenate([own_p[known] for own_p in asked])).reshape(len(asked), -1)
+        half = np.where(known, stats.t.ppf(0.975, freedom) * error, np.nan)
+        found = pd.DataFrame({"low": difference - half, "high": difference + half, "p": np.where(known, p, np.nan)})
+        found["p_holm"] = adjusted[0]
+        within = np.zeros(len(p), dtype=bool)
+        if self.margin is not None:
+            found["p_margin_holm"] = adjusted[1]
+            within = adjusted[1] < ALPHA
+        found["verdict"] = _verdicts(difference, adjusted[0] < ALPHA, within)
+        return found
 
     @cached_property
     def nets(self) -> pd.DataFrame:
@@ -255,8 +258,3 @@ def _verdicts(difference: FloatArray, differs: npt.NDArray[np.bool_], within: np
 def sparsity_text(sparsity: float) -> str:
     """A sparsity for people."""
     return f"{100 * sparsity:g} %"
-
-
-def in_order(names: Sequence[str], first: str) -> list[str]:
-    """Names as they are, but one of them first."""
-    return [first, *(name for name in names if name != first)]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.statistics.moderation import Variances, moderated_variances, own_variances, unpaired
+from analysis.statistics.moderation import Variances, moderated_variances, own_variances
 from analysis.statistics.significance import ALPHA, holm
 from benchmarks.goals import Goal, show
 
@@ -67,11 +67,10 @@ def p_values(runs: Array, variances: Callable[[Array, Array, Array], Variances])
     """P of every arm against the first of its data set; ``runs`` are ``(data sets, arms, runs)``."""
     count = np.full(DATA_SETS * ARMS, float(runs.shape[2]))
     place = np.repeat(np.arange(DATA_SETS, dtype=float), ARMS)
-    means, found = runs.mean(2).ravel(), variances(runs.var(2, ddof=1).ravel(), count, place)
+    found = variances(runs.var(2, ddof=1).ravel(), count, place)
     first = np.array([arm for arm in range(DATA_SETS * ARMS) if arm % ARMS])
     base = first - first % ARMS
-    sides = [(found.values[i], found.freedom[i], count[i]) for i in (first, base)]
-    return unpaired(means[first] - means[base], sides[0], sides[1], found.most[first])[0]
+    return found.unpaired(runs.mean(2).ravel(), first, base)[0]
 
 
 def own(values: Array, runs: Array, place: Array) -> Variances:

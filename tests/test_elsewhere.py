@@ -14,7 +14,7 @@ from scipy import stats
 from analysis.__main__ import main
 from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.loading import StudyError
-from analysis.statistics.moderation import moderated_variances, own_variances, unpaired
+from analysis.statistics.moderation import moderated_variances, own_variances
 from analysis.statistics.significance import holm
 from benchmarks.moderation import SCENARIOS, false_claims
 
@@ -236,8 +236,7 @@ def test_moderation_takes_any_variances_and_any_unit(values: list[float], count:
 def test_unpaired_is_welchs_closed_form() -> None:
     first, second = np.array([1.0, 2.0, 4.0]), np.array([5.0, 5.5, 7.0, 8.0])
     own = own_variances([first.var(ddof=1), second.var(ddof=1)], [3, 4])
-    sides = [(own.values[[i]], own.freedom[[i]], np.array([n])) for i, n in ((0, 3.0), (1, 4.0))]
-    p, error, freedom = unpaired([first.mean() - second.mean()], sides[0], sides[1], [np.inf])
+    p, error, freedom = own.unpaired(np.array([first.mean(), second.mean()]), np.array([0]), np.array([1]))
     test = stats.ttest_ind(first, second, equal_var=False)
     assert (p[0], freedom[0]) == pytest.approx((test.pvalue, test.df))
     assert error[0] == pytest.approx(np.sqrt(first.var(ddof=1) / 3 + second.var(ddof=1) / 4))

@@ -14,7 +14,7 @@ that were simulated (``python -m benchmarks.moderation``):
 - where a test finds that they differ (Bartlett 1937, at 0.001), in a data set or in all together, nothing is moderated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Variances:
     """An estimate for each arm."""
 
     values: FloatArray
+    runs: FloatArray
     freedom: FloatArray
     """Degrees of freedom that each counts as."""
     most: FloatArray
@@ -46,12 +47,30 @@ class Variances:
     reason: str
     """Which variances these are, and why, in a sentence."""
 
+    def unpaired(
+        self, means: FloatArray, arms: npt.NDArray[np.int64], baselines: npt.NDArray[np.int64]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Two-sided p, standard error and degrees of freedom of differences of two arms' means (Welch 1947).
+
+        Args:
+            means: of all arms.
+            arms: numbers of those that are compared.
+            baselines: what each is compared with, of the same data set.
+        """
+        parts = [self.values[side] / self.runs[side] for side in (arms, baselines)]
+        spread = parts[0] + parts[1]
+        counted = [part**2 / self.freedom[side] for part, side in zip(parts, (arms, baselines), strict=True)]
+        freedom = np.minimum(spread**2 / (counted[0] + counted[1]), self.most[arms])
+        error = np.sqrt(spread)
+        p = 2 * stats.t.sf(np.abs(means[arms] - means[baselines]) / error, freedom)
+        return np.asarray(p, dtype=float), error, freedom
+
 
 def own_variances(values: npt.ArrayLike, runs: npt.ArrayLike) -> Variances:
     """Each arm's own sample variance, as Welch's t test takes it."""
-    variance, freedom = np.asarray(values, dtype=float), np.asarray(runs, dtype=float) - 1
-    none = np.zeros(len(variance), dtype=bool)
-    return Variances(variance, freedom, np.full(len(variance), np.inf), none, "Each arm has its own variance.")
+    variance, count = np.asarray(values, dtype=float), np.asarray(runs, dtype=float)
+    none, unbounded = np.zeros(len(variance), dtype=bool), np.full(len(variance), np.inf)
+    return Variances(variance, count, count - 1, unbounded, none, "Each arm has its own variance.")
 
 
 def moderated_variances(values: npt.ArrayLike, runs: npt.ArrayLike, data_sets: npt.ArrayLike) -> Variances:
@@ -68,11 +87,13 @@ def moderated_variances(values: npt.ArrayLike, runs: npt.ArrayLike, data_sets: n
     groups = [usable & (place == name) for name in np.unique(place)]
     groups = [group for group in groups if group.sum() >= LEAST_ARMS]
     if not groups:
-        return _because(own, f"no data set has {LEAST_ARMS} arms or more that differ between runs")
+        why = f"no data set has {LEAST_ARMS} arms or more that differ between runs"
+        return replace(own, reason=f"Each arm has its own variance, for {why}.")
     alike = [_bartlett(variance[group], freedom[group]) for group in groups]
     together = float(stats.combine_pvalues(np.maximum(alike, 1e-300)).pvalue)
     if together < DIFFER:
-        return _because(own, f"the arms differ in spread (Bartlett's test, p = {together:.1g})")
+        why = f"the arms differ in spread (Bartlett's test, p = {together:.1g})"
+        return replace(own, reason=f"Each arm has its own variance, for {why}.")
     prior = _prior_freedom(variance, freedom, groups)
     new, counted, most = variance.copy(), freedom.copy(), own.most.copy()
     moderated = np.zeros(len(variance), dtype=bool)
@@ -93,12 +114,7 @@ def moderated_variances(values: npt.ArrayLike, runs: npt.ArrayLike, data_sets: n
         "Variances are moderated: each arm's own is drawn halfway, at most, towards that of the other arms of its data "
         f"set, as these do not differ in spread (Bartlett's test, p = {together:.2g}){but}."
     )
-    return Variances(new, counted, most, moderated, reason)
-
-
-def _because(own: Variances, why: str) -> Variances:
-    text = f"Each arm has its own variance, for {why}."
-    return Variances(own.values, own.freedom, own.most, own.moderated, text)
+    return Variances(new, own.runs, counted, most, moderated, reason)
 
 
 def _bartlett(variance: FloatArray, freedom: FloatArray) -> float:
@@ -131,26 +147,3 @@ def _centre(variance: FloatArray, freedom: FloatArray, prior: float) -> float:
     """The variance that is expected of an arm of a data set."""
     centre = _log_variances(variance, freedom).mean()
     return float(np.exp(centre + digamma(prior / 2) - np.log(prior / 2)))
-
-
-def unpaired(
-    difference: npt.ArrayLike,
-    first: tuple[FloatArray, FloatArray, FloatArray],
-    second: tuple[FloatArray, ...],
-    most: npt.ArrayLike,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """p, standard error and degrees of freedom of differences of two arms' means (Welch 1947).
-
-    Args:
-        difference: of the means.
-        first: variance of one arm, the degrees of freedom that it counts as, and the number of runs.
-        second: the same of the other arm.
-        most: degrees of freedom that there can be at most.
-    """
-    parts = [variance / runs for variance, _, runs in (first, second)]
-    spread = parts[0] + parts[1]
-    freedom = spread**2 / sum(part**2 / counted for part, (_, counted, _) in zip(parts, (first, second), strict=True))
-    freedom = np.minimum(freedom, most)
-    error = np.sqrt(spread)
-    p = 2 * stats.t.sf(np.abs(np.asarray(difference, dtype=float)) / error, freedom)
-    return np.asarray(p, dtype=float), np.asarray(error, dtype=float), np.asarray(freedom, dtype=float)

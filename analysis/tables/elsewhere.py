@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.elsewhere import VERDICTS, Elsewhere, in_order, sparsity_text
+from analysis.elsewhere import VERDICTS, Elsewhere, sparsity_text
 from analysis.statistics.intervals import Interval
 from analysis.tables.table import NOTHING, Header, Table, percent, points_text, signed
 
@@ -54,9 +54,8 @@ def _margin_note(results: Elsewhere) -> list[str]:
 
 def _ranks(results: Elsewhere) -> Table:
     ranks = results.ranks
-    grid = ranks.pivot_table(index="net", columns="sparsity", values="rank").reindex(
-        in_order([*dict.fromkeys(ranks["net"])], results.baseline)
-    )
+    grid = ranks.pivot_table(index="net", columns="sparsity", values="rank")
+    grid = grid.reindex([results.baseline, *(net for net in grid.index if net != results.baseline)])
     p = ranks.groupby("sparsity")["friedman_p"].first()
     rows = [
         [net, *(NOTHING if np.isnan(v) else f"{v:.2f}" for v in row)]
@@ -74,16 +73,14 @@ def _ranks(results: Elsewhere) -> Table:
 
 
 def _comparisons(results: Elsewhere) -> Table:
-    rows = results.comparisons
+    rows, decided = results.comparisons, ("points [95 %]", "p (Holm)", "verdict")
+    variance = "moderated variance" if results.variances.moderated.any() else "own variance"
     return Table(
         "comparisons",
         f"Every net against {results.baseline}, on each data set",
         [Header(name) for name in ("data set", "net", "sparsity", "runs", "ACC %")]
-        + [
-            Header(name, "moderated variance" if results.variances.moderated.any() else "own variance")
-            for name in ("points [95 %]", "p (Holm)", "verdict")
-        ]
-        + [Header(name, "Welch's t test", detail=True) for name in ("points [95 %]", "p (Holm)", "verdict")],
+        + [Header(name, variance) for name in decided]
+        + [Header(name, "Welch's t test", detail=True) for name in decided],
         [
             [
                 *(row["data_set"], row["net"], sparsity_text(row["sparsity"]), str(row["runs"]), percent(row["mean"])),
