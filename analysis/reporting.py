@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,13 +92,23 @@ def write_report(study: str | Path | Results, out: str | Path | None = None) -> 
         StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
     """
     results = study if isinstance(study, Results) else load(study)
-    files = _files(results)
+    return _written(_files(results), str(out) if out is not None else results.folder.at("report"), _possible_files)
+
+
+def _written(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:
+    """Write a report's files; return the path or URI of ``index.html``.
+
+    Args:
+        files: content by name.
+        out: folder or URI.
+        possible: which of the names that are there an earlier report of this kind may have left.
+    """
     try:
-        folder = Folder(str(out) if out is not None else results.folder.at("report"))
+        folder = Folder(out)
         for name, content in files.items():
             folder.write(name, content)
-        # What an earlier report left behind would pass for a result of this study.
-        for name in _possible_files(folder.files()) - files.keys():
+        # What an earlier report left behind would pass for a result of this one.
+        for name in possible(folder.files()) - files.keys():
             folder.delete(name)
     except StorageError as error:
         raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
@@ -209,13 +219,8 @@ def report_elsewhere(results: Elsewhere, out: str | Path) -> str:
         tables={table.name: table for table in made},
         pictures={plot.name: {"svg": inline(plot.svg(), plot.name), "caption": plot.caption}},
     ).encode()
-    try:
-        folder = Folder(str(out))
-        for name, content in files.items():
-            folder.write(name, content)
-    except StorageError as error:
-        raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
-    return folder.at("index.html")
+    # Ranks are not in every report.
+    return _written(files, str(out), {f"ranks.{ending}" for ending in TABLE_ENDINGS}.intersection)
 
 
 def inline(svg: str, name: str) -> str:

@@ -15,27 +15,14 @@ from analysis.findings import findings
 from study import data as study_data
 from study import run_study
 from study.config import load_config
+from tests.trees import COLOUR_SIDE as SIZE
+from tests.trees import MEAN, STD, make_colours
 from trainables import networks
 from trainables.data import DataError, Places
 from trainables.doubts import doubts
 from trainables.hyperparameters import DataConfig, WeightsConfig
 
 CLASSES = 12
-SIZE = 24
-"""Pixels of the network ``tests.own:rgb``."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def colours(folder: Path, names: list[str], per_class: int = 20) -> Path:
-    """A class is a colour, of which no two are each other's with red and blue exchanged."""
-    draw = np.random.Generator(np.random.PCG64(1))
-    for label, name in enumerate(names):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        base = np.array([40 + 190 * (label % 3) // 2, 40 + 190 * (label // 3 % 4) // 3, 30 + 15 * label])
-        for n in range(per_class):
-            pixels = base + draw.normal(0, 6, (SIZE, SIZE, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{n}.png")
-    return folder
 
 
 def net_of(folder: Path, order: list[str], path: Path, prepare: Callable[[torch.Tensor], torch.Tensor]) -> Path:
@@ -74,13 +61,13 @@ NUMBERS = [*map(str, range(CLASSES))]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("doubts")
-    colours(root / "images", NUMBERS)
+    make_colours(root / "images", NUMBERS)
     net_of(root / "images", TEXT, root / "right.pth", usual)
     net_of(root / "images", NUMBERS, root / "numbers.pth", usual)
     net_of(root / "images", [*reversed(TEXT)], root / "reversed.pth", usual)
     net_of(root / "images", TEXT, root / "caffe.pth", caffes)
     torch.save(networks.fresh("tests.own:rgb", CLASSES, 3).state_dict(), root / "untrained.pth")
-    colours(root / "named", [f"colour {chr(97 + n)}" for n in range(CLASSES)])
+    make_colours(root / "named", [f"colour {chr(97 + n)}" for n in range(CLASSES)])
     return root
 
 

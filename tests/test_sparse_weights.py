@@ -13,7 +13,7 @@ from study.run.outcome import Outcome
 from study.storage import Storage
 from study.tune.progress import label
 from tests.own import rgb
-from tests.test_doubts import MEAN, SIZE, STD, colours
+from tests.trees import COLOUR_SIDE, MEAN, STD, make_colours
 from trainables import artifacts
 
 PRESET = """
@@ -39,8 +39,8 @@ data: {{cache: {root}/cache}}
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folders, and weights that another tool has pruned to 40 % of each layer but the output."""
     folder = tmp_path_factory.mktemp("sparse")
-    colours(folder / "source", ["a", "b", "c"], per_class=8)
-    colours(folder / "target", ["d", "e"], per_class=8)
+    make_colours(folder / "source", ["a", "b", "c"], per_class=8)
+    make_colours(folder / "target", ["d", "e"], per_class=8)
     torch.manual_seed(0)
     net = rgb(3)
     net.initialise(net.names, seed=0)
@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prune.l1_unstructured(net.op(name), "weight", amount=0.6)
         prune.remove(net.op(name), "weight")
     torch.save(net.state_dict(), folder / "sparse.pth")
-    (folder / "sparse.yaml").write_text(PRESET.format(root=folder, size=SIZE, mean=list(MEAN), std=list(STD)))
+    (folder / "sparse.yaml").write_text(PRESET.format(root=folder, size=COLOUR_SIDE, mean=list(MEAN), std=list(STD)))
     return folder
 
 

@@ -11,6 +11,10 @@ from scipy.io import savemat
 INDOOR67_CLASSES = ("airport_inside", "bakery", "children_room", "dining_room", "elevator")
 IMAGENET_SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")
 SIDE = 40
+COLOUR_SIDE = 24
+"""Pixels of the network ``tests.own:rgb``."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels."""
 
 
 def make_indoor67(root: Path, classes: int = 3, train: int = 8, test: int = 2) -> Path:
@@ -57,6 +61,18 @@ def make_folder(root: Path, classes: int = 3, per_class: int = 10, parts: tuple[
             (folder / ".hidden.jpg").write_bytes(b"")
             (folder / "notes.txt").write_text("no image")
     return root
+
+
+def make_colours(folder: Path, names: list[str], per_class: int = 20) -> Path:
+    """A class is a colour, of which no two are each other's with red and blue exchanged."""
+    draw = np.random.Generator(np.random.PCG64(1))
+    for label, name in enumerate(names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        base = np.array([40 + 190 * (label % 3) // 2, 40 + 190 * (label // 3 % 4) // 3, 30 + 15 * label])
+        for n in range(per_class):
+            pixels = base + draw.normal(0, 6, (COLOUR_SIDE, COLOUR_SIDE, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{n}.png")
+    return folder
 
 
 def picture(path: Path, label: int, n: int) -> None:
