@@ -175,9 +175,9 @@ class Elsewhere:
         arms = self.arms
         base = arms[arms["is_baseline"]].set_index("data_set")["mean"]
         against = arms["data_set"].map(base)
-        arms = arms.assign(
-            difference=arms["mean"] - against, error_increase=100 * (against - arms["mean"]) / (100 - against)
-        )
+        # Of a baseline without an error there is no relative increase.
+        error = (100 - against).replace(0.0, np.nan)
+        arms = arms.assign(difference=arms["mean"] - against, error_increase=100 * (against - arms["mean"]) / error)
         found = arms.groupby(["sparsity", "net"], sort=True).agg(
             mean=("mean", "mean"),
             difference=("difference", "mean"),

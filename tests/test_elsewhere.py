@@ -16,6 +16,7 @@ from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.loading import StudyError
 from analysis.statistics.moderation import moderated_variances, own_variances
 from analysis.statistics.significance import holm
+from analysis.tables.elsewhere import tables
 from benchmarks.moderation import SCENARIOS, false_claims
 
 COLUMNS = Columns("data_set", "net", "seed", "accuracy", "sparsity")
@@ -155,6 +156,15 @@ def test_runs_that_are_all_alike_are_no_certainty() -> None:
     table["accuracy"] = np.where(table["net"] == "pruned", 78.0, 80.0)
     rows = Elsewhere("theirs", table, "Dense", margin=1.0).comparisons
     assert (rows["verdict"] == "open").all() and rows["p"].isna().all()
+
+
+def test_a_baseline_without_an_error_has_no_relative_increase() -> None:
+    table = runs(data_sets=1)
+    table["accuracy"] = np.where(table["net"] == "Dense", 100.0, table["accuracy"])
+    results = Elsewhere("theirs", table, "Dense")
+    assert results.nets["error_increase"].isna().all() and (results.nets["difference"][1:] < 0).all()
+    (nets,) = [one for one in tables(results) if one.name == "nets"]
+    assert {row[5] for row in nets.rows} == {"\N{EN DASH}"}
 
 
 def test_arms_with_one_run_show_nothing_and_say_so(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_images_labels_and_parts_are_those_that_torchvision_gives(name: str, roo
 
 @pytest.mark.parametrize("name", SETS)
 def test_what_is_not_there_is_said_with_the_command_that_gets_it(name: str, root: Path) -> None:
-    with pytest.raises(DataError, match=rf"{name} is not there as torchvision keeps it.*study.data fetch"):
+    with pytest.raises(DataError, match=rf"{name} is missing or incomplete.*study.data fetch"):
         _opened(name, root)
 
 

@@ -532,7 +532,7 @@ def test_outputs_are_found_by_the_names_of_their_classes(tmp_path: Path) -> None
 
 def test_classes_that_the_weights_do_not_have_are_named(tmp_path: Path) -> None:
     file = torch_file(tmp_path, state(little()))
-    with pytest.raises(WeightsError, match="not so owl"):
+    with pytest.raises(WeightsError, match="missing or repeated: owl"):
         weights.load_into(
             little(classes=2), WeightsConfig(file=file, classes=("cat", "dog", "a", "b", "c")), ["cat", "owl"]
         )

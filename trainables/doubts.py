@@ -49,7 +49,7 @@ Channels = tuple[float, ...]
 def doubts(
     network: str, given: WeightsConfig, source: DataConfig, target: DataConfig, places: data.Places
 ) -> list[str]:
-    """Sentences on what is doubtful about a pretrained net as the reference; none where it is plausible.
+    """Return a sentence for each doubt about a pretrained net as the reference; none if it is plausible.
 
     Remembered in the cache, by all that decides them. Videos are looked at once they are decoded.
 

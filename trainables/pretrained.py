@@ -41,7 +41,9 @@ def outputs_of(weights: WeightsConfig, classes: Sequence[str]) -> list[int] | No
         return [names.index(name) for name in classes]
     if weights.classes is None:
         return None
-    raise WeightsError(f"source.weights.classes should have each class of the data once, but not so {listed(odd)}")
+    raise WeightsError(
+        f"source.weights.classes must name each class of the data once; missing or repeated: {listed(odd)}"
+    )
 
 
 @lru_cache(maxsize=64)

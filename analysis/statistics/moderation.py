@@ -87,7 +87,7 @@ def moderated_variances(values: npt.ArrayLike, runs: npt.ArrayLike, data_sets: n
     groups = [usable & (place == name) for name in np.unique(place)]
     groups = [group for group in groups if group.sum() >= LEAST_ARMS]
     if not groups:
-        why = f"no data set has {LEAST_ARMS} arms or more that differ between runs"
+        why = f"no data set has {LEAST_ARMS} arms or more whose runs differ"
         return replace(own, reason=f"Each arm has its own variance, for {why}.")
     alike = [_bartlett(variance[group], freedom[group]) for group in groups]
     together = float(stats.combine_pvalues(np.maximum(alike, 1e-300)).pvalue)

@@ -26,7 +26,8 @@ def _nets(results: Elsewhere) -> Table:
         numbers = verdicts.loc[(row["net"], row["sparsity"])] if row["net"] != results.baseline else None
         counts = [NOTHING if numbers is None else str(numbers.get(name, 0)) for name in kinds]
         own = row["net"] == results.baseline
-        against = [NOTHING] * 2 if own else [signed(row["difference"]), f"{signed(row['error_increase'])} %"]
+        increase = NOTHING if own or np.isnan(row["error_increase"]) else f"{signed(row['error_increase'])} %"
+        against = [NOTHING if own else signed(row["difference"]), increase]
         text.append(
             [row["net"], sparsity_text(row["sparsity"]), str(row["data_sets"]), percent(row["mean"]), *against, *counts]
         )

@@ -28,7 +28,7 @@ Seen = tuple[int, int, int, int]
 
 
 def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) -> tuple[list[str], list[Problem]]:
-    """A digest of each file's content, the same on every node; empty for a file that cannot be read, which is told.
+    """A digest of each file's content, the same on every node; empty for a file that cannot be read (a problem).
 
     Files are read once a node: what they held is remembered in the cache, by size and times.
 

@@ -32,7 +32,7 @@ def in_package(path: str) -> Path | None:
 
 
 def keep(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file of the cache that saves time and nothing else: whole, or not at all where it cannot be written."""
+    """Write a file of the cache, whole or not at all; one that cannot be written is done without, as it saves time."""
     # The ending stays: some writers add theirs.
     part = path.with_name(f"{os.getpid()}-{path.name}")
     with suppress(OSError):

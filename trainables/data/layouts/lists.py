@@ -11,7 +11,7 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def lines_of(path: Path, problems: list[Problem], *, what: str = "the list") -> list[tuple[int, str]]:
-    """The lines of a list that are not blank, each with its number from 1, without blanks at its ends.
+    """Return the lines of a list that are not blank, stripped, each with its line number, from 1.
 
     A line that is not in UTF-8 is read as Latin-1. A list that cannot be read, or is empty, joins ``problems``.
     """

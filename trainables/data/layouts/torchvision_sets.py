@@ -101,8 +101,7 @@ def _read(name: str, folder: Path, config: DataConfig) -> Catalogue:
         said = str(error).partition(" You can use download=True")[0]
         problem = Problem(
             str(folder),
-            f"{name} is not there as torchvision keeps it, or is not whole ({said}); `python -m study.data fetch "
-            "PRESET` downloads it",
+            f"{name} is missing or incomplete ({said}); `python -m study.data fetch PRESET` downloads it",
         )
         return Catalogue((), (), torch.empty(0, dtype=torch.int64), problems=(problem,))
     return _packed(name, folder, parts) if hasattr(next(iter(parts.values())), "data") else _filed(folder, parts)
