@@ -16,7 +16,7 @@ from study.settings.choices import Against
 from study.settings.facts import hybrid_share
 from study.settings.models import StudyConfig
 from study.settings.overrides import with_changes
-from trainables import networks, neurons
+from trainables import networks, removals
 
 Params = Mapping[str, Any]
 
@@ -111,10 +111,12 @@ def _steps_outside(config: StudyConfig) -> list[tuple[str, str]]:
     if config.neuron_prune is None:
         return [("neuron_prune", "is null, but a search against latency removes neurons")]
     upper, per_step = config.search.neuron_steps[1], config.neuron_prune.neurons_per_step
-    widths = networks.inner_product_widths(config.network)
-    most = len(neurons.turns(widths, per_step))
+    most = len(removals.schedule(config.neuron_prune.params(None), config.network))
     if upper <= most:
         return []
+    if config.neuron_prune.channels_per_step is not None:
+        return [("search.neuron_steps", f"goes up to {upper}, but no layer has channels left after {most}")]
+    widths = networks.inner_product_widths(config.network)
     layers = " and ".join(f"{layer} ({width} neurons)" for layer, width in widths.items())
     removing = f"removing {per_step} at a time (neuron_prune.neurons_per_step) from {layers} in turns ends after {most}"
     return [("search.neuron_steps", f"goes up to {upper}, but {removing}")]

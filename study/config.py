@@ -21,7 +21,7 @@ from study.settings.overrides import (
     stream_config,
     with_changes,
 )
-from trainables import data, networks, neurons
+from trainables import channels, data, networks, removals
 from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import DataConfig, WeightsConfig
@@ -209,14 +209,17 @@ def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tuple[str, str]]:
     """Whether neurons can be pruned, and the number of steps is given where validation cannot tell it."""
-    widths = networks.inner_product_widths(config.network)
-    if not widths:
-        yield (
-            "neuron_prune",
-            f"{config.network} has no hidden inner products whose neurons could be removed: set neuron_prune to null",
-        )
+    if prune.channels_per_step is not None and not channels.installed():
+        yield "neuron_prune.channels_per_step", f"needs the package torch-pruning: {channels.REMEDY}"
         return
-    if prune.neurons_per_step >= min(widths.values()):
+    of_channels = prune.channels_per_step is not None
+    widths = channels.widths(config.network) if of_channels else networks.inner_product_widths(config.network)
+    if not widths:
+        what = "channels that can be removed alone" if of_channels else "hidden inner products with neurons to remove"
+        remedy = "set neuron_prune to null" + ("" if of_channels else ", or give channels_per_step: 0.1, say")
+        yield "neuron_prune", f"{config.network} has no {what}: {remedy}"
+        return
+    if not of_channels and prune.neurons_per_step >= min(widths.values()):
         yield (
             "neuron_prune.neurons_per_step",
             f"is {prune.neurons_per_step}, but the inner-product layers of {config.network} have "
@@ -230,9 +233,10 @@ def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tu
                 "validation images cannot tell when accuracy falls. Or leave paper out of the ablations",
             )
         return
-    most = len(neurons.turns(widths, prune.neurons_per_step))
+    most = len(removals.schedule(prune.params(None), config.network))
     if prune.steps > most:
-        yield "neuron_prune.steps", f"is {prune.steps}, but the layers have neurons for {most}: give 1 to {most}"
+        what = "channels" if of_channels else "neurons"
+        yield "neuron_prune.steps", f"is {prune.steps}, but the layers have {what} for {most}: give 1 to {most}"
 
 
 @cache

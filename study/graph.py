@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from search_spaces.ablations import cells_of
 from search_spaces.axes import point_of_axis
@@ -215,14 +216,8 @@ class _Path:
         return self._target_stage(params, {"start": start, **self._knowledge_parents(choice)})
 
     def neuron_prune(self, start: str) -> str:
-        config, choice = self.pruning_of_neurons, self.cell.target_knowledge
-        params = NeuronPruneParams(
-            neurons_per_step=config.neurons_per_step,
-            images_per_class=config.images_per_class,
-            tolerance=config.tolerance,
-            knowledge=self._knowledge_config(choice),
-            retrain=config.retrain,
-        )
+        choice = self.cell.target_knowledge
+        params = self.pruning_of_neurons.params(self._knowledge_config(choice))
         parents = {"start": start, "standard": self.transfer("none", "none"), **self._knowledge_parents(choice)}
         return self._target_stage(params, parents)
 
@@ -236,15 +231,14 @@ class _Path:
     def neuron_steps(self, key: str, steps: int) -> str:
         """A chain of single steps: nets with more steps share those of the nets with fewer."""
         config, choice = self.pruning_of_neurons, self.cell.target_knowledge
-        layers = neurons.turns(networks.inner_product_widths(self.config.network), config.neurons_per_step)
-        for layer in layers[:steps]:
-            params = NeuronPruneParams(
-                neurons_per_step=config.neurons_per_step,
-                layer=layer,
-                images_per_class=config.images_per_class,
-                knowledge=self._knowledge_config(choice),
-                retrain=config.retrain,
-            )
+        one: list[dict[str, Any]]
+        if config.channels_per_step is not None:
+            one = [{"step": step} for step in range(1, steps + 1)]
+        else:
+            widths = networks.inner_product_widths(self.config.network)
+            one = [{"layer": layer} for layer in neurons.turns(widths, config.neurons_per_step)[:steps]]
+        for which in one:
+            params = config.params(self._knowledge_config(choice), **which)
             key = self._target_stage(params, {"start": key, **self._knowledge_parents(choice)})
         return key
 
@@ -296,5 +290,5 @@ def _effort(spec: StageSpec, places: Places) -> int:
         return 0
     images = _training_images(spec.data, spec.seed or 0, places)
     # Nobody knows when accuracy falls.
-    rounds = 3 if isinstance(spec.params, NeuronPruneParams) and spec.params.layer is None else 1
+    rounds = 3 if isinstance(spec.params, NeuronPruneParams) and not spec.params.is_one_step else 1
     return images * train.epochs * rounds

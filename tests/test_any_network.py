@@ -441,7 +441,7 @@ def test_pretrained_weights_are_taken_by_their_names(tmp_path: Path) -> None:
     [
         (
             {},
-            "neuron_prune: tests.own:residual has no hidden inner products whose neurons could be removed: set",
+            "neuron_prune: tests.own:residual has no hidden inner products with neurons to remove: set",
         ),
         (
             {"neuron_prune": None, "resources.workers": 2},

@@ -90,7 +90,16 @@ VERSION_AND_DEFAULTS = {
     "KnowledgeParams": {},
     "TransferParams": {"n_e": None, "knowledge": None},
     "TargetPruneParams": {"scope": "layer", "criterion": "magnitude", "knowledge": None},
-    "NeuronPruneParams": {"layer": None, "tolerance": 0.0, "knowledge": None},
+    "NeuronPruneParams": {
+        "neurons_per_step": None,
+        "layer": None,
+        "channels_per_step": None,
+        "step": None,
+        "importance": "activation",
+        "round_to": 1,
+        "tolerance": 0.0,
+        "knowledge": None,
+    },
     "EvaluationParams": {},
     "FusionParams": {},
 }
@@ -192,6 +201,10 @@ OTHER: dict[str, Any] = {
     "n_e": 1,
     "neurons_per_step": 4,
     "layer": "fc4",
+    "channels_per_step": 0.5,
+    "step": 2,
+    "importance": "magnitude",
+    "round_to": 8,
     "images_per_class": 2,
     "tolerance": 1.0,
 }

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from trainables import latency, networks, pruning
+from trainables.hyperparameters import NeuronPruneParams, TrainConfig
 from trainables.latency import after_each_step, measure
 from trainables.networks import LayeredNet, WeightedLayer
 
@@ -13,6 +14,11 @@ def chain(width: int) -> LayeredNet:
     ops = [nn.Linear(width, width) for _ in range(4)]
     layers = [(f"fc{place}", WeightedLayer(op)) for place, op in enumerate(ops)]
     return LayeredNet(layers, input_shape=(1, 1, width))
+
+
+def losing(neurons: int) -> NeuronPruneParams:
+    retrain = TrainConfig(epochs=1, learning_rate=0.1)
+    return NeuronPruneParams(neurons_per_step=neurons, images_per_class=1, retrain=retrain)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,7 @@ def test_zeros_save_no_time_but_removed_neurons_do() -> None:
         net.initialise(net.names, 0)
     kept = {name: weight.numel() // 20 for name, weight in masked.weights().items()}
     pruning.apply(masked, pruning.shrink(masked, {}, kept, "magnitude", 0))
-    few = after_each_step("small_alexnet", 10, 250, 2)[-1]
+    few = after_each_step("small_alexnet", 10, losing(250), 2)[-1]
     _, with_zeros, with_few_neurons = measure([whole, masked, few])
     assert with_few_neurons.percent < with_zeros.percent
 
@@ -60,7 +66,7 @@ def test_a_long_measurement_ends_after_the_fewest_rounds(monkeypatch: pytest.Mon
 
 
 def test_shapes_after_each_step() -> None:
-    nets = after_each_step("small_alexnet", 7, 60, 3)
+    nets = after_each_step("small_alexnet", 7, losing(60), 3)
     widths = [[int(net.op(name).weight.shape[0]) for name in ("fc6", "fc7", "fc8")] for net in nets]
     assert widths == [[256, 256, 7], [196, 256, 7], [196, 196, 7], [136, 196, 7]]
     assert all(net(torch.zeros(2, *net.input_shape)).shape == (2, 7) for net in nets)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables import networks
 from trainables.hybrid import HybridTransferNet
@@ -71,3 +72,9 @@ def _set(home: Home, tensor: Tensor) -> None:
     setattr(module, attribute, nn.Parameter(tensor, home.tensor.requires_grad) if is_parameter else tensor)
     if attribute == "weight" and isinstance(module, nn.Linear):
         module.out_features, module.in_features = tensor.shape
+    elif attribute == "weight" and isinstance(module, nn.Conv2d):
+        if module.groups == module.out_channels > 1:
+            module.groups = len(tensor)
+        module.out_channels, module.in_channels = len(tensor), tensor.shape[1] * module.groups
+    elif attribute == "weight" and isinstance(module, _BatchNorm):
+        module.num_features = len(tensor)

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainables.pruning import Criterion, Scope
+from trainables.pruning import Criterion, Importance, Scope
 
 NONZERO = "nonzero"
 """In place of a share: what is not zero in the net, as in sparse weights from elsewhere."""
@@ -254,19 +254,33 @@ class TargetPruneParams(StageParams):
 
 
 class NeuronPruneParams(StageParams):
-    """Remove least-activated neurons of the inner-product layers and retrain, until validation accuracy falls."""
+    """Remove least-activated neurons of the inner-product layers and retrain, until validation accuracy falls.
+
+    With ``channels_per_step``, channels of all layers go instead (:mod:`trainables.channels`).
+    """
 
     kind = "neuron_prune"
 
-    neurons_per_step: Annotated[int, Field(ge=1)]
+    neurons_per_step: Annotated[int, Field(ge=1)] | None = None
     layer: str | None = None
     """Take one step, from this layer, whatever becomes of the accuracy; None: steps until it falls, layers in turns."""
+    channels_per_step: Share | None = None
+    """Share of what is left of every layer's channels that a step removes."""
+    step: Annotated[int, Field(ge=1)] | None = None
+    """With ``channels_per_step``: take this one step, whatever becomes of the accuracy."""
+    importance: Importance = "activation"
+    round_to: Annotated[int, Field(ge=1)] = 1
     images_per_class: Annotated[int, Field(ge=1)]
     """Training images a class over which activations are averaged."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """Percentage points below Standard-TransferNet's validation accuracy that are still its level."""
     knowledge: KnowledgeConfig | None = None
     retrain: TrainConfig
+
+    @property
+    def is_one_step(self) -> bool:
+        """Whether one step is taken, whatever becomes of the accuracy."""
+        return self.layer is not None or self.step is not None
 
 
 class EvaluationParams(StageParams):

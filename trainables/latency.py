@@ -14,8 +14,9 @@ from statistics import median
 
 import torch
 
-from trainables import networks, neurons
+from trainables import networks, removals
 from trainables.hybrid import HybridTransferNet
+from trainables.hyperparameters import NeuronPruneParams
 from trainables.layers import LayeredNet
 from trainables.seeds import generator
 
@@ -76,13 +77,12 @@ def by_turns(passes: Sequence[Callable[[], object]], threads: int, seconds: floa
     ]
 
 
-def after_each_step(network: str, classes: int, neurons_per_step: int, steps: int) -> list[LayeredNet]:
+def after_each_step(network: str, classes: int, params: NeuronPruneParams, steps: int) -> list[LayeredNet]:
     """The unpruned network, and its shape after each step of neuron pruning, up to ``steps``."""
-    nets = [networks.build(network, classes)]
-    nets[0].initialise(nets[0].names, seed=0)
-    for layer in neurons.turns(networks.inner_product_widths(network), neurons_per_step)[:steps]:
+    nets = [networks.fresh(network, classes, seed=0)]
+    for left in removals.schedule(params, network)[:steps]:
         smaller = copy.deepcopy(nets[-1])
-        neurons.remove(HybridTransferNet(smaller), {}, layer, torch.arange(neurons_per_step))
+        removals.shorten(HybridTransferNet(smaller), params, left)
         nets.append(smaller)
     return nets
 

@@ -16,6 +16,7 @@ from trainables.seeds import generator
 Masks = dict[str, Tensor]
 Criterion = Literal["magnitude", "random"]
 Scope = Literal["layer", "global"]
+Importance = Literal["activation", "magnitude"]
 Spacing = Literal["geometric", "linear"]
 
 

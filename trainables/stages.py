@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from trainables import artifacts, data, networks, neurons, pretrained, pruning, weights
+from trainables import artifacts, data, networks, pretrained, pruning, removals, weights
 from trainables.artifacts import Artifact
 from trainables.data import ImageSet
 from trainables.devices import deterministic_kernels, float32_products, placed
@@ -255,8 +255,8 @@ def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
 
 @_runs(NeuronPruneParams)
 def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
-    if params.layer is not None:
-        return _neuron_step(stage, params, params.layer)
+    if params.is_one_step:
+        return _neuron_step(stage, params)
     images = stage.images()
     level = stage.parents["standard"].metrics["val_accuracy"] - params.tolerance
     accepted, start_masks = stage.hybrid("start", params.knowledge)
@@ -267,15 +267,10 @@ def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
         best, epochs, first = state["before"]["net"], state["before"]["epochs"], state["round"]
         stage.session.resumed_epochs += len(epochs)
 
-    candidates = accepted.main.hidden_inner_products()
     rounds = first
-    while True:
-        # Layers take turns, as the paper's counts say: 4 x 512 neurons of FC6 and 3 x 512 of FC7 went for Indoor67.
-        layer = candidates[rounds % len(candidates)]
+    for left in removals.schedule(params, stage.spec.network)[first:]:
         net, masks = _restore(stage, best, params.knowledge)
-        if net.main.op(layer).weight.shape[0] <= params.neurons_per_step:
-            break
-        masks = _remove_neurons(stage, params, net, masks, layer, images)
+        masks = removals.take(net, masks, params, left, images, stage.seed)
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
         history = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, round_).run()
@@ -290,25 +285,17 @@ def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
     return result
 
 
-def _neuron_step(stage: _Stage, params: NeuronPruneParams, layer: str) -> StageResult:
+def _neuron_step(stage: _Stage, params: NeuronPruneParams) -> StageResult:
     """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
-    masks = _remove_neurons(stage, params, net, masks, layer, images)
+    left = removals.only_step(params, stage.spec.network, net)
+    masks = removals.take(net, masks, params, left, images, stage.seed)
     stage.set_dropout(net, masks, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
     epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
     return _result(stage, net, masks, images, epochs, before)
-
-
-def _remove_neurons(
-    stage: _Stage, params: NeuronPruneParams, net: HybridTransferNet, masks: Masks, layer: str, images: Images
-) -> Masks:
-    """Remove one step's least-activated neurons of the layer; gives the masks of the smaller matrices."""
-    subset = _subset(images, params.images_per_class, stage.seed)
-    activations = neurons.mean_activations(net.main, layer, images.centred(subset))
-    return neurons.remove(net, masks, layer, neurons.least_activated(activations, params.neurons_per_step))
 
 
 def _restore(
@@ -316,15 +303,6 @@ def _restore(
 ) -> tuple[HybridTransferNet, Masks]:
     parents = {**stage.parents, "accepted": Artifact(tensors)}
     return _Stage(stage.spec, parents, stage.session).hybrid("accepted", knowledge)
-
-
-def _subset(images: Images, per_class: int, seed: int) -> Tensor:
-    """Up to ``per_class`` training images of each class, drawn by the seed."""
-    train = images.train
-    order = train[torch.randperm(len(train), generator=generator(seed, "activations"))]
-    labels = images.labels[order]
-    parts = [order[labels == label][:per_class] for label in labels.unique()]
-    return torch.cat(parts).sort().values
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Table 2 (neurons and weights of the inner-product layers) and the ratios of the two losses."""
+"""Table 2 (neurons and weights of the layers that lose neurons) and the ratios of the two losses."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ RATIOS = {
 
 
 def table2(results: Results, cells: pd.DataFrame) -> Table | None:
-    """Neurons and weights of each inner-product layer before and after neuron pruning."""
+    """Neurons and weights of each inner product before and after neuron pruning; of each layer, where channels go."""
     rows = nets(in_table(cells, "table2"))
     if not rows:
         return None
@@ -49,7 +49,7 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
     headers += [Header(name, published_heading(results)) for name in ["layer", *QUANTITIES]] if published else []
     text, data, sources = [], [], []
     for net in rows:
-        layers = list(_inner_products(net, results)) or [("no result", pd.DataFrame())]
+        layers = list(_by_layer(net, results)) or [("no result", pd.DataFrame())]
         # Roles are counted from the output, as a net may have fewer inner-product layers than the paper's three.
         paper = dict(zip([name for name, _ in layers][::-1], published[::-1], strict=False))
         for name, frame in layers:
@@ -96,21 +96,24 @@ def _ratio(value: float) -> str:
     return NOTHING if pd.isna(value) else f"{value:.3g}"
 
 
-def _inner_products(net: Net, results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each inner-product layer, then their total, with a row a seed."""
+def _by_layer(net: Net, results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each layer that neurons are removed from, and the output; then their total, with a row a seed."""
     layers = _over_all_steps(net, results)
     if layers.empty:
         return
-    for index, frame in layers.groupby("index"):
-        name = "Output" if index == layers["index"].max() else str(frame["layer"].iloc[0]).upper()
-        yield name, _pruned(frame.set_index("seed"))
+    # Layers of most networks have several weights, in the order in which the net has them.
+    weights = layers.sort_values("index", kind="stable")["layer"].unique()
+    for weight in weights:
+        name = "Output" if weight == weights[-1] else _name(str(weight))
+        yield name, _pruned(layers[layers["layer"] == weight].set_index("seed"))
     yield "Total", _pruned(layers.groupby("seed")[list(COUNTS)].sum())
 
 
 def _over_all_steps(net: Net, results: Results) -> pd.DataFrame:
-    """The inner-product layers of each seed's net, ``before`` being what the first of its steps of neuron pruning saw.
+    """The layers of each seed's net, ``before`` being what the first of its steps of neuron pruning saw.
 
-    Mostly that is one stage; with ``neuron_prune.steps`` each step is a stage.
+    Mostly that is one stage; with ``neuron_prune.steps`` each step is a stage. Convolutions are left out, unless some
+    seed's net has lost channels of one.
     """
     kinds = dict(zip(results.stages["stage"], results.stages["kind"], strict=True))
     done = net.cells.loc[net.cells["problem"] == "", ["seed", "stage", "path"]]
@@ -120,11 +123,19 @@ def _over_all_steps(net: Net, results: Results) -> pd.DataFrame:
     ]
     # Where every seed failed, an untyped column would be one of numbers.
     done = done.assign(first=pd.Series(first, index=done.index, dtype=done["stage"].dtype))
-    layers = results.layers[results.layers["type"] == "inner_product"]
+    layers = results.layers
     before = ["neurons_before", "connections_before"]
     after = done.merge(layers.drop(columns=before), on="stage")
-    seen = layers[["stage", "index", *before]].rename(columns={"stage": "first"})
-    return after.merge(seen, on=["first", "index"], how="left")
+    seen = layers[["stage", "layer", *before]].rename(columns={"stage": "first"})
+    counts = after.merge(seen, on=["first", "layer"], how="left")
+    products = counts["type"] == "inner_product"
+    lost = counts["neurons"] < counts["neurons_before"]
+    return counts if (lost & ~products).any() else counts[products]
+
+
+def _name(weight: str) -> str:
+    """A layer as the paper writes it (FC6), if it is one of the paper's."""
+    return weight.upper() if weight.isalnum() else weight
 
 
 def _pruned(counts: pd.DataFrame) -> pd.DataFrame:

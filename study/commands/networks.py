@@ -8,7 +8,7 @@ from rich.table import Table
 
 from study.command import OK
 from study.config import ConfigError
-from trainables import networks
+from trainables import channels, networks
 from trainables.layers import LayeredNet, StochasticDepth, output_positions
 
 FROM_THE_TOP = (
@@ -39,8 +39,11 @@ def describe(name: str, net: LayeredNet, positions: dict[str, int]) -> list[str]
         FROM_THE_TOP,
     ]
     hidden = net.hidden_inner_products()
-    removable = f"Neurons can be removed from {', '.join(hidden)}." if hidden else "It has no neurons to remove."
-    lines.append(removable + ("" if hidden else " A study of it sets neuron_prune to null."))
+    removable = f"Neurons can be removed from {', '.join(hidden)}." if hidden else "It has no hidden inner products."
+    lines.append(
+        removable + ("" if hidden else " A study of it sets neuron_prune to null, or channels_per_step in it.")
+    )
+    lines += _channels(name)
     dropouts = [one for layer in net.dropouts().values() for one in layer if one.p]
     depth = sum(isinstance(one, StochasticDepth) for one in dropouts)
     rates = sorted({one.p for one in dropouts if not isinstance(one, StochasticDepth)})
@@ -51,6 +54,16 @@ def describe(name: str, net: LayeredNet, positions: dict[str, int]) -> list[str]
     if networks.normalises_batches(name):
         lines.append("It normalises batches (BatchNorm), so that they have to be seen whole: one worker, one pass.")
     return lines
+
+
+def _channels(name: str) -> list[str]:
+    """What channels_per_step would remove, if that can be told."""
+    if not channels.installed():
+        return []
+    widths = channels.widths(name)
+    if not widths:
+        return ["No channels can be removed alone."]
+    return [f"{sum(widths.values()):,} channels can be removed (channels_per_step), given by {', '.join(widths)}."]
 
 
 def _layers(net: LayeredNet, positions: dict[str, int]) -> Table:

@@ -240,10 +240,7 @@ class _Search:
         config, search, prune = self.config, self.config.search, self.config.neuron_prune
         assert prune is not None, "the space of a search against latency was checked"
         nets = latency.after_each_step(
-            config.network,
-            target_classes(config),
-            prune.neurons_per_step,
-            search.neuron_steps[1],
+            config.network, target_classes(config), prune.params(None), search.neuron_steps[1]
         )
         self.console.print(f"measuring the latency of {len(nets)} nets, from unpruned to the fewest neurons")
         measured = latency.measure(nets, search.latency_batch, config.resources.threads)

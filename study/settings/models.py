@@ -13,6 +13,8 @@ from trainables.hyperparameters import (
     NONZERO,
     DataConfig,
     Hyperparameters,
+    KnowledgeConfig,
+    NeuronPruneParams,
     Share,
     SourcePruneParams,
     TrainConfig,
@@ -183,11 +185,39 @@ class NeuronPruneConfig(Hyperparameters):
     """Pruning neurons in the target."""
 
     neurons_per_step: Annotated[int, Field(ge=1)] = 512
+    """Neurons of hidden inner products, as the paper has it, layers in turns."""
+    channels_per_step: Share | None = None
+    """In their place: share of what is left of the channels of every layer, convolutions too, that a step removes with
+    all that depends on them."""
+    importance: pruning.Importance = "activation"
+    """Of channels: the least activated go (the paper's), or those whose weights are smallest."""
+    round_to: Annotated[int, Field(ge=1)] = 1
+    """Of channels: what stays of a layer is a multiple of this."""
     images_per_class: Annotated[int, Field(ge=1)] = 10
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     steps: Annotated[int, Field(ge=1)] | None = None
     """Steps to take, where an earlier study has told how many; null: until validation accuracy falls."""
     retrain: TrainConfig
+
+    @model_validator(mode="after")
+    def _settings_of_channels_are_for_channels(self) -> "NeuronPruneConfig":
+        if self.channels_per_step is None and (self.importance != "activation" or self.round_to > 1):
+            raise ValueError("importance and round_to are those of channels: give channels_per_step, too")
+        return self
+
+    def params(self, knowledge: KnowledgeConfig | None, **one_step: Any) -> NeuronPruneParams:
+        """The hyperparameters of a stage that goes on until accuracy falls, or of one step."""
+        until = {} if one_step else {"tolerance": self.tolerance}
+        channels = {name: getattr(self, name) for name in ("channels_per_step", "importance", "round_to")}
+        return NeuronPruneParams(
+            neurons_per_step=self.neurons_per_step if self.channels_per_step is None else None,
+            images_per_class=self.images_per_class,
+            knowledge=knowledge,
+            retrain=self.retrain,
+            **channels,
+            **until,
+            **one_step,
+        )
 
 
 class ResourceConfig(Hyperparameters):

@@ -140,6 +140,8 @@ def label(graph: StageGraph, key: str) -> str:
         words += [_knowledge_sign(params.knowledge), "to", f"{100 * params.keep:.3g}", "%"]
     if isinstance(params, NeuronPruneParams) and params.layer is not None:
         words += [_knowledge_sign(params.knowledge), params.layer]
+    if isinstance(params, NeuronPruneParams) and params.step is not None:
+        words += [_knowledge_sign(params.knowledge), f"step {params.step}"]
     if len(graph.networks) > 1 and spec.kind != "fusion":
         words.append(spec.network)
     if spec.seed is not None:
