@@ -128,12 +128,15 @@ def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             return
         if (problem := _split_problem(images, config.data)) is not None:
             yield f"{domain}.data", problem
-    if config.target.data.views == "random" and not config.transfer.live:
+    if config.target.data.is_free and not config.transfer.live:
         yield (
             "target.data.views",
-            "random crops have no stored knowledge: set transfer.live=true, which runs the reference on each batch, "
-            "or views=ten",
+            "random crops and augmented images have no stored knowledge: set transfer.live=true, which runs the "
+            "reference on each batch, or views=ten and auto_augment=null",
         )
+    for domain, images in (("source", config.source.data), ("target", config.target.data)):
+        if images.modality == "flow" and (images.views == "resized" or images.auto_augment):
+            yield f"{domain}.data.views", "optical flow is neither resized nor augmented: give views=ten or random"
 
 
 @cache
@@ -188,19 +191,25 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     table = None if config.source.prune.is_given else config.source.prune.final_shares
     if isinstance(table, dict) and set(table) != set(dense):
         yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
-    if networks.normalises_batches(name):
-        yield from _batch_checks(config)
+    yield from _batch_checks(config)
     if config.neuron_prune is not None:
         yield from _neuron_checks(config, config.neuron_prune)
 
 
 def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Whether the batches of a network with BatchNorm are seen whole: parts would have statistics of their own."""
-    training = [config.source.train, config.source.prune.retrain, config.transfer.train, config.target_prune.retrain]
-    training.append(config.neuron_prune.retrain if config.neuron_prune is not None else None)
-    if all(train is None or train.batch_norm == "freeze" for train in training):
+    """Whether batches are seen whole where an image depends on its batch: parts would be other batches."""
+    source, target = [config.source.train, config.source.prune.retrain], [config.transfer.train]
+    target += [prune.retrain for prune in (config.target_prune, config.neuron_prune) if prune is not None]
+    trainings = [train for train in (*source, *target) if train is not None]
+    mixes = any(train.mixes for train in trainings)
+    if any(train.mixes for train in target) and not config.transfer.live:
+        yield "transfer.live", "is false, but mixed images have no stored knowledge: set it to true"
+    if mixes:
+        why = "but images are mixed with others of their batch, which must then be whole: give"
+    elif networks.normalises_batches(config.network) and any(train.batch_norm != "freeze" for train in trainings):
+        why = f"but {config.network} normalises its batches, which must then be whole: give"
+    else:
         return
-    why = f"but {config.network} normalises its batches, which must then be whole: give"
     if config.resources.workers > 1:
         yield "resources.workers", f"is {config.resources.workers}, {why} 0 or 1"
     if config.resources.images_a_pass is not None:

@@ -68,7 +68,9 @@ def _data(spec: StageSpec, content: ImageSet) -> dict[str, Any]:
     if spec.kind != "evaluation":
         unused.add("evaluation")
     if spec.kind in MEASURING or (isinstance(spec.params, ReferenceParams) and spec.params.train is None):
-        unused.add("views")
+        unused |= {"views", "auto_augment"}
+    if spec.data.views != "resized" or "views" in unused:
+        unused |= {"scale", "hflip"}
     if spec.seed is None:
         # Such a stage sees all images, whatever part they are in.
         unused |= {"test_share", "train_per_class", "val_per_class", "retrain_on_validation"}

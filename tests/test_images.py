@@ -77,7 +77,7 @@ def test_each_image_has_its_own_view() -> None:
         items = torch.arange(80)
         (seen,) = images.stream([(items, views.placement)])
         for item in items.tolist():
-            _, top, left, mirrored = views.placement[item].tolist()
+            _, top, left, mirrored, _ = views.placement[item].tolist()
             crop = pixels()[item, :, top : top + 24, left : left + 24]
             assert torch.equal(seen[item], (crop.flip(-1) if mirrored else crop).float() / 255)
         assert len(views.placement.unique(dim=0)) >= 10
@@ -98,7 +98,7 @@ def test_a_mirrored_flow_moves_the_other_way() -> None:
     images = opened(ROOMY.model_copy(update={"modality": "flow"}))
     flow = torch.randint(0, 256, (2, 4, 24, 24), dtype=torch.uint8)
     images = replace(images, pixels=data.ArrayPixels(flow))
-    (seen,) = images.stream([(torch.tensor([0, 1]), torch.tensor([0, 0, 0, 1]))])
+    (seen,) = images.stream([(torch.tensor([0, 1]), torch.tensor([0, 0, 0, 1, 0]))])
     assert torch.equal(seen[:, [1, 3]], flow[:, [1, 3]].flip(-1).float() / 255)
     assert torch.equal(seen[:, [0, 2]], (255 - flow[:, [0, 2]].flip(-1)).float() / 255)
 
@@ -113,7 +113,7 @@ def test_positions_are_rows_of_the_pixels() -> None:
     content = data.load(ROOMY, data.Places())
     videos = replace(content, labels=content.labels[::4], positions=4)
     images = opened(DataConfig(name="roomy", train_per_class=1, val_per_class=1), videos)
-    (seen,) = images.stream([(torch.tensor([2]), torch.tensor([3, 0, 0, 0]))])
+    (seen,) = images.stream([(torch.tensor([2]), torch.tensor([3, 0, 0, 0, 0]))])
     assert torch.equal(seen[0], pixels()[2 * 4 + 3, :, :24, :24].float() / 255)
     drawn = images.views(seed=0, epoch=1)
     assert set(drawn.placement[:, 0].tolist()) == {0, 1, 2, 3}

@@ -57,6 +57,9 @@ VERSION_AND_DEFAULTS = {
         "orientation": "stored",
         "duplicates": None,
         "views": "centre",
+        "scale": (0.08, 1.0),
+        "hflip": 0.5,
+        "auto_augment": None,
         "evaluation": "centre",
         "modality": "rgb",
         "positions": 25,
@@ -76,6 +79,8 @@ VERSION_AND_DEFAULTS = {
         "warmup_epochs": 0.0,
         "layer_decay": 1.0,
         "label_smoothing": 0.0,
+        "mixup_alpha": 0.0,
+        "cutmix_alpha": 0.0,
         "dropout": 0.5,
         "batch_norm": "train",
         "recalibrate": None,
@@ -161,6 +166,9 @@ OTHER: dict[str, Any] = {
     "orientation": "exif",
     "duplicates": "drop",
     "views": "ten",
+    "scale": [0.5, 1.0],
+    "hflip": 0.25,
+    "auto_augment": "rand",
     "evaluation": "ten",
     "modality": "flow",
     "positions": 5,
@@ -180,6 +188,8 @@ OTHER: dict[str, Any] = {
     "warmup_epochs": 0.5,
     "layer_decay": 0.75,
     "label_smoothing": 0.1,
+    "mixup_alpha": 0.2,
+    "cutmix_alpha": 1.0,
     "dropout": 0.1,
     "batch_norm": "freeze",
     "recalibrate": 50,
@@ -220,10 +230,12 @@ UNUSED: dict[str, set[str]] = {
     "transfer": {"data.evaluation", *NO_STEPS["train"]},
     "target_prune": {"data.evaluation", *NO_STEPS["retrain"]},
     "neuron_prune": {"data.evaluation", *NO_STEPS["retrain"]},
-    "evaluation": {"data.views"},
-    "fusion": {"data.evaluation", "data.views", "data.mean", "data.std"},
+    "evaluation": {"data.views", "data.auto_augment"},
+    "fusion": {"data.evaluation", "data.views", "data.auto_augment", "data.mean", "data.std"},
 }
-"""All that may be changed and leaves the key as it is; the path of the data too, of every kind."""
+"""All that may be changed and leaves the key as it is; the path of the data and :data:`OF_RESIZED` too, of any kind."""
+OF_RESIZED = {"data.scale", "data.hflip"}
+"""What decides nothing while views are not resized."""
 
 
 def full_spec(kind: str) -> dict[str, Any]:
@@ -257,7 +269,7 @@ def test_every_field_is_in_the_key_but_for_a_written_list(kind: str, tmp_path: P
     if kind == "reference":
         changed["weights.file"] = {**spec, "params": {**spec["params"], "weights": {"file": str(copied)}}}
     same = {where for where, own in changed.items() if key_of(own) == key_of(spec)}
-    assert same == UNUSED[kind] | {"data.path"}
+    assert same == UNUSED[kind] | OF_RESIZED | {"data.path"}
     assert key_of(spec | {"network": f"{__name__}:another"}) != key_of(spec)
     assert kind == "knowledge" or key_of(spec | {"seed": 1}) != key_of(spec)
     assert key_of(spec, source="source_prune-1") != key_of(spec)

@@ -86,7 +86,7 @@ def transfer_main_branch(source: LayeredNet, masks: Masks, fresh: LayeredNet) ->
 
 
 def main_loss(main: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """L_main, Eq. (4): cross entropy of the main branch with the labels, one value an image.
+    """L_main, Eq. (4): cross entropy of the main branch with the labels (or shares of them), one value an image.
 
     With smoothing (Szegedy et al. 2016) a label is a mixture of itself, 1 - smoothing, and of all classes alike.
     """

@@ -24,7 +24,7 @@ NONZERO = "nonzero"
 """In place of a share: what is not zero in the net, as in sparse weights from elsewhere."""
 Share = Annotated[float, Field(gt=0, lt=1)]
 KnowledgeSource = Literal["reference", "shuffled"]
-Views = Literal["centre", "ten", "random"]
+Views = Literal["centre", "ten", "random", "resized"]
 Modality = Literal["rgb", "flow"]
 FlowMethod = Literal["tvl1", "dis"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -59,6 +59,15 @@ def _one_for_all(value: float | tuple[float, ...]) -> float | tuple[float, ...]:
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
+Unit = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the first share must not be above the second, but {bounds[0]:g} is above {bounds[1]:g}")
+    return bounds
+
+
 class DataConfig(Hyperparameters):
     """Which images a stage sees, how they are read, split, cropped and normalised."""
 
@@ -91,7 +100,15 @@ class DataConfig(Hyperparameters):
     an error in one's own ``folder``, and taken as they are in an official layout."""
     views: Views = "centre"
     """Training views of the network's input size: the centre crop, one of the classic ten crops (corners and centre,
-    mirrored or not), or a free random crop, mirrored or not. Drawn by seed and epoch."""
+    mirrored or not), a free random crop, mirrored or not, or a random resized crop (Szegedy et al. 2015). Drawn by seed
+    and epoch."""
+    scale: Annotated[tuple[Unit, Unit], AfterValidator(_ascending)] = (0.08, 1.0)
+    """Share of the image's area that a resized view shows, at least and at most."""
+    hflip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the resized views that are mirrored."""
+    auto_augment: Literal["trivial", "rand"] | None = None
+    """What is done to each training view besides: TrivialAugment (Mueller and Hutter 2021) or RandAugment (Cubuk et al.
+    2020), as torchvision has them."""
     evaluation: Crops = "centre"
     """Final accuracies are of the centre crop, or of the mean of the ten crops' class scores. What a training
     validates by, and what stops neuron pruning, is the centre crop, so that no training depends on this."""
@@ -103,6 +120,11 @@ class DataConfig(Hyperparameters):
     """Flow fields in a stack, each with two channels (x and y)."""
     flow: FlowMethod = "tvl1"
     """How optical flow is computed: TV-L1 (Zach et al. 2007), or DIS (Kroeger et al. 2016), which is much faster."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether training views are drawn from more than can be enumerated: no knowledge of them can be stored."""
+        return self.views in ("random", "resized") or self.auto_augment is not None
 
     def content(self) -> "DataConfig":
         """Only what decides which pixels there are: the fields of split, view and normalisation at their defaults."""
@@ -133,6 +155,10 @@ class TrainConfig(Hyperparameters):
     """Factor of the learning rate from each layer to the one below it; 1: all layers alike."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each label that goes to all classes alike, in L_main."""
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Each image of a batch is mixed with another one, their shares drawn from Beta(alpha, alpha): all pixels (mixup),
+    or a rectangle (CutMix), labels likewise; 0: not at all; with both, one of the two is drawn a batch."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.5
     """Rate of the network's dropout, but for what its authors have turned off; null: the network's own rates."""
     batch_norm: Literal["train", "freeze"] = "train"
@@ -147,6 +173,11 @@ class TrainConfig(Hyperparameters):
     different on others); or ``bfloat16`` by automatic mixed precision. Evaluation is always in float32."""
     validate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between validations; the last epoch is always validated. Not part of any key: it decides no weight."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others of their batch."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":

@@ -9,10 +9,12 @@ can be computed once; free random crops can't.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainables.augmentation import augmented, of_images
 from trainables.data import ArrayPixels, ImageSet, Pixels, Split
 from trainables.data.flow import mirror
 from trainables.devices import fetched_ahead, moved
@@ -32,7 +34,7 @@ class Views:
     """The view in which each item is seen during an epoch."""
 
     placement: Tensor
-    """``int64 (n, 4)``: position, top, left, mirrored (0 or 1)."""
+    """``int64 (n, 5)``: position, top, left, mirrored (0 or 1), and the seed of its augmentation (0: none)."""
     index: Tensor | None
     """Number of the view among those that can be enumerated, ``int64 (n,)``; None for free crops."""
 
@@ -73,7 +75,7 @@ class Images:
         return moved(self.labels[items], self.device)
 
     def placements(self, crops: str) -> Tensor:
-        """All views that can be enumerated, ``int64 (positions * crops, 4)``; view = position * crops + crop.
+        """All views that can be enumerated, ``int64 (positions * crops, 5)``; view = position * crops + crop.
 
         ``ten``: the four corners and the centre, then the same mirrored (Krizhevsky et al. 2012).
         """
@@ -85,7 +87,7 @@ class Images:
             places = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre]
         mirrorings = (0, 1) if crops == "ten" else (0,)
         views = [
-            (position, top, left, mirrored)
+            (position, top, left, mirrored, 0)
             for position in range(self.content.positions)
             for mirrored in mirrorings
             for top, left in places
@@ -96,22 +98,26 @@ class Images:
         """The training views of an epoch, a function of seed and epoch; the same item, the same view in every net."""
         draw = generator(seed, "views", epoch)
         items = len(self.labels)
-        if self.config.views != "random":
+        if self.config.views in CROPS:
             table = self.placements(self.config.views)
             index = torch.randint(len(table), (items,), generator=draw)
-            return Views(table[index], index)
-        (height, width), (_, rows, columns) = self.input_size, self.content.shape
-        limits = (self.content.positions, rows - height + 1, columns - width + 1, 2)
-        drawn = [torch.randint(limit, (items,), generator=draw) for limit in limits]
-        return Views(torch.stack(drawn, dim=1), None)
+            placement = table[index]
+        else:
+            (height, width), (_, rows, columns) = self.input_size, self.content.shape
+            free = (rows - height + 1, columns - width + 1, 2) if self.config.views == "random" else (1, 1, 1)
+            limits = (self.content.positions, *free, 1)
+            placement = torch.stack([torch.randint(limit, (items,), generator=draw) for limit in limits], dim=1)
+        if self.config.views == "resized" or self.config.auto_augment is not None:
+            placement[:, 4] = torch.randint(1, 2**62, (items,), generator=generator(seed, "augment", epoch))
+        return Views(placement, None if self.config.is_free else index)
 
     def stream(self, pieces: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
         """Normalised images, ``float32 (len(items), channels, height, width)`` on the device, for each piece in order.
 
         Args:
-            pieces: items ``(k,)`` and the placements ``(k, 4)`` in which they are seen, or one placement ``(4,)``.
+            pieces: items ``(k,)`` and the placements ``(k, 5)`` in which they are seen, or one placement ``(5,)``.
         """
-        wanted = [(items, placement.expand(len(items), 4)) for items, placement in pieces]
+        wanted = [(items, placement.expand(len(items), 5)) for items, placement in pieces]
         rows = [items * self.content.positions + placement[:, 0] for items, placement in wanted if len(items)]
         pixels = iter(self.pixels.stream(rows))
         if not self.resident:
@@ -119,7 +125,7 @@ class Images:
         none = torch.empty(0, *self.content.shape, dtype=torch.uint8, device=self.device)
         for items, placement in wanted:
             # A worker without a share of a batch takes part with no image.
-            yield self._normalised(self._cropped(next(pixels) if len(items) else none, placement))
+            yield self._normalised(self._seen(next(pixels) if len(items) else none, placement))
 
     def evaluation_batches(self, items: Tensor) -> Iterator[Tensor]:
         """The items in parts that an evaluation takes at once."""
@@ -131,8 +137,20 @@ class Images:
         views = self.placements("centre")
         yield from self.stream((part, view) for part in self.evaluation_batches(items) for view in views)
 
+    def _seen(self, images: Tensor, placement: Tensor) -> Tensor:
+        seeds = placement[:, 4]
+        if not seeds.any():
+            return self._cropped(images, placement)
+        views = images if self.config.views == "resized" else self._cropped(images, placement)
+        return augmented(self._augmentation, views, seeds)
+
+    @cached_property
+    def _augmentation(self) -> Any:
+        return of_images(self.config, self.input_size)
+
     def _cropped(self, images: Tensor, placement: Tensor) -> Tensor:
         height, width = self.input_size
+        placement = placement[:, :4]
         first = placement[0] if len(placement) else placement.new_zeros(4)
         if bool((placement == first).all()):
             _, top, left, mirrored = first.tolist()

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from trainables import pruning
+from trainables.augmentation import Mix, Mixing
 from trainables.devices import float32_products, moved, placed
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, knowledge_entropy, main_loss
 from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
@@ -44,15 +45,15 @@ class Knowledge:
     """Cached logits a_R of all views of all images, ``float32 (n, views, source classes)``, on the device if they are
     small; None: the net's reference computes them."""
 
-    def of(self, net: HybridTransferNet, images: Images, items: Tensor, views: Views) -> Tensor:
-        """Logits a_R that guide the items, ``(len(items), source classes)`` on the images' device."""
+    def of(self, net: HybridTransferNet, images: Images, items: Tensor, views: Views, mix: Mix | None) -> Tensor:
+        """Logits a_R that guide the items, mixed as these are: ``(len(items), source classes)`` on their device."""
         partners = self.partner[items]
         if self.logits is not None:
             assert views.index is not None
             home = self.logits.device
             return moved(self.logits[moved(partners, home), moved(views.index[partners], home)], images.device)
         (seen,) = images.stream([(partners, views.placement[partners])])
-        return net.knowledge(seen)
+        return net.knowledge(seen if mix is None else mix(seen, images.targets(partners))[0])
 
     @property
     def weight(self) -> float:
@@ -148,6 +149,7 @@ class Training:
         self.parallel = session.prepare(net)
         self.optimizer = optimizer_of([branch for _, branch in self._branches()], config)
         by_layer = [layer for _, branch in self._branches() for layer in branch.dropouts().values()]
+        self.mixing = Mixing(config, net.main.classes) if config.mixes else None
         self.dropouts = [dropout for layer in by_layer for dropout in layer]
         self.history: list[Row] = []
 
@@ -213,13 +215,14 @@ class Training:
             for module in _normalisations(self.net):
                 module.eval()
         for step, (batch, passes) in enumerate(batches):
+            mix = self.mixing.of_batch(self.seed, epoch, step) if self.mixing is not None else None
             rate = learning_rate(self.config, epoch - 1 + step / len(batches))
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
             for number, rows in enumerate(passes, start=1):
                 self._select(moved(rows, self.images.device) if len(rows) < len(batch) else None)
                 with self._synchronised(number == len(passes)):
-                    main, extra, floor, shared, correct = self._forward(next(stream), batch[rows], views)
+                    main, extra, floor, shared, correct = self._forward(next(stream), batch[rows], views, mix)
                     if step == 0 and extra is not None and shared is not None:
                         squares += _gradient_squares(extra, main, shared)
                     loss = (main if extra is None else main + extra).sum() / len(batch)
@@ -243,16 +246,20 @@ class Training:
         return list(own.split(self.session.images_a_pass or max(1, len(own))))
 
     def _forward(
-        self, seen: Tensor, items: Tensor, views: Views
+        self, seen: Tensor, items: Tensor, views: Views, mix: Mix | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor]:
         """Losses of each image, the extra one's floor, the shared layer's output and the number of right answers."""
+        labels = right = self.images.targets(items)
+        if mix is not None:
+            # Right is then the class of which a mixture has most.
+            seen, labels = mix(seen, labels)
+            right = labels.argmax(1)
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=bfloat16):
             output: Output = self.parallel(seen)
-        labels = self.images.targets(items)
         main = main_loss(output.main.float(), labels, self.config.label_smoothing)
-        correct = (output.main.argmax(1) == labels).sum()
-        return main, *self._extra_loss(output, items, views), output.shared, correct
+        correct = (output.main.argmax(1) == right).sum()
+        return main, *self._extra_loss(output, items, views, mix), output.shared, correct
 
     def _synchronised(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the workers with the last part of a batch only."""
@@ -280,11 +287,13 @@ class Training:
         for dropout in self.dropouts:
             dropout.rows = rows
 
-    def _extra_loss(self, output: Output, items: Tensor, views: Views) -> tuple[Tensor | None, Tensor | None]:
+    def _extra_loss(
+        self, output: Output, items: Tensor, views: Views, mix: Mix | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """The weighted extra loss, lambda * L_extra, and the least that it can be, one value per image."""
         if output.extra is None or self.knowledge is None:
             return None, None
-        logits = self.knowledge.of(self.net, self.images, items, views)
+        logits = self.knowledge.of(self.net, self.images, items, views, mix)
         weight, tau = self.knowledge.weight, self.knowledge.config.tau
         return weight * extra_loss(output.extra.float(), logits, tau), weight * knowledge_entropy(logits, tau)
 
