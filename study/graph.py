@@ -210,6 +210,8 @@ class _Path:
             keep=keep,
             scope=config.scope,
             criterion=config.criterion,
+            pattern=config.pattern,
+            gradual=config.gradual,
             knowledge=self._knowledge_config(choice),
             retrain=config.retrain,
         )

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from trainables import patterns
 from trainables.pruning import Criterion, Importance, Scope
 
 NONZERO = "nonzero"
@@ -223,6 +224,29 @@ class KnowledgeConfig(Hyperparameters):
     """Run the frozen reference on every batch instead of looking its logits up."""
 
 
+class GradualConfig(Hyperparameters):
+    """Gradual pruning (Zhu and Gupta 2017): in updates within one training, most of it early (a cubic schedule)."""
+
+    begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    end: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """Shares of the training between which masks shrink; the rest of it retrains."""
+    updates: Annotated[int, Field(ge=1)] = 20
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> "GradualConfig":
+        if self.begin >= self.end:
+            raise ValueError(f"begin is {self.begin:g}, which is not before end, {self.end:g}")
+        return self
+
+
+def _known_pattern(text: str) -> str:
+    patterns.parsed(text)
+    return text
+
+
+MaskPattern = Annotated[str, AfterValidator(_known_pattern)]
+
+
 class StageParams(Hyperparameters):
     """What one stage kind is given; a runner for it is registered in :mod:`trainables.stages`."""
 
@@ -250,6 +274,8 @@ class SourcePruneParams(StageParams):
     that are not zero in the reference."""
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
+    pattern: MaskPattern | None = None
+    gradual: GradualConfig | None = None
     retrain: TrainConfig | None
     """None: the connections go, and nothing is retrained, as where the source has no images."""
 
@@ -280,6 +306,8 @@ class TargetPruneParams(StageParams):
     """Share of the dense net's connections that is left after the step."""
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
+    pattern: MaskPattern | None = None
+    gradual: GradualConfig | None = None
     knowledge: KnowledgeConfig | None = None
     retrain: TrainConfig
 

@@ -4,13 +4,15 @@ A mask is a boolean tensor of its weight's shape, true where the connection is k
 :data:`Masks` is dense. Masks only shrink, and exactly the asked number of connections goes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from trainables import patterns
 from trainables.layers import LayeredNet
+from trainables.patterns import Pattern
 from trainables.seeds import generator
 
 Masks = dict[str, Tensor]
@@ -56,12 +58,17 @@ def apply(net: LayeredNet, masks: Mapping[str, Tensor]) -> None:
 
 
 def shrink(
-    net: LayeredNet, masks: Mapping[str, Tensor], keep: Mapping[str, int], criterion: Criterion, seed: int
+    net: LayeredNet,
+    masks: Mapping[str, Tensor],
+    keep: Mapping[str, int],
+    criterion: Criterion,
+    seed: int,
+    blocks: Pattern | None = None,
 ) -> Masks:
     """New masks that keep exactly ``keep[layer]`` of the connections that each layer still has.
 
     ``magnitude`` keeps the largest absolute weights, ``random`` any, by the seed. Ties go to the lower index. Layers
-    not named stay as they are.
+    not named stay as they are. In blocks, less than a block fewer are kept.
 
     Raises:
         ValueError: a layer has fewer connections left than it should keep.
@@ -72,40 +79,48 @@ def shrink(
         alive = masks.get(name, torch.ones_like(weight, dtype=torch.bool))
         if count > (left := int(alive.sum())):
             raise ValueError(f"layer {name} has {left:,} connections left: it cannot keep {count:,}")
-        result[name] = _largest(_scores(weight, criterion, seed, name), alive, count)
+        (result[name],) = _largest([_scores(weight, criterion, seed, name)], [alive], count, blocks)
     return result
 
 
-def shrink_globally(net: LayeredNet, masks: Mapping[str, Tensor], keep: int, criterion: Criterion, seed: int) -> Masks:
+def shrink_globally(
+    net: LayeredNet,
+    masks: Mapping[str, Tensor],
+    keep: int,
+    criterion: Criterion,
+    seed: int,
+    blocks: Pattern | None = None,
+) -> Masks:
     """New masks that keep exactly ``keep`` connections of the whole net: one threshold for all layers.
 
-    Ties go to the lower layer, then to the lower index. Raises ValueError as :func:`shrink` does.
+    Ties go to the lower layer, then to the lower index. In blocks, less than a block fewer are kept. Raises ValueError
+    as :func:`shrink` does.
     """
     weights = {name: weight.detach() for name, weight in net.weights().items()}
-    alive = [masks.get(name, torch.ones_like(w, dtype=torch.bool)).flatten() for name, w in weights.items()]
-    scores = [_scores(weight, criterion, seed, name).flatten() for name, weight in weights.items()]
-    joint = torch.cat(alive)
-    if keep > (left := int(joint.sum())):
+    alive = [masks.get(name, torch.ones_like(w, dtype=torch.bool)) for name, w in weights.items()]
+    scores = [_scores(weight, criterion, seed, name) for name, weight in weights.items()]
+    if keep > (left := sum(int(part.sum()) for part in alive)):
         raise ValueError(f"the net has {left:,} connections left: it cannot keep {keep:,}")
-    parts = _largest(torch.cat(scores), joint, keep).split([part.numel() for part in alive])
-    return {name: part.view_as(weight).clone() for part, (name, weight) in zip(parts, weights.items(), strict=True)}
+    return dict(zip(weights, _largest(scores, alive, keep, blocks), strict=True))
 
 
-def shrink_to_share(
-    main: LayeredNet,
-    masks: Masks,
-    share: float,
-    dense: Mapping[str, int],
-    scope: Scope,
+def shrink_in_groups(
+    net: LayeredNet,
+    masks: Mapping[str, Tensor],
+    stay: Mapping[str, int],
+    pattern: Pattern,
     criterion: Criterion,
     seed: int,
 ) -> Masks:
-    """Masks that keep ``share`` of the dense net's connections, over all layers together."""
-    keep = round(share * sum(dense.values()))
-    if scope == "global":
-        return shrink_globally(main, masks, keep, criterion, seed)
-    counts = apportion(kept_connections(main, masks), keep)
-    return shrink(main, masks, counts, criterion, seed)
+    """New masks that keep at most ``stay[layer]`` of each M consecutive inputs; what has no multiple of M stays."""
+    result, weights = {name: mask.clone() for name, mask in masks.items()}, net.weights()
+    for name, count in stay.items():
+        weight = weights[name].detach()
+        if pattern.fits(weight):
+            alive = masks.get(name, torch.ones_like(weight, dtype=torch.bool))
+            scores = _scores(weight, criterion, seed, name)
+            result[name] = patterns.largest_in_groups(scores, alive, count, pattern.inputs)
+    return result
 
 
 def apportion(left: Mapping[str, int], keep: int) -> dict[str, int]:
@@ -127,8 +142,14 @@ def _scores(weight: Tensor, criterion: Criterion, seed: int, name: str) -> Tenso
     return torch.rand(weight.shape, generator=generator(seed, "random masks", name)).to(weight.device)
 
 
-def _largest(scores: Tensor, alive: Tensor, count: int) -> Tensor:
-    ranked = torch.where(alive, scores, -1.0).flatten().argsort(descending=True, stable=True)
-    mask = torch.zeros(alive.numel(), dtype=torch.bool, device=alive.device)
-    mask[ranked[:count]] = True
-    return mask.view_as(alive)
+def _largest(
+    scores: Sequence[Tensor], alive: Sequence[Tensor], count: int, blocks: Pattern | None = None
+) -> list[Tensor]:
+    """Masks of the highest scores over all of these weights together, among what lives of them."""
+    if blocks is not None:
+        return patterns.largest_blocks(scores, alive, count, blocks)
+    joint = torch.cat([torch.where(own, weight, -1.0).flatten() for own, weight in zip(alive, scores, strict=True)])
+    mask = torch.zeros(len(joint), dtype=torch.bool, device=joint.device)
+    mask[joint.argsort(descending=True, stable=True)[:count]] = True
+    parts = mask.split([part.numel() for part in alive])
+    return [part.view_as(own).clone() for part, own in zip(parts, alive, strict=True)]

@@ -14,7 +14,6 @@ from trainables.data import ImageSet
 from trainables.devices import deterministic_kernels, float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
-    NONZERO,
     EvaluationParams,
     FusionParams,
     KnowledgeConfig,
@@ -30,6 +29,7 @@ from trainables.hyperparameters import (
 )
 from trainables.images import RESIDENT_BYTES, Images
 from trainables.layers import LayeredNet
+from trainables.prune_steps import Gradual, PruneStep
 from trainables.pruning import Masks
 from trainables.results import (
     Extent,
@@ -137,6 +137,28 @@ class _Stage:
         if net.extra is not None:
             net.extra.set_dropout(train.dropout)
 
+    def prune(
+        self,
+        net: HybridTransferNet,
+        masks: Masks,
+        params: SourcePruneParams | TargetPruneParams,
+        train: TrainConfig | None,
+    ) -> tuple[Masks, Gradual | None]:
+        """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept."""
+        dense = networks.weight_counts(self.spec.network, net.main.classes)
+        step = PruneStep(net.main, masks, params, dense, self.seed)
+
+        def pruned(masks: Masks) -> None:
+            if train is not None:
+                self.set_dropout(net, masks, train)
+
+        gradual = Gradual(params.gradual, step, pruned) if params.gradual is not None else None
+        if gradual is None:
+            masks = step.masks(masks)
+            pruning.apply(net.main, masks)
+        pruned(masks)
+        return masks, gradual
+
 
 _RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {}
 
@@ -178,21 +200,11 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("source", None)
     before = Extent.of(net.main, masks)
-    dense = networks.weight_counts(stage.spec.network, net.main.classes)
-    if params.keep == NONZERO:
-        masks = pruning.shrink(net.main, masks, pruning.nonzero_connections(net.main), params.criterion, stage.seed)
-    elif isinstance(params.keep, dict):
-        shares = {w: share for name, share in params.keep.items() for w in net.main.layer(name).connections(name)}
-        keep = {weight: round(share * dense[weight]) for weight, share in shares.items()}
-        masks = pruning.shrink(net.main, masks, keep, params.criterion, stage.seed)
-    else:
-        assert isinstance(params.keep, float)
-        masks = pruning.shrink_to_share(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
-    pruning.apply(net.main, masks)
+    masks, gradual = stage.prune(net, masks, params, params.retrain)
     epochs = []
     if params.retrain is not None:
-        stage.set_dropout(net, masks, params.retrain)
-        epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed).run()
+        training = Training(net, masks, images, params.retrain, stage.session, stage.seed, gradual=gradual)
+        epochs, masks = training.run(), training.masks
     return _result(stage, net, masks, images, epochs, before, stage.class_names)
 
 
@@ -245,11 +257,10 @@ def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
-    dense = networks.weight_counts(stage.spec.network, net.main.classes)
-    masks = pruning.shrink_to_share(net.main, masks, params.keep, dense, params.scope, params.criterion, stage.seed)
-    stage.set_dropout(net, masks, params.retrain)
+    masks, gradual = stage.prune(net, masks, params, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
+    training = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge, gradual=gradual)
+    epochs, masks = training.run(), training.masks
     return _result(stage, net, masks, images, epochs, before)
 
 

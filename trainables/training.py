@@ -23,6 +23,7 @@ from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
 from trainables.layers import LayeredNet
 from trainables.optimisation import descend, learning_rate, masked_weights, optimizer_of
+from trainables.prune_steps import Gradual
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
@@ -139,13 +140,14 @@ class Training:
         seed: int,
         knowledge: Knowledge | None = None,
         round_: Round | None = None,
+        gradual: Gradual | None = None,
     ) -> None:
         self.net, self.images, self.config, self.session = net, images, config, session
         self.seed, self.knowledge = seed, knowledge
         self.round = round_ or Round()
         placed(net, images.device)
-        pruning.apply(net.main, masks)
-        self.masked = masked_weights(net.main, masks)
+        self.gradual, self.updates = gradual, 0
+        self._set_masks(masks)
         self.parallel = session.prepare(net)
         self.optimizer = optimizer_of([branch for _, branch in self._branches()], config)
         by_layer = [layer for _, branch in self._branches() for layer in branch.dropouts().values()]
@@ -167,9 +169,23 @@ class Training:
             recalibrate(self.net.main, self.images, self.config.recalibrate, self.seed)
         return self.history
 
+    def _set_masks(self, masks: Masks) -> None:
+        self.masks = masks
+        pruning.apply(self.net.main, masks)
+        self.masked = masked_weights(self.net.main, masks)
+
+    def _prune(self, trained: float) -> None:
+        """Take the update of gradual pruning that is due after a share of the training, if one is."""
+        if self.gradual is None or (due := self.gradual.due(trained)) <= self.updates:
+            return
+        self.updates = due
+        self._set_masks(self.gradual.step.masks(self.masks, due / self.gradual.config.updates))
+        self.gradual.pruned(self.masks)
+
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
-        return {
+        gradual = {"masks": self.masks, "updates": self.updates} if self.gradual is not None else {}
+        return gradual | {
             "round": self.round.number,
             "before": self.round.before,
             "net": self.net.state_dict(),
@@ -184,6 +200,10 @@ class Training:
             self.net.load_state_dict(state["net"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.history = state["history"]
+            if self.gradual is not None:
+                self.updates = state["updates"]
+                self._set_masks({name: mask.to(self.images.device) for name, mask in state["masks"].items()})
+                self.gradual.pruned(self.masks)
             self.session.resumed_epochs += len(self.history)
         return len(self.history)
 
@@ -216,7 +236,9 @@ class Training:
                 module.eval()
         for step, (batch, passes) in enumerate(batches):
             mix = self.mixing.of_batch(self.seed, epoch, step) if self.mixing is not None else None
-            rate = learning_rate(self.config, epoch - 1 + step / len(batches))
+            rate = learning_rate(self.config, epochs := epoch - 1 + step / len(batches))
+            is_last = epoch == self.config.epochs and step == len(batches) - 1
+            self._prune(1.0 if is_last else epochs / self.config.epochs)
             self.optimizer.zero_grad(set_to_none=True)
             self._start_batch(len(batch))
             for number, rows in enumerate(passes, start=1):

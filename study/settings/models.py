@@ -1,19 +1,23 @@
 """The models of a study's configuration: each key is checked alone, and nothing is opened."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from study.facts import PaperData
-from trainables import networks, pruning
+from study.settings.search_space import SearchConfig
+from trainables import networks, patterns, pruning
 from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import (
     NONZERO,
     DataConfig,
+    GradualConfig,
     Hyperparameters,
     KnowledgeConfig,
+    MaskPattern,
     NeuronPruneParams,
     Share,
     SourcePruneParams,
@@ -23,6 +27,19 @@ from trainables.hyperparameters import (
 from trainables.sessions import CHECKPOINT_SECONDS
 from trainables.shares import SHARES
 from trainables.suggestions import choices
+
+
+def _require_pattern(text: str, shares: Sequence[float], scope: pruning.Scope, gradual: GradualConfig | None) -> None:
+    """Refuse shares that a pattern cannot have, and what would need others on the way to them."""
+    pattern = patterns.parsed(text)
+    if not pattern.in_groups:
+        return
+    for share in shares:
+        pattern.stay(share)
+    if scope == "global" or gradual is not None:
+        raise ValueError(
+            f"pattern {text} is the same in every layer and at once: set scope to layer and gradual to null"
+        )
 
 
 class SourcePruneConfig(Hyperparameters):
@@ -35,6 +52,11 @@ class SourcePruneConfig(Hyperparameters):
     spacing: pruning.Spacing = "geometric"
     scope: pruning.Scope = "layer"
     """``layer``: each layer keeps its share; ``global``: one threshold for all layers (``keep`` is one share)."""
+    pattern: MaskPattern | None = None
+    """Which connections stay together: ``N:4``, N of each 4 consecutive inputs, N being the share of 4 that is kept;
+    ``4x1``, blocks of 4 outputs and 1 input; null: each for itself."""
+    gradual: GradualConfig | None = None
+    """Prune while the net retrains, in place of steps before each retraining."""
     retrain: TrainConfig | None
     """Null: nothing is retrained, in the one step that there is then."""
 
@@ -63,6 +85,25 @@ class SourcePruneConfig(Hyperparameters):
             raise ValueError("with keep=nonzero, the masks are those of the weights: set steps to 1 and scope to layer")
         return self
 
+    @model_validator(mode="after")
+    def _fits_gradual(self) -> "SourcePruneConfig":
+        if self.gradual is not None and (self.retrain is None or self.is_given or self.steps > 1):
+            raise ValueError(
+                "gradual prunes within one retraining: set steps to 1, and give a share as keep, and retrain"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_pattern(self) -> "SourcePruneConfig":
+        if self.pattern is not None and self.is_given:
+            raise ValueError("with keep=nonzero, the masks are those of the weights: set pattern to null")
+        if self.pattern is not None:
+            for params in self.schedule("magnitude"):
+                keep = params.keep
+                shares = list(keep.values()) if isinstance(keep, dict) else [float(keep)]
+                _require_pattern(self.pattern, shares, self.scope, self.gradual)
+        return self
+
     @property
     def is_given(self) -> bool:
         """Whether the masks are those of the weights that are loaded."""
@@ -89,7 +130,14 @@ class SourcePruneConfig(Hyperparameters):
         else:
             by_step = shares(keep)
         return [
-            SourcePruneParams(keep=step, scope=self.scope, criterion=criterion, retrain=self.retrain)
+            SourcePruneParams(
+                keep=step,
+                scope=self.scope,
+                criterion=criterion,
+                pattern=self.pattern,
+                gradual=self.gradual,
+                retrain=self.retrain,
+            )
             for step in by_step
         ]
 
@@ -164,7 +212,17 @@ class TargetPruneConfig(Hyperparameters):
     scope: pruning.Scope = "layer"
     """``layer``: every layer loses the same proportion; ``global``: one threshold for all layers."""
     criterion: pruning.Criterion = "magnitude"
+    pattern: MaskPattern | None = None
+    """As in the source."""
+    gradual: GradualConfig | None = None
+    """Prune while the net retrains, from each share to the next."""
     retrain: TrainConfig
+
+    @model_validator(mode="after")
+    def _fits_pattern(self) -> "TargetPruneConfig":
+        if self.pattern is not None:
+            _require_pattern(self.pattern, self.keep, self.scope, self.gradual)
+        return self
 
     @field_validator("keep", "named")
     @classmethod
@@ -259,54 +317,6 @@ class CrossingConfig(Hyperparameters):
     axes: Annotated[tuple[str, ...], Field(min_length=2)]
     skip: tuple[dict[str, Any], ...] = ()
     """Combinations to leave out: each a table of keys and values that such a combination has."""
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError(f"the lower bound must be below the upper one, but {bounds[0]} is not below {bounds[1]}")
-    return bounds
-
-
-PositiveRange = Annotated[
-    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
-]
-StepRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
-CountRange = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ascending)]
-RateRange = Annotated[
-    tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
-]
-
-
-class SearchConfig(Hyperparameters):
-    """The space of a search: bounds, both ends included, and choices."""
-
-    tau: PositiveRange = (1.0, 16.0)
-    lambda_: Annotated[PositiveRange, Field(alias="lambda")] = (0.1, 10.0)
-    n_m: CountRange = (1, 5)
-    n_e: CountRange = (1, 5)
-    learning_rate: PositiveRange = (0.003, 0.04)
-    dropout: RateRange = (0.0, 0.7)
-    weight_decay: PositiveRange = (1e-5, 1e-2)
-    source_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
-    """Steps of the source's prune schedule."""
-    source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
-    """Factors on the shares that the source's prune schedule keeps in the end."""
-    target_keep: RateRange = (0.0125, 0.3)
-    """Share of connections kept in the target, in a search against share."""
-    neuron_steps: StepRange = (0, 12)
-    """Steps of neuron pruning after the transfer, in a search against latency."""
-    latency_batch: Annotated[int, Field(ge=1)] = 1
-    """Images of the forward pass whose latency is measured."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1)
-    """Seeds whose mean validation accuracy a trial is judged by."""
-    final_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (100, 101, 102)
-    """Other seeds, with which the best settings and the study's own are trained and tested in the end."""
-
-    @model_validator(mode="after")
-    def _final_seeds_are_others(self) -> "SearchConfig":
-        if both := sorted(set(self.seeds) & set(self.final_seeds)):
-            raise ValueError(f"final_seeds has {both[0]}, by which the search selects: the final test needs others")
-        return self
 
 
 class StudyConfig(Hyperparameters):
