@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
-from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, SPARSE_ONLY, STANDARD
+from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, PROBE, SPARSE_ONLY, STANDARD
 from analysis.statistics.effects import cohens_dz, probability_of_improvement, standard_deviation
 from analysis.statistics.intervals import (
     LEVEL,
@@ -24,7 +24,7 @@ from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
-Kind = Literal["part", "pruning", "control", "fusion"]
+Kind = Literal["part", "pruning", "control", "probe", "fusion"]
 MAIN: Kind = "part"
 """The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
 KNOWLEDGE = "Knowledge (K)"
@@ -198,6 +198,7 @@ def questions(results: Results, cells: pd.DataFrame) -> list[Question]:
     found: list[Question] = []
     for stream in ["", *results.streams]:
         found += [*_parts(cells, stream), *_pruning(cells, stream)]
+    found += [*_probes(cells)]
     found += [*_controls(results, cells), *_fusion(results, cells)]
     return [question for question in found if question.net.stages != question.baseline.stages]
 
@@ -241,6 +242,19 @@ def _controls(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
         net = plain(cells, name)
         if net and (control := _control(cells, net, shuffled)):
             yield Question("control", "Knowledge of another image", control, net, than)
+
+
+def _probes(cells: pd.DataFrame) -> Iterator[Question]:
+    """What fine-tuning adds to the features, and what pruning takes from them."""
+    probe, standard = plain(cells, PROBE), plain(cells, STANDARD)
+    if probe and standard:
+        yield Question("probe", "Fine-tuning", standard, probe, "a linear probe")
+    sparse = plain(cells, f"{PROBE}(S+)")
+    random = next(iter(nets(cells[cells["net"] == f"{PROBE}(S random)"])), None)
+    if probe and sparse:
+        yield Question("probe", "Features of the Sparse-SourceNet", sparse, probe, "the reference's (linear probes)")
+    if sparse and random:
+        yield Question("probe", "Features of the Sparse-SourceNet", sparse, random, "random masks' (linear probes)")
 
 
 def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:

@@ -10,6 +10,7 @@ CONNECTIONS = "Sparse-TargetNet_C"
 NEURONS = "Sparse-TargetNet_N"
 SPARSE_TARGET = "Sparse-TargetNet"
 FUSED = "two-stream"
+PROBE = "Linear probe"
 TRANSFER_NETS = (STANDARD, SPARSE_ONLY, KNOWLEDGE_ONLY, HYBRID)
 
 

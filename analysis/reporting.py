@@ -18,7 +18,7 @@ from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
 from analysis.tables import elsewhere, writing
-from analysis.tables.accuracy import controls, table1, table3
+from analysis.tables.accuracy import controls, probes, table1, table3
 from analysis.tables.axes import axis_table
 from analysis.tables.checklist import checklist, operating_points
 from analysis.tables.classes import classes_table
@@ -42,6 +42,7 @@ TABLES = {
     "table4": table4,
     "table4_differences": table4_differences,
     "controls": controls,
+    "probes": probes,
     "classes": classes_table,
     "ratios": ratios,
     "operating_points": operating_points,

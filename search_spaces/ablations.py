@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from search_spaces.axes import point_of_axis, points_of
-from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, rate_name, transfer_name
+from search_spaces.cells import Cell, KnowledgeChoice, Sparsity, probe_name, rate_name, transfer_name
 from study.settings.models import StudyConfig
 from study.settings.overrides import stream_config, with_changes
 
@@ -138,4 +138,14 @@ def controls(config: StudyConfig, seed: int) -> list[Cell]:
         for sparsity in ("magnitude", "random", "none")
         for knowledge in ("reference", "shuffled", "none")
         if sparsity == "random" or knowledge == "shuffled"
+    ]
+
+
+@ablation("probes")
+def probes(config: StudyConfig, seed: int) -> list[Cell]:
+    """What the source nets' features are worth as they are: linear probes, beside the net that is fine-tuned."""
+    sparsities: tuple[Sparsity, ...] = ("none", "magnitude", "random")
+    return [_transfer("probes", config, seed, "none", "none", "probes")] + [
+        Cell("probes", probe_name(sparsity), seed, config, sparsity, "none", tables=("probes",), probe=True)
+        for sparsity in sparsities
     ]

@@ -39,6 +39,8 @@ class Cell:
     """The stream of a two-stream study that the net is of."""
     parts: tuple["Cell", ...] = ()
     """Nets, one a stream, whose class scores this cell fuses; it has no net of its own then."""
+    probe: bool = False
+    """Train the output layer alone, on the source net as it is."""
     neuron_steps: int = 0
     """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 
@@ -57,6 +59,11 @@ def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:
     s = {"magnitude": "S+", "none": "S-", "random": "S random"}[sparsity]
     k = {"reference": "K+", "none": "K-", "shuffled": "K shuffled"}[knowledge]
     return f"Hybrid-TransferNet({s}{k})" if len(s + k) == 4 else f"Hybrid-TransferNet({s}, {k})"
+
+
+def probe_name(sparsity: Sparsity) -> str:
+    """A linear probe of the reference, of Sparse-SourceNet or of one with random masks."""
+    return "Linear probe" + {"magnitude": "(S+)", "none": "", "random": "(S random)"}[sparsity]
 
 
 def rate_name(keep: float) -> str:

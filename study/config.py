@@ -134,6 +134,13 @@ def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             "random crops and augmented images have no stored knowledge: set transfer.live=true, which runs the "
             "reference on each batch, or views=ten and auto_augment=null",
         )
+    probe = config.transfer.probe or config.transfer.train
+    if "probes" in config.ablations and (config.target.data.is_free or probe.mixes):
+        yield (
+            "ablations",
+            "has probes, which are trained on stored features: give target.data.views centre or ten, no auto_augment, "
+            "and a transfer.probe without mixup and CutMix",
+        )
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
         if images.modality == "flow" and (images.views == "resized" or images.auto_augment):
             yield f"{domain}.data.views", "optical flow is neither resized nor augmented: give views=ten or random"

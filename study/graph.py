@@ -15,10 +15,12 @@ from trainables.data import Places
 from trainables.hyperparameters import (
     DataConfig,
     EvaluationParams,
+    FeaturesParams,
     FusionParams,
     KnowledgeConfig,
     KnowledgeParams,
     NeuronPruneParams,
+    ProbeParams,
     ReferenceParams,
     StageParams,
     StageSpec,
@@ -144,6 +146,8 @@ class _Path:
     def net(self) -> str:
         """The stage that gives the cell's net."""
         cell = self.cell
+        if cell.probe:
+            return self.probe(cell.sparsity)
         key = self.transfer(cell.sparsity, cell.knowledge)
         if cell.keep is None:
             return self.neuron_steps(key, cell.neuron_steps) if cell.neuron_steps else key
@@ -193,6 +197,13 @@ class _Path:
     def knowledge(self) -> str:
         spec = self._spec(self.config.target.data, None, KnowledgeParams())
         return self._add(spec, {"reference": self.reference()})
+
+    def probe(self, sparsity: Sparsity) -> str:
+        """A linear probe; the features that it is trained on are computed once for all seeds."""
+        source = {"source": self.sparse_source(sparsity)}
+        features = self._add(self._spec(self.config.target.data, None, FeaturesParams()), source)
+        train = self.config.transfer.probe or self.config.transfer.train
+        return self._target_stage(ProbeParams(train=train), {**source, "features": features})
 
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
         config = self.config.transfer
@@ -291,6 +302,9 @@ def _effort(spec: StageSpec, places: Places) -> int:
     if train is None:
         return 0
     images = _training_images(spec.data, spec.seed or 0, places)
+    if isinstance(spec.params, ProbeParams):
+        # Its epochs see features; the images are seen once, to measure the net.
+        return images
     # Nobody knows when accuracy falls.
     rounds = 3 if isinstance(spec.params, NeuronPruneParams) and not spec.params.is_one_step else 1
     return images * train.epochs * rounds

@@ -103,4 +103,4 @@ def _params(spec: StageSpec, parents: Mapping[str, str]) -> dict[str, Any]:
 def _has_pruned_layers(spec: StageSpec, parents: Mapping[str, str]) -> bool:
     """Whether a layer of the net that is trained may have lost connections."""
     from_dense = spec.kind == "transfer" and parents.get("source", "").startswith("reference-")
-    return spec.kind != "reference" and not from_dense
+    return spec.kind not in ("reference", "probe") and not from_dense

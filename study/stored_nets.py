@@ -14,7 +14,7 @@ from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.suggestions import did_you_mean
 
-NETLESS = {"knowledge": "logits", "fusion": "class scores", "evaluation": "accuracies"}
+NETLESS = {"knowledge": "logits", "features": "features", "fusion": "class scores", "evaluation": "accuracies"}
 """Stage kinds that give no net, and what they give."""
 REFERENCE = "Reference-SourceNet"
 

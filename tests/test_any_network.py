@@ -22,6 +22,7 @@ from tests.own import residual
 from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
 from trainables import networks, objects, pruning, weights
 from trainables.artifacts import Artifact, pack, unpack_extra, unpack_main
+from trainables.context import StageContext
 from trainables.export import choosing, whole
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss, transfer_main_branch
 from trainables.hyperparameters import (
@@ -41,7 +42,7 @@ from trainables.optimisation import descend, masked_weights
 from trainables.results import StageResult
 from trainables.seeds import derive
 from trainables.sessions import Session
-from trainables.stages import _Stage, run_stage
+from trainables.stages import run_stage
 from trainables.weight_names import WeightsError
 
 RESIDUAL = "tests.own:residual"
@@ -534,7 +535,7 @@ def test_recalibrated_statistics_are_those_of_the_images() -> None:
     train = TRAIN.model_copy(update={"recalibrate": 1000, "epochs": 1})
     spec = spec.model_copy(update={"params": ReferenceParams(train=train)})
     tensors = run_stage(spec, {}, Session()).tensors
-    seen_ = _Stage(spec, {}, Session()).images()
+    seen_ = StageContext(spec, {}, Session()).images()
     seen = torch.cat(list(seen_.centred(seen_.train)))
     with torch.no_grad():
         values = nn.functional.conv2d(seen, tensors["main.stem.0.weight"], stride=2).double()

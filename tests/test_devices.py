@@ -9,6 +9,7 @@ from tests.own import rgb
 from tests.runs import DATA, parents, run
 from tests.trees import make_imagenet
 from trainables import pruning
+from trainables.context import StageContext
 from trainables.data import Places
 from trainables.devices import float32_products, placed
 from trainables.hybrid import HybridTransferNet
@@ -22,7 +23,7 @@ from trainables.hyperparameters import (
 )
 from trainables.networks import Dropout, LayeredNet
 from trainables.sessions import Session
-from trainables.stages import _Stage, run_stage
+from trainables.stages import run_stage
 from trainables.training import Training
 
 
@@ -71,7 +72,7 @@ def test_masks_lie_in_memory_as_their_weights_do() -> None:
     net.main.initialise(net.main.names, 0)
     masks = pruning.shrink_globally(net.main, {}, 500, "magnitude", 0)
     spec = StageSpec(kind="reference", network="tests.own:rgb", data=DATA, seed=0, params=ReferenceParams())
-    images = _Stage(spec, {}, Session()).images()
+    images = StageContext(spec, {}, Session()).images()
     training = Training(net, masks, images, TrainConfig(epochs=1, learning_rate=0.1), Session(), 0)
     for (weight, laid_out), (name, mask) in zip(training.masked, masks.items(), strict=True):
         assert weight is net.main.op(name).weight

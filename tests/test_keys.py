@@ -94,6 +94,8 @@ VERSION_AND_DEFAULTS = {
     "ReferenceParams": {"train": None, "weights": None},
     "SourcePruneParams": {"scope": "layer", "criterion": "magnitude", "pattern": None, "gradual": None},
     "KnowledgeParams": {},
+    "FeaturesParams": {},
+    "ProbeParams": {},
     "TransferParams": {"n_e": None, "knowledge": None},
     "TargetPruneParams": {
         "scope": "layer",
@@ -153,6 +155,8 @@ FULL: dict[str, dict[str, Any]] = {
     "reference": {"train": TRAIN, "weights": WeightsConfig(file=__file__)},
     "source_prune": {"keep": 0.5, "gradual": GradualConfig(end=0.4, updates=3), "retrain": TRAIN},
     "knowledge": {},
+    "features": {},
+    "probe": {"train": TRAIN},
     "transfer": {"n_m": 2, "n_e": 2, "knowledge": KNOWLEDGE, "train": TRAIN},
     "target_prune": {"keep": 0.5, "pattern": "4x1", "knowledge": KNOWLEDGE, "retrain": TRAIN},
     "neuron_prune": {"neurons_per_step": 8, "images_per_class": 4, "knowledge": KNOWLEDGE, "retrain": TRAIN},
@@ -238,6 +242,8 @@ UNUSED: dict[str, set[str]] = {
     "reference": {"data.evaluation", *NO_STEPS["train"], "train.rescale_dropout", "weights.file"},
     "source_prune": {"data.evaluation", *NO_STEPS["retrain"]},
     "knowledge": {"data.evaluation", *SPLIT},
+    "features": {"data.evaluation", *SPLIT},
+    "probe": {"data.evaluation", *NO_STEPS["train"], "train.rescale_dropout"},
     "transfer": {"data.evaluation", *NO_STEPS["train"]},
     "target_prune": {"data.evaluation", *NO_STEPS["retrain"]},
     "neuron_prune": {"data.evaluation", *NO_STEPS["retrain"]},
@@ -251,7 +257,7 @@ OF_RESIZED = {"data.scale", "data.hflip"}
 
 def full_spec(kind: str) -> dict[str, Any]:
     data_ = DataConfig(name=f"{__name__}:everything", val_per_class=1)
-    seed = None if kind == "knowledge" else 0
+    seed = None if kind in ("knowledge", "features") else 0
     spec = StageSpec(kind=kind, network="tests.own:rgb", data=data_, seed=seed, params=PARAMS[kind](**FULL[kind]))
     return spec.model_dump(mode="json", by_alias=True)
 
@@ -282,7 +288,7 @@ def test_every_field_is_in_the_key_but_for_a_written_list(kind: str, tmp_path: P
     same = {where for where, own in changed.items() if key_of(own) == key_of(spec)}
     assert same == UNUSED[kind] | OF_RESIZED | {"data.path"}
     assert key_of(spec | {"network": f"{__name__}:another"}) != key_of(spec)
-    assert kind == "knowledge" or key_of(spec | {"seed": 1}) != key_of(spec)
+    assert kind in ("knowledge", "features") or key_of(spec | {"seed": 1}) != key_of(spec)
     assert key_of(spec, source="source_prune-1") != key_of(spec)
 
 

@@ -286,6 +286,20 @@ class KnowledgeParams(StageParams):
     kind = "knowledge"
 
 
+class FeaturesParams(StageParams):
+    """Compute what a source net gives to its output layer, for all target images."""
+
+    kind = "features"
+
+
+class ProbeParams(StageParams):
+    """Train a new output layer alone, on features that stay as they are: a linear probe of a source net."""
+
+    kind = "probe"
+
+    train: TrainConfig
+
+
 class TransferParams(StageParams):
     """Train one of the transfer nets."""
 

@@ -1,35 +1,34 @@
 """One runner for each stage kind: from the parents' artifacts to the stage's own artifact and rows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from trainables import artifacts, data, networks, pretrained, pruning, removals, weights
+from trainables import artifacts, networks, pretrained, removals, weights
 from trainables.artifacts import Artifact
-from trainables.data import ImageSet
+from trainables.context import Parents, StageContext
 from trainables.devices import deterministic_kernels, float32_products, placed
+from trainables.features import Features
 from trainables.hybrid import HybridTransferNet, extra_branch, transfer_main_branch
 from trainables.hyperparameters import (
     EvaluationParams,
+    FeaturesParams,
     FusionParams,
     KnowledgeConfig,
     KnowledgeParams,
     NeuronPruneParams,
+    ProbeParams,
     ReferenceParams,
     SourcePruneParams,
     StageParams,
     StageSpec,
     TargetPruneParams,
-    TrainConfig,
     TransferParams,
 )
-from trainables.images import RESIDENT_BYTES, Images
+from trainables.images import Images
 from trainables.layers import LayeredNet
-from trainables.prune_steps import Gradual, PruneStep
 from trainables.pruning import Masks
 from trainables.results import (
     Extent,
@@ -42,14 +41,11 @@ from trainables.results import (
     net_metrics,
     score_tensors,
 )
-from trainables.seeds import generator
 from trainables.sessions import Session
-from trainables.training import Knowledge, Round, Row, Training, evaluate
+from trainables.training import Round, Row, Training, evaluate
 
-TARGET_KINDS = ("transfer", "target_prune", "neuron_prune")
+TARGET_KINDS = ("transfer", "probe", "target_prune", "neuron_prune")
 """Stages whose net is for the target: their class scores can be fused with another net's."""
-
-Parents = Mapping[str, Artifact]
 
 
 def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResult:
@@ -61,115 +57,21 @@ def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResul
         session: where reports and checkpoints go, and the device.
     """
     with deterministic_kernels(), float32_products(tf32=False):
-        return _RUNNERS[spec.kind](_Stage(spec, parents, session))
+        return _RUNNERS[spec.kind](StageContext(spec, parents, session))
 
 
-@dataclass
-class _Stage:
-    spec: StageSpec
-    parents: Parents
-    session: Session
-
-    @property
-    def seed(self) -> int:
-        assert self.spec.seed is not None
-        return self.spec.seed
-
-    @cached_property
-    def content(self) -> ImageSet:
-        return data.load(self.spec.data, self.session.places)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of the stage's net; where there are no images, the parent knows them."""
-        return self.content.class_names or self.parents["source"].class_names
-
-    def images(self) -> Images:
-        return self._open(data.split(self.content, self.spec.data, self.seed))
-
-    def known_images(self) -> Images:
-        """All images that knowledge can guide: those outside the official test part. They stand as training images."""
-        known = torch.ones(len(self.content.labels), dtype=torch.bool)
-        if "test" in self.content.official:
-            known[self.content.official["test"]] = False
-        none = torch.empty(0, dtype=torch.int64)
-        return self._open(data.Split(known.nonzero().flatten(), none, none))
-
-    def _open(self, split: data.Split) -> Images:
-        _, *size = networks.input_shape(self.spec.network)
-        return Images.open(self.content, split, self.spec.data, (size[0], size[1]), self.session.device)
-
-    def net(self, role: str) -> tuple[LayeredNet, Masks]:
-        """A parent's main branch and masks, on the session's device."""
-        net, masks = artifacts.unpack_main(self.spec.network, self.parents[role])
-        device = self.session.device
-        return placed(net, device), {name: mask.to(device) for name, mask in masks.items()}
-
-    def hybrid(self, role: str, config: KnowledgeConfig | None) -> tuple[HybridTransferNet, Masks]:
-        """A parent's net to go on with; without knowledge its extra branch is left behind."""
-        main, masks = self.net(role)
-        extra = artifacts.unpack_extra(self.spec.network, self.parents[role]) if config is not None else None
-        if extra is not None:
-            placed(extra, self.session.device)
-        return HybridTransferNet(main, extra, self.live_reference(config)), masks
-
-    def live_reference(self, config: KnowledgeConfig | None) -> LayeredNet | None:
-        return self.net("reference")[0] if config is not None and config.live else None
-
-    def knowledge(self, config: KnowledgeConfig | None, images: Images) -> Knowledge | None:
-        """Where the extra loss takes its logits from; the shuffled control permutes the training images."""
-        if config is None:
-            return None
-        partner = torch.arange(len(images.labels))
-        if config.source == "shuffled":
-            train = images.train
-            partner[train] = train[torch.randperm(len(train), generator=generator(self.seed, "shuffle"))]
-        if config.live:
-            return Knowledge(config, partner, None)
-        logits = self.parents["knowledge"].tensors["logits"]
-        return Knowledge(config, partner, logits.to(self.session.device) if logits.nbytes <= RESIDENT_BYTES else logits)
-
-    def set_dropout(self, net: HybridTransferNet, masks: Masks, train: TrainConfig) -> None:
-        """Dropout of the stage's training: the main branch's scaled by what its layers keep, the extra branch's not."""
-        dense = networks.connection_counts(self.spec.network, net.main.classes)
-        kept = pruning.by_layer(net.main, pruning.kept_connections(net.main, masks))
-        net.main.set_dropout(train.dropout, {n: kept[n] / dense[n] for n in kept} if train.rescale_dropout else None)
-        if net.extra is not None:
-            net.extra.set_dropout(train.dropout)
-
-    def prune(
-        self,
-        net: HybridTransferNet,
-        masks: Masks,
-        params: SourcePruneParams | TargetPruneParams,
-        train: TrainConfig | None,
-    ) -> tuple[Masks, Gradual | None]:
-        """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept."""
-        dense = networks.weight_counts(self.spec.network, net.main.classes)
-        step = PruneStep(net.main, masks, params, dense, self.seed)
-
-        def pruned(masks: Masks) -> None:
-            if train is not None:
-                self.set_dropout(net, masks, train)
-
-        gradual = Gradual(params.gradual, step, pruned) if params.gradual is not None else None
-        if gradual is None:
-            masks = step.masks(masks)
-            pruning.apply(net.main, masks)
-        pruned(masks)
-        return masks, gradual
-
-
-_RUNNERS: dict[str, Callable[[_Stage], StageResult]] = {}
+_RUNNERS: dict[str, Callable[[StageContext], StageResult]] = {}
 
 Kind = TypeVar("Kind", bound=StageParams)
 
 
-def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]], Callable[[_Stage, Kind], StageResult]]:
+def _runs(
+    kind: type[Kind],
+) -> Callable[[Callable[[StageContext, Kind], StageResult]], Callable[[StageContext, Kind], StageResult]]:
     """Register the runner of a stage kind, by the hyperparameters that it takes."""
 
-    def register(run: Callable[[_Stage, Kind], StageResult]) -> Callable[[_Stage, Kind], StageResult]:
-        def checked(stage: _Stage) -> StageResult:
+    def register(run: Callable[[StageContext, Kind], StageResult]) -> Callable[[StageContext, Kind], StageResult]:
+        def checked(stage: StageContext) -> StageResult:
             assert isinstance(stage.spec.params, kind)
             return run(stage, stage.spec.params)
 
@@ -180,7 +82,7 @@ def _runs(kind: type[Kind]) -> Callable[[Callable[[_Stage, Kind], StageResult]],
 
 
 @_runs(ReferenceParams)
-def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
+def _reference(stage: StageContext, params: ReferenceParams) -> StageResult:
     images, class_names = stage.images(), stage.content.class_names
     if stage.content.is_empty:
         assert params.weights is not None
@@ -196,7 +98,7 @@ def _reference(stage: _Stage, params: ReferenceParams) -> StageResult:
 
 
 @_runs(SourcePruneParams)
-def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
+def _source_prune(stage: StageContext, params: SourcePruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("source", None)
     before = Extent.of(net.main, masks)
@@ -210,27 +112,56 @@ def _source_prune(stage: _Stage, params: SourcePruneParams) -> StageResult:
 
 @_runs(KnowledgeParams)
 @torch.no_grad()
-def _knowledge(stage: _Stage, _params: KnowledgeParams) -> StageResult:
+def _knowledge(stage: StageContext, _params: KnowledgeParams) -> StageResult:
     """Logits ``float32 (images, views, source classes)`` of all training views; zeros for test images."""
     reference, _ = stage.net("reference")
+    return _of_all_views(stage, "logits", reference, (reference.classes,))
+
+
+@_runs(FeaturesParams)
+@torch.no_grad()
+def _features(stage: StageContext, _params: FeaturesParams) -> StageResult:
+    """Outputs of layer N - 1 ``float32 (images, views, ...)`` for all training views; zeros for test images."""
+    source, _ = stage.net("source")
+    below = source.part(0, len(source.names) - 1).eval()
+    one = below(torch.zeros(1, *source.input_shape, device=stage.session.device))
+    return _of_all_views(stage, "features", below, tuple(one.shape[1:]))
+
+
+def _of_all_views(stage: StageContext, name: str, net: LayeredNet, shape: tuple[int, ...]) -> StageResult:
+    """What a net gives, of this shape an image, for all training views of all images that may be known."""
     images = stage.known_images()
-    reference.eval()
+    net.eval()
     views = images.placements(images.config.views)
-    logits = torch.zeros(len(images.labels), len(views), reference.classes)
+    given = torch.zeros(len(images.labels), len(views), *shape)
     parts = stage.session.share(list(images.evaluation_batches(images.train)))
     stream = images.stream((part, view) for part in parts for view in views)
     for part in parts:
         for view in range(len(views)):
-            logits[part, view] = reference(next(stream)).cpu()
+            given[part, view] = net(next(stream)).cpu()
     if stage.session.world_size > 1:
         for part in images.evaluation_batches(images.train):
-            logits[part] = stage.session.sum(logits[part].to(stage.session.device)).cpu()
+            given[part] = stage.session.sum(given[part].to(stage.session.device)).cpu()
     metrics = {"rounds": 0, "epochs": 0, "images": len(images.train)}
-    return StageResult({"logits": logits}, metrics, stage.content.class_names)
+    return StageResult({name: given}, metrics, stage.content.class_names)
+
+
+@_runs(ProbeParams)
+def _probe(stage: StageContext, params: ProbeParams) -> StageResult:
+    images = stage.images()
+    source, source_masks = stage.net("source")
+    before = Extent.of(source, source_masks)
+    top = networks.fresh(stage.spec.network, len(stage.content.class_names), stage.seed, 1)
+    main, masks = transfer_main_branch(source, source_masks, top)
+    output = HybridTransferNet(placed(main, stage.session.device).top(1))
+    stage.set_dropout(output, {}, params.train)
+    features = Features.of(images, stage.parents["features"].tensors["features"])
+    epochs = Training(output, {}, features, params.train, stage.session, stage.seed).run()
+    return _result(stage, HybridTransferNet(main), masks, images, epochs, before)
 
 
 @_runs(TransferParams)
-def _transfer(stage: _Stage, params: TransferParams) -> StageResult:
+def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
     before = Extent.of(source, source_masks)
@@ -253,7 +184,7 @@ def _transfer(stage: _Stage, params: TransferParams) -> StageResult:
 
 
 @_runs(TargetPruneParams)
-def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
+def _target_prune(stage: StageContext, params: TargetPruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
     before = Extent.of(net.main, masks)
@@ -265,7 +196,7 @@ def _target_prune(stage: _Stage, params: TargetPruneParams) -> StageResult:
 
 
 @_runs(NeuronPruneParams)
-def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
+def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult:
     if params.is_one_step:
         return _neuron_step(stage, params)
     images = stage.images()
@@ -296,7 +227,7 @@ def _neuron_prune(stage: _Stage, params: NeuronPruneParams) -> StageResult:
     return result
 
 
-def _neuron_step(stage: _Stage, params: NeuronPruneParams) -> StageResult:
+def _neuron_step(stage: StageContext, params: NeuronPruneParams) -> StageResult:
     """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
@@ -310,14 +241,14 @@ def _neuron_step(stage: _Stage, params: NeuronPruneParams) -> StageResult:
 
 
 def _restore(
-    stage: _Stage, tensors: dict[str, Tensor], knowledge: KnowledgeConfig | None
+    stage: StageContext, tensors: dict[str, Tensor], knowledge: KnowledgeConfig | None
 ) -> tuple[HybridTransferNet, Masks]:
     parents = {**stage.parents, "accepted": Artifact(tensors)}
-    return _Stage(stage.spec, parents, stage.session).hybrid("accepted", knowledge)
+    return StageContext(stage.spec, parents, stage.session).hybrid("accepted", knowledge)
 
 
 def _result(
-    stage: _Stage,
+    stage: StageContext,
     net: HybridTransferNet,
     masks: Masks,
     images: Images,
@@ -341,7 +272,7 @@ def _result(
 
 
 @_runs(EvaluationParams)
-def _evaluation(stage: _Stage, _params: EvaluationParams) -> StageResult:
+def _evaluation(stage: StageContext, _params: EvaluationParams) -> StageResult:
     """Accuracies of a net by other crops than those that it was trained and validated by."""
     images, crops = stage.images(), stage.spec.data.evaluation
     main, masks = stage.net("net")
@@ -360,7 +291,7 @@ def _holds_scores(artifact: Artifact) -> bool:
 
 
 @_runs(FusionParams)
-def _fusion(stage: _Stage, params: FusionParams) -> StageResult:
+def _fusion(stage: StageContext, params: FusionParams) -> StageResult:
     """Weighted mean of the class scores of several nets on the same videos."""
     val, test = (_fused(stage.parents, params.weights, part) for part in ("val", "test"))
     nets = [stage.parents[stream].metrics for stream in params.weights]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, plain
-from analysis.published import CONNECTIONS, HYBRID, NEURONS, STANDARD
+from analysis.published import CONNECTIONS, HYBRID, NEURONS, PROBE, STANDARD
 from analysis.statistics.intervals import over_seeds, paired_difference
 from analysis.tables.table import (
     NOTHING,
@@ -92,6 +92,19 @@ def controls(results: Results, cells: pd.DataFrame) -> Table | None:
     title = f"Controls on {results.facts.target.title}"
     data = [record(net, [standard, hybrid], results.seeds, {}) for net in rows]
     return _table("controls", title, rows, columns, data, results)
+
+
+def probes(results: Results, cells: pd.DataFrame) -> Table | None:
+    """Linear probes of the source nets, beside the net that is fine-tuned."""
+    rows = nets(in_table(cells, "probes"))
+    if not rows:
+        return None
+    standard, dense = plain(cells, STANDARD), plain(cells, PROBE)
+    columns = _names(results.seeds) + accuracy(results, rows) + _prune_rate(results.seeds)
+    columns += _difference(standard) + _difference(dense)
+    title = f"Linear probes on {results.facts.target.title}: the output layer alone is trained"
+    data = [record(net, [standard, dense], results.seeds, {}, pruning=True) for net in rows]
+    return _table("probes", title, rows, columns, data, results)
 
 
 def over_seeds_note(results: Results) -> str:

@@ -193,6 +193,8 @@ class TransferConfig(Hyperparameters):
     hinton_factor: bool = False
     live: bool = False
     train: TrainConfig
+    probe: TrainConfig | None = None
+    """How linear probes are trained (the ablation ``probes``); null: as the transfer nets are."""
 
     def n_m_of(self, *, is_standard: bool) -> int:
         """N_m of Standard-TransferNet, or of the other nets."""

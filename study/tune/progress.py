@@ -13,8 +13,10 @@ from study.graph import StageGraph
 from study.tune.scheduling import Observer, StageSearcher
 from study.tune.trial import ERROR, LOST
 from trainables.hyperparameters import (
+    FeaturesParams,
     KnowledgeConfig,
     NeuronPruneParams,
+    ProbeParams,
     SourcePruneParams,
     TargetPruneParams,
     TransferParams,
@@ -134,6 +136,8 @@ def label(graph: StageGraph, key: str) -> str:
     words = [spec.kind]
     if isinstance(params, SourcePruneParams):
         words += [params.criterion, "to", _kept(params.keep)]
+    if isinstance(params, FeaturesParams | ProbeParams):
+        words.append(_sparsity_sign(graph, key).strip())
     if isinstance(params, TransferParams):
         words.append(_sparsity_sign(graph, key) + _knowledge_sign(params.knowledge))
     if isinstance(params, TargetPruneParams):
