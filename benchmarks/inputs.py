@@ -24,9 +24,9 @@ from benchmarks.goals import Goal, show
 from benchmarks.step import finish
 from trainables import data
 from trainables.data import Places, Split
-from trainables.hyperparameters import DataConfig
 from trainables.images import Images
 from trainables.seeds import generator
+from trainables.settings import DataConfig
 
 CLASSES, A_CLASS, WIDTH, HEIGHT = 4, 75, 500, 375
 SIDE, SIZE, BATCH, ROUNDS = 256, 224, 25, 5

@@ -23,8 +23,9 @@ from study.graph import Stage, StageGraph
 from study.keys import contents, stage_key
 from study.run.tables import write_tables
 from trainables.data import ArrayPixels, ImageSet, Pixels, Places
-from trainables.hyperparameters import DataConfig, ReferenceParams, StageSpec, TrainConfig
+from trainables.hyperparameters import ReferenceParams, StageSpec, TrainConfig
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.stages import run_stage
 
 SLOTS, SECONDS, OVERHEAD, FLAT = 2, 1.0, 1.10, 1.10

@@ -23,10 +23,11 @@ from trainables.data import Split
 from trainables.data.imageset import in_memory
 from trainables.devices import deterministic_kernels, float32_products, placed
 from trainables.hybrid import HybridTransferNet, extra_branch, extra_loss, main_loss
-from trainables.hyperparameters import DataConfig, KnowledgeConfig, Precision, TrainConfig
+from trainables.hyperparameters import KnowledgeConfig, Precision, TrainConfig
 from trainables.images import Images
 from trainables.networks import LayeredNet
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.training import Knowledge, Training
 
 CLASSES, KEEP, N_E, DROPOUT = 10, 0.05, 2, 0.5

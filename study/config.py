@@ -24,8 +24,9 @@ from study.settings.overrides import (
 from trainables import channels, data, networks, removals
 from trainables.data import Places
 from trainables.data.absent import NONE
-from trainables.hyperparameters import DataConfig, WeightsConfig
+from trainables.hyperparameters import WeightsConfig
 from trainables.pretrained import normalisation
+from trainables.settings import DataConfig
 from trainables.suggestions import choices
 from trainables.weight_files import fingerprint
 from trainables.weight_names import WeightsError
@@ -141,6 +142,8 @@ def _data_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
             "has probes, which are trained on stored features: give target.data.views centre or ten, no auto_augment, "
             "and a transfer.probe without mixup and CutMix",
         )
+    if "probes" in config.ablations and config.source.prune.in_transfer:
+        yield "ablations", "has probes, but there is no sparse net in the source: masks shrink during the transfer"
     for domain, images in (("source", config.source.data), ("target", config.target.data)):
         if images.modality == "flow" and (images.views == "resized" or images.auto_augment):
             yield f"{domain}.data.views", "optical flow is neither resized nor augmented: give views=ten or random"

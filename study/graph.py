@@ -13,7 +13,6 @@ from study.keys import Contents, contents, stage_key
 from trainables import data, networks, neurons
 from trainables.data import Places
 from trainables.hyperparameters import (
-    DataConfig,
     EvaluationParams,
     FeaturesParams,
     FusionParams,
@@ -28,6 +27,7 @@ from trainables.hyperparameters import (
     TrainConfig,
     TransferParams,
 )
+from trainables.settings import DataConfig
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class _Path:
 
     def sparse_source(self, sparsity: Sparsity) -> str:
         key = self.reference()
-        if sparsity != "none":
+        if sparsity != "none" and not self.config.source.prune.in_transfer:
             for params in self.config.source.prune.schedule(sparsity):
                 key = self._source_stage(params, {"source": key})
         return key
@@ -209,7 +209,10 @@ class _Path:
         config = self.config.transfer
         n_m = config.fresh_layers(is_standard=sparsity == "none" and choice == "none")
         n_e = config.n_e if choice != "none" else None
-        params = TransferParams(n_m=n_m, n_e=n_e, knowledge=self._knowledge_config(choice), train=config.train)
+        meanwhile = self.config.source.prune.meanwhile(sparsity) if sparsity != "none" else None
+        params = TransferParams(
+            n_m=n_m, n_e=n_e, knowledge=self._knowledge_config(choice), prune=meanwhile, train=config.train
+        )
         parents = {"source": self.sparse_source(sparsity)}
         if choice != "none":
             parents |= {"reference": self.reference(), **self._cached_knowledge()}

@@ -7,8 +7,9 @@ from typing import Any
 
 from trainables import data, networks
 from trainables.data import ImageSet, Places
-from trainables.hyperparameters import KEY_VERSION, READING, Hyperparameters, ReferenceParams, StageSpec
+from trainables.hyperparameters import KEY_VERSION, ReferenceParams, StageSpec, TransferParams
 from trainables.objects import source_digest
+from trainables.settings import READING, Hyperparameters
 from trainables.weight_files import fingerprint
 
 MEASURING = ("evaluation", "fusion")
@@ -103,4 +104,6 @@ def _params(spec: StageSpec, parents: Mapping[str, str]) -> dict[str, Any]:
 def _has_pruned_layers(spec: StageSpec, parents: Mapping[str, str]) -> bool:
     """Whether a layer of the net that is trained may have lost connections."""
     from_dense = spec.kind == "transfer" and parents.get("source", "").startswith("reference-")
+    if isinstance(spec.params, TransferParams) and spec.params.prune is not None:
+        return True
     return spec.kind not in ("reference", "probe") and not from_dense

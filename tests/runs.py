@@ -6,8 +6,6 @@ from typing import Any
 
 from trainables.artifacts import Artifact
 from trainables.hyperparameters import (
-    DataConfig,
-    Hyperparameters,
     KnowledgeConfig,
     KnowledgeParams,
     ReferenceParams,
@@ -18,6 +16,7 @@ from trainables.hyperparameters import (
 )
 from trainables.results import StageResult
 from trainables.sessions import Session
+from trainables.settings import DataConfig, Hyperparameters
 from trainables.stages import run_stage
 
 DATA = DataConfig(name="digits8", test_share=0.8, train_per_class=4, mean=0.13, std=0.31)

@@ -19,9 +19,10 @@ from trainables.artifacts import Artifact
 from trainables.augmentation import Mixing
 from trainables.data.imageset import in_memory
 from trainables.hybrid import HybridTransferNet, main_loss
-from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+from trainables.hyperparameters import KnowledgeConfig, StageSpec, TrainConfig, TransferParams
 from trainables.images import Images
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.stages import run_stage
 
 PLAIN = DataConfig(name="tests.test_augmentation:gradients", train_per_class=6, val_per_class=6)

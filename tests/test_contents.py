@@ -20,7 +20,7 @@ from trainables.data.files import open_layout
 from trainables.data.imageset import ImageSet
 from trainables.data.inspection import Inspection, inspect
 from trainables.data.layouts.catalogue import Catalogue
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 FOLDER = LAYOUTS["folder"]
 SIZE = 8

@@ -13,16 +13,10 @@ from trainables.context import StageContext
 from trainables.data import Places
 from trainables.devices import float32_products, placed
 from trainables.hybrid import HybridTransferNet
-from trainables.hyperparameters import (
-    DataConfig,
-    KnowledgeParams,
-    ReferenceParams,
-    SourcePruneParams,
-    StageSpec,
-    TrainConfig,
-)
+from trainables.hyperparameters import KnowledgeParams, ReferenceParams, SourcePruneParams, StageSpec, TrainConfig
 from trainables.networks import Dropout, LayeredNet
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.stages import run_stage
 from trainables.training import Training
 

@@ -20,7 +20,8 @@ from tests.trees import MEAN, STD, make_colours
 from trainables import networks
 from trainables.data import DataError, Places
 from trainables.doubts import doubts
-from trainables.hyperparameters import DataConfig, WeightsConfig
+from trainables.hyperparameters import WeightsConfig
+from trainables.settings import DataConfig
 
 CLASSES = 12
 

@@ -25,7 +25,7 @@ from trainables.data import LAYOUTS, Catalogue, DataError, ImageSet, Places, dec
 from trainables.data.decoding import decode_image
 from trainables.data.files import FilePixels, open_layout
 from trainables.data.inspection import Inspection, inspect
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 SIZE = 16
 
@@ -409,7 +409,7 @@ from pathlib import Path
 import torch
 from trainables.data import LAYOUTS, Places, files
 from trainables.data.decoding import decode_image
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 root, cache, log, seconds = sys.argv[1:]
 
@@ -596,7 +596,7 @@ import sys, time
 import torch
 from pathlib import Path
 from trainables.data.files import FilePixels
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -13,7 +13,8 @@ from study.graph import StageGraph, plan
 from study.keys import stage_key
 from study.run.tables import cell_row
 from trainables.data import Places
-from trainables.hyperparameters import DataConfig, KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+from trainables.hyperparameters import KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+from trainables.settings import DataConfig
 
 PLACES = Places()
 KEYS = {"Hybrid-TransferNet": "transfer-80f7db32be482f87", "Sparse-TargetNet_N": "neuron_prune-17edfa111a4b578a"}

@@ -13,16 +13,10 @@ from tests.runs import artifact, run
 from trainables import data, networks
 from trainables.artifacts import Artifact
 from trainables.data.imageset import in_memory
-from trainables.hyperparameters import (
-    DataConfig,
-    KnowledgeConfig,
-    KnowledgeParams,
-    ReferenceParams,
-    TrainConfig,
-    TransferParams,
-)
+from trainables.hyperparameters import KnowledgeConfig, KnowledgeParams, ReferenceParams, TrainConfig, TransferParams
 from trainables.images import Images
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.training import evaluate
 
 ROOMY = DataConfig(name="roomy", train_per_class=6, val_per_class=6)

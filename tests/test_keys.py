@@ -26,11 +26,11 @@ from trainables.data.imageset import in_memory
 from trainables.hyperparameters import (
     KEY_VERSION,
     PARAMS,
-    DataConfig,
     EvaluationParams,
     FusionParams,
     GradualConfig,
     KnowledgeConfig,
+    MeanwhileParams,
     ReferenceParams,
     SourcePruneParams,
     StageSpec,
@@ -41,6 +41,7 @@ from trainables.hyperparameters import (
 from trainables.importing import source_digest
 from trainables.results import StageResult
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 
 PLACES = Places()
 
@@ -96,7 +97,7 @@ VERSION_AND_DEFAULTS = {
     "KnowledgeParams": {},
     "FeaturesParams": {},
     "ProbeParams": {},
-    "TransferParams": {"n_e": None, "knowledge": None},
+    "TransferParams": {"n_e": None, "knowledge": None, "prune": None},
     "TargetPruneParams": {
         "scope": "layer",
         "criterion": "magnitude",
@@ -157,7 +158,13 @@ FULL: dict[str, dict[str, Any]] = {
     "knowledge": {},
     "features": {},
     "probe": {"train": TRAIN},
-    "transfer": {"n_m": 2, "n_e": 2, "knowledge": KNOWLEDGE, "train": TRAIN},
+    "transfer": {
+        "n_m": 2,
+        "n_e": 2,
+        "knowledge": KNOWLEDGE,
+        "prune": MeanwhileParams(keep=0.5, gradual=GradualConfig(end=0.4, updates=3)),
+        "train": TRAIN,
+    },
     "target_prune": {"keep": 0.5, "pattern": "4x1", "knowledge": KNOWLEDGE, "retrain": TRAIN},
     "neuron_prune": {"neurons_per_step": 8, "images_per_class": 4, "knowledge": KNOWLEDGE, "retrain": TRAIN},
     "evaluation": {},

@@ -18,7 +18,7 @@ from trainables.data.inspection import inspect
 from trainables.data.layouts.catalogue import Problem
 from trainables.data.layouts.lists import lines_of
 from trainables.data.videos import decode_item, verify
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 
 def _rewritten(change: Callable[[str], bytes]) -> Callable[[Path], object]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.ao.pruning.sparsifier.weight_norm_sparsifier import WeightNormSparsifier
 
-from study import load_config
+from study import load_config, run_study
 from study.config import ConfigError
+from study.graph import plan
 from tests.runs import MemoryStore, Stopped, StoppingSession, artifact, parents, run
 from trainables import networks, patterns, pruning
 from trainables.artifacts import unpack_main
@@ -188,6 +190,29 @@ def test_even_a_training_of_one_step_ends_at_its_share() -> None:
     assert run("target_prune", params, start=parents()["sparse"]).metrics["connections"] == round(0.1 * total)
 
 
+def test_without_retraining_in_the_source_masks_shrink_during_the_transfer(tiny_preset: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"source.prune": {"keep": 0.2, "steps": 1, "gradual": {"updates": 4}, "retrain": None}}
+    changes |= {"ablations": ["paper", "controls"], "seeds": 1, "target_prune.keep": [0.1], "target_prune.named": [0.1]}
+    config = load_config(str(tiny_preset), changes)
+    graph = plan(config)
+    kinds = [stage.spec.kind for stage in graph.stages.values()]
+    assert "source_prune" not in kinds and kinds.count("transfer") == 9
+    outcome = run_study(config, "meanwhile", storage=str(tmp_path), slots=2, progress=False)
+    assert outcome.failed == {}
+    stages = pd.read_parquet(Path(outcome.folder) / "stages.parquet").set_index("stage")
+    layers = pd.read_parquet(Path(outcome.folder) / "layers.parquet")
+    fresh = networks.layer_names("small_alexnet")[-config.transfer.n_m :]
+    for cell, key in graph.cells:
+        if cell.keep is not None:
+            continue
+        own = layers[layers["stage"] == key].set_index("layer")
+        lower = own.drop(index=fresh)
+        share = lower["connections"].sum() / lower["connections_dense"].sum()
+        assert share == pytest.approx(1 if cell.sparsity == "none" else 0.2, abs=1e-3)
+        assert (own.loc[fresh, "connections"] == own.loc[fresh, "connections_dense"]).all()
+        assert "S random" not in cell.net or stages.loc[key, "status"] == "done"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -204,7 +229,7 @@ def test_even_a_training_of_one_step_ends_at_its_share() -> None:
             },
             "is the same in every layer and at once",
         ),
-        ({"source.prune.gradual": {}}, "gradual prunes within one retraining: set steps to 1"),
+        ({"source.prune.gradual": {}}, "gradual prunes within one training: set steps to 1"),
         ({"source.prune.gradual": {"begin": 0.8}}, "begin is 0.8, which is not before end, 0.75"),
         ({"target_prune.gradual": {"updates": 0}}, "updates"),
     ],

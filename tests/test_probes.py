@@ -16,11 +16,12 @@ from tests.runs import DATA, MemoryStore, Stopped, StoppingSession, artifact, ru
 from tests.test_any_network import QUICK, RESIDUAL
 from trainables import data, networks
 from trainables.artifacts import Artifact, unpack_main
-from trainables.hyperparameters import DataConfig, FeaturesParams, ProbeParams, StageSpec, TrainConfig
+from trainables.hyperparameters import FeaturesParams, ProbeParams, StageSpec, TrainConfig
 from trainables.images import Images
 from trainables.results import StageResult
 from trainables.seeds import generator
 from trainables.sessions import Session
+from trainables.settings import DataConfig
 from trainables.stages import run_stage
 
 TRAIN = TrainConfig(epochs=3, learning_rate=0.05, batch_size=8, dropout=0, weight_decay=0.001)

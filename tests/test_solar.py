@@ -13,7 +13,7 @@ from study.graph import plan
 from trainables import networks
 from trainables.data import LAYOUTS, DataError, Places, load
 from trainables.data.places import in_package
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 from trainables.weight_files import fingerprint, read
 from trainables.weight_names import WeightsError
 

@@ -25,7 +25,7 @@ from trainables.data.decoding import fitted
 from trainables.data.imageset import ImageSet
 from trainables.data.inspection import inspect
 from trainables.data.layouts.torchvision_sets import SETS
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 SIZE = 32
 PRESET = ["digits", "--set", "target.data.name=torchvision:CIFAR10", "--set", f"target.data.size={SIZE}"]

@@ -17,7 +17,7 @@ from trainables import networks
 from trainables.data import LAYOUTS, Catalogue, DataError
 from trainables.data.flow import displacement, estimator, mirror, quantise
 from trainables.data.videos import decode_item, shape, starts, verify
-from trainables.hyperparameters import DataConfig, FlowMethod
+from trainables.settings import DataConfig, FlowMethod
 
 UCF101 = DataConfig(name="ucf101")
 HMDB51 = DataConfig(name="hmdb51")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from trainables.hyperparameters import DataConfig, TrainConfig
+from trainables.hyperparameters import TrainConfig
 from trainables.seeds import derive
+from trainables.settings import DataConfig
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2

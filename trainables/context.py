@@ -11,10 +11,10 @@ from trainables.artifacts import Artifact
 from trainables.data import ImageSet
 from trainables.devices import placed
 from trainables.hybrid import HybridTransferNet
-from trainables.hyperparameters import KnowledgeConfig, SourcePruneParams, StageSpec, TargetPruneParams, TrainConfig
+from trainables.hyperparameters import KnowledgeConfig, StageSpec, TrainConfig
 from trainables.images import RESIDENT_BYTES, Images
 from trainables.layers import LayeredNet
-from trainables.prune_steps import Gradual, PruneStep
+from trainables.prune_steps import Gradual, PruneParams, PruneStep
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
@@ -106,12 +106,18 @@ class StageContext:
         self,
         net: HybridTransferNet,
         masks: Masks,
-        params: SourcePruneParams | TargetPruneParams,
+        params: PruneParams,
         train: TrainConfig | None,
+        layers: int | None = None,
     ) -> tuple[Masks, Gradual | None]:
-        """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept."""
-        dense = networks.weight_counts(self.spec.network, net.main.classes)
-        step = PruneStep(net.main, masks, params, dense, self.seed)
+        """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept.
+
+        ``layers`` asks for so many of the lowest layers alone.
+        """
+        pruned_part = net.main.part(0, layers if layers is not None else len(net.main.names))
+        counts = networks.weight_counts(self.spec.network, net.main.classes)
+        dense = {name: counts[name] for name in pruned_part.weights()}
+        step = PruneStep(pruned_part, masks, params, dense, self.seed)
 
         def pruned(masks: Masks) -> None:
             if train is not None:

@@ -22,9 +22,10 @@ from trainables.data.files import FilePixels
 from trainables.data.imageset import ImageSet, in_memory
 from trainables.data.places import keep
 from trainables.devices import float32_products
-from trainables.hyperparameters import DataConfig, WeightsConfig
+from trainables.hyperparameters import WeightsConfig
 from trainables.images import Images
 from trainables.layers import LayeredNet
+from trainables.settings import DataConfig
 from trainables.weight_files import TORCHVISION, fingerprint
 
 VERSION = 2

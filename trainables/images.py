@@ -18,8 +18,8 @@ from trainables.augmentation import augmented, of_images
 from trainables.data import ArrayPixels, ImageSet, Pixels, Split
 from trainables.data.flow import mirror
 from trainables.devices import fetched_ahead, moved
-from trainables.hyperparameters import DataConfig
 from trainables.seeds import generator
+from trainables.settings import DataConfig
 
 CROPS = {"centre": 1, "ten": 10}
 RESIDENT_BYTES = 2 * 2**30

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainables import pruning
-from trainables.hyperparameters import NONZERO, GradualConfig, SourcePruneParams, TargetPruneParams
+from trainables.hyperparameters import NONZERO, GradualConfig, MeanwhileParams, SourcePruneParams, TargetPruneParams
 from trainables.layers import LayeredNet
 from trainables.patterns import Pattern, parsed
 from trainables.pruning import Masks
+
+PruneParams = SourcePruneParams | TargetPruneParams | MeanwhileParams
+"""What says what is to be kept."""
 
 
 class PruneStep:
@@ -17,7 +20,7 @@ class PruneStep:
         self,
         main: LayeredNet,
         masks: Masks,
-        params: SourcePruneParams | TargetPruneParams,
+        params: PruneParams,
         dense: dict[str, int],
         seed: int,
     ) -> None:

@@ -10,11 +10,11 @@ from torch.nn import functional
 from trainables import networks, pruning
 from trainables.data import ArrayPixels
 from trainables.hybrid import HybridTransferNet
-from trainables.hyperparameters import Crops
 from trainables.images import Images
 from trainables.layers import LayeredNet
 from trainables.pruning import Masks
 from trainables.sessions import Session
+from trainables.settings import Crops
 from trainables.training import Evaluation, Knowledge, Row, evaluate, log_scores, tally
 
 KNOWLEDGE_RANKS = 10

@@ -174,9 +174,14 @@ def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
         extra = extra_branch(stage.net("reference")[0], params.n_e)
     net = HybridTransferNet(main, extra, stage.live_reference(params.knowledge))
     placed(net, stage.session.device)
+    gradual = None
+    if params.prune is not None:
+        lower = len(main.names) - len(top.names)
+        masks, gradual = stage.prune(net, masks, params.prune, params.train, lower)
     stage.set_dropout(net, masks, params.train)
     knowledge = stage.knowledge(params.knowledge, images)
-    epochs = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge).run()
+    training = Training(net, masks, images, params.train, stage.session, stage.seed, knowledge, gradual=gradual)
+    epochs, masks = training.run(), training.masks
     result = _result(stage, net, masks, images, epochs, before)
     if knowledge is not None:
         result.knowledge = knowledge_rows(net, knowledge, images, stage.parents["reference"].class_names)

@@ -19,7 +19,7 @@ from trainables import pruning
 from trainables.augmentation import Mix, Mixing
 from trainables.devices import float32_products, moved, placed
 from trainables.hybrid import HybridTransferNet, Output, extra_loss, knowledge_entropy, main_loss
-from trainables.hyperparameters import Crops, KnowledgeConfig, TrainConfig
+from trainables.hyperparameters import KnowledgeConfig, TrainConfig
 from trainables.images import Images, Views
 from trainables.layers import LayeredNet
 from trainables.optimisation import descend, learning_rate, masked_weights, optimizer_of
@@ -27,6 +27,7 @@ from trainables.prune_steps import Gradual
 from trainables.pruning import Masks
 from trainables.seeds import generator
 from trainables.sessions import Session
+from trainables.settings import Crops
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
 from trainables.data.decoding import gigabytes
 from trainables.data.files import OWN_FOLDER, open_layout, place_of
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
-from trainables.hyperparameters import DataConfig, absolute
+from trainables.settings import DataConfig, absolute
 from trainables.suggestions import choices
 
 SHOWN_CLASSES = 10

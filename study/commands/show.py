@@ -11,7 +11,8 @@ from study.command import OK
 from study.storage import TENSORS, LostStageError, Storage, StorageError
 from study.stored_nets import find_stage
 from study.tune.progress import duration
-from trainables.hyperparameters import PARAMS, DataConfig
+from trainables.hyperparameters import PARAMS
+from trainables.settings import DataConfig
 
 SHOWN_DIGITS = 12
 """Of a hash: enough to tell two apart."""

@@ -12,7 +12,7 @@ from study.tune.resources import ask_of, require, this_machine
 from trainables.data import LAYOUTS, ImageSet, load
 from trainables.data.decoding import Progress as OnProgress
 from trainables.data.decoding import gigabytes
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 SHOWN_CLASSES = 6
 

@@ -13,7 +13,7 @@ from study.graph import StageGraph
 from study.tune.experiment import Experiment
 from study.tune.trial import describe
 from trainables import data, networks
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 
 def write_tables(

@@ -13,18 +13,17 @@ from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import (
     NONZERO,
-    DataConfig,
     GradualConfig,
-    Hyperparameters,
     KnowledgeConfig,
     MaskPattern,
+    MeanwhileParams,
     NeuronPruneParams,
-    Share,
     SourcePruneParams,
     TrainConfig,
     WeightsConfig,
 )
 from trainables.sessions import CHECKPOINT_SECONDS
+from trainables.settings import DataConfig, Hyperparameters, Share
 from trainables.shares import SHARES
 from trainables.suggestions import choices
 
@@ -56,7 +55,8 @@ class SourcePruneConfig(Hyperparameters):
     """Which connections stay together: ``N:4``, N of each 4 consecutive inputs, N being the share of 4 that is kept;
     ``4x1``, blocks of 4 outputs and 1 input; null: each for itself."""
     gradual: GradualConfig | None = None
-    """Prune while the net retrains, in place of steps before each retraining."""
+    """Prune while the net retrains, in place of steps before each retraining; without ``retrain``, during the transfer:
+    the layers that are transferred then lose their connections there."""
     retrain: TrainConfig | None
     """Null: nothing is retrained, in the one step that there is then."""
 
@@ -87,10 +87,8 @@ class SourcePruneConfig(Hyperparameters):
 
     @model_validator(mode="after")
     def _fits_gradual(self) -> "SourcePruneConfig":
-        if self.gradual is not None and (self.retrain is None or self.is_given or self.steps > 1):
-            raise ValueError(
-                "gradual prunes within one retraining: set steps to 1, and give a share as keep, and retrain"
-            )
+        if self.gradual is not None and (self.is_given or self.steps > 1):
+            raise ValueError("gradual prunes within one training: set steps to 1, and give a share as keep")
         return self
 
     @model_validator(mode="after")
@@ -103,6 +101,11 @@ class SourcePruneConfig(Hyperparameters):
                 shares = list(keep.values()) if isinstance(keep, dict) else [float(keep)]
                 _require_pattern(self.pattern, shares, self.scope, self.gradual)
         return self
+
+    @property
+    def in_transfer(self) -> bool:
+        """Whether connections go during the transfer, and not in the source."""
+        return self.gradual is not None and self.retrain is None
 
     @property
     def is_given(self) -> bool:
@@ -140,6 +143,13 @@ class SourcePruneConfig(Hyperparameters):
             )
             for step in by_step
         ]
+
+    def meanwhile(self, criterion: pruning.Criterion) -> MeanwhileParams | None:
+        """How the transferred layers are pruned during the transfer; None where they are pruned in the source."""
+        if not self.in_transfer:
+            return None
+        (step,) = self.schedule(criterion)
+        return MeanwhileParams(**{name: getattr(step, name) for name in MeanwhileParams.model_fields})
 
 
 class SourceConfig(Hyperparameters):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.settings.models import StudyConfig
 from trainables import objects
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 from trainables.suggestions import choices, did_you_mean
 
 PRESETS = Path(str(resources.files("study"))) / "presets"

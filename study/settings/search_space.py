@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainables.hyperparameters import Hyperparameters
+from trainables.settings import Hyperparameters
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from study.tune.trial import ERROR, LOST
 from trainables.hyperparameters import (
     FeaturesParams,
     KnowledgeConfig,
+    MeanwhileParams,
     NeuronPruneParams,
     ProbeParams,
     SourcePruneParams,
@@ -162,8 +163,9 @@ def _kept(keep: dict[str, float] | float | str) -> str:
 
 
 def _sparsity_sign(graph: StageGraph, key: str) -> str:
-    params = graph.stages[graph.stages[key].parents["source"]].spec.params
-    if not isinstance(params, SourcePruneParams):
+    own, above = graph.stages[key].spec.params, graph.stages[graph.stages[key].parents["source"]].spec.params
+    params = own.prune if isinstance(own, TransferParams) and own.prune is not None else above
+    if not isinstance(params, SourcePruneParams | MeanwhileParams):
         return "S-"
     return "S+" if params.criterion == "magnitude" else "S random "
 

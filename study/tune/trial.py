@@ -23,9 +23,10 @@ from study.tune.faults import LostProcessError, cause_of
 from trainables import data, objects
 from trainables.data import Places
 from trainables.devices import release_memory, usable_gpu
-from trainables.hyperparameters import Hyperparameters, ReferenceParams, StageSpec
+from trainables.hyperparameters import ReferenceParams, StageSpec
 from trainables.results import StageResult
 from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
+from trainables.settings import Hyperparameters
 from trainables.stages import run_stage
 
 ERROR = "stage_error"

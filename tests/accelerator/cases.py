@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.hyperparameters import (
-    DataConfig,
     EvaluationParams,
     FusionParams,
-    Hyperparameters,
     KnowledgeConfig,
     KnowledgeParams,
     NeuronPruneParams,
@@ -20,6 +18,7 @@ from trainables.hyperparameters import (
     WeightsConfig,
 )
 from trainables.images import RESIDENT_BYTES
+from trainables.settings import DataConfig, Hyperparameters
 
 CENTRE = DataConfig(name="tests.test_images:roomy", train_per_class=6, val_per_class=6, mean=(0.25,), std=(0.5,))
 """Larger than the network's input, so that crops differ; one mean a channel, which is a tensor on the device."""

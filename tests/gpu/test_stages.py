@@ -16,16 +16,10 @@ from tests.accelerator.running import Outcome, Runs
 from tests.gpu import GPU, needs_gpu
 from tests.runs import DATA, MemoryStore, Stopped, StoppingSession, run
 from trainables import images
-from trainables.hyperparameters import (
-    DataConfig,
-    Hyperparameters,
-    ReferenceParams,
-    SourcePruneParams,
-    StageSpec,
-    TrainConfig,
-)
+from trainables.hyperparameters import ReferenceParams, SourcePruneParams, StageSpec, TrainConfig
 from trainables.results import StageResult
 from trainables.sessions import Session
+from trainables.settings import DataConfig, Hyperparameters
 from trainables.stages import run_stage
 
 pytestmark = needs_gpu

@@ -4,7 +4,7 @@ import torch
 
 from trainables.data.imageset import ArrayPixels, ImageSet, data_set
 from trainables.data.places import Places
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 NONE = "none"
 

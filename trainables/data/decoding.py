@@ -24,8 +24,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from trainables.data.layouts.catalogue import DataError, Problem
-from trainables.hyperparameters import DataConfig
 from trainables.processes import cores, end_with_parent, worker_context
+from trainables.settings import DataConfig
 
 Progress = Callable[[int, int], None]
 """Is called with the number of items done and of all items."""

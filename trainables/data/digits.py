@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from trainables.data.imageset import ImageSet, data_set, in_memory
 from trainables.data.places import Places, keep
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 DIGITS = tuple(str(digit) for digit in range(10))
 

@@ -30,8 +30,8 @@ from trainables.data.decoding import (
 from trainables.data.imageset import ArrayPixels, ImageSet
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Pack, Problem
 from trainables.data.places import ROOT_VARIABLE, Places, in_package
-from trainables.hyperparameters import DataConfig
 from trainables.processes import cores, end_with_parent, worker_context
+from trainables.settings import DataConfig
 
 DECODER_VERSION = 2
 """Part of each fingerprint: to be raised when the decoding of a file changes."""

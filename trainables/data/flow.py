@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.layouts.catalogue import DataError
-from trainables.hyperparameters import FlowMethod, Modality
+from trainables.settings import FlowMethod, Modality
 
 LIMIT = 20.0
 """Displacements are clipped to this many pixels a frame either way, as in the flow of Wang et al. 2016 (TSN)."""

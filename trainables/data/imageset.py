@@ -10,7 +10,7 @@ from torch import Tensor
 from trainables.data.decoding import Decoding
 from trainables.data.places import Places
 from trainables.devices import moved
-from trainables.hyperparameters import READING, DataConfig
+from trainables.settings import READING, DataConfig
 
 
 class Pixels(Protocol):

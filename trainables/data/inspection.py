@@ -12,7 +12,7 @@ from trainables.data.decoding import Progress, for_each
 from trainables.data.files import decoding, examined, find_folder, fingerprint, reading
 from trainables.data.layouts.catalogue import Catalogue, DataError, Layout, Problem
 from trainables.data.places import Places
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 ALL = "all"
 """Stands for the part where there are no official ones."""

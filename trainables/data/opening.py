@@ -7,8 +7,8 @@ from trainables.data.imageset import DATA_SETS, ImageSet, Reader
 from trainables.data.layouts.catalogue import LAYOUTS, DataError
 from trainables.data.layouts.torchvision_sets import PREFIX
 from trainables.data.places import Places
-from trainables.hyperparameters import DataConfig
 from trainables.objects import find
+from trainables.settings import DataConfig
 from trainables.suggestions import choices
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainables.hyperparameters import FilePath, absolute
+from trainables.settings import FilePath, absolute
 
 ROOT_VARIABLE = "STUDY_DATA_ROOT"
 """Environment variable with the folder of all data sets, where no preset and no option gives it."""

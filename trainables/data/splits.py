@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.imageset import ImageSet
-from trainables.hyperparameters import DataConfig
 from trainables.seeds import derive
+from trainables.settings import DataConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainables.data.flow import STILL, estimator, opencv, quantise
 from trainables.data.layouts.catalogue import DataError
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 FEW, FEW_FRAMES = 0.05, 2
 """Share and number of frames that a sound file may lack of what its header says."""

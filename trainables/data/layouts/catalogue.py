@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 Medium = Literal["images", "stream", "videos"]
 """``images`` are decoded once into a memory-mapped array, ``stream`` reads images anew in each epoch (too many to

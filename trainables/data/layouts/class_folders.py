@@ -10,7 +10,7 @@ import torch
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
 from trainables.data.layouts.lists import lines_of
 from trainables.data.layouts.searching import EXTENSIONS, FolderSearch, images_in, subfolders
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 PARTS = {
     "train": "train",

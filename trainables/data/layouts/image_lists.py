@@ -10,7 +10,7 @@ import torch
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
 from trainables.data.layouts.lists import lines_of, relative_path
 from trainables.data.layouts.searching import FolderSearch
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 INDOOR67_LISTS = {"train": "TrainImages.txt", "test": "TestImages.txt"}
 FLOWER102_PARTS = {"train": "trnid", "val": "valid", "test": "tstid"}

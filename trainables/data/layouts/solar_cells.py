@@ -6,7 +6,7 @@ import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
 from trainables.data.layouts.lists import lines_of, relative_path
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 LABELS = "labels.csv"
 CLASSES = ("functional", "defective")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainables.data.layouts.catalogue import LAYOUTS, Catalogue, DataError, Layout, Pack, Problem
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 PREFIX = "torchvision:"
 

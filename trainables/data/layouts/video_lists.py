@@ -11,7 +11,7 @@ import torch
 from trainables.data.layouts.catalogue import Catalogue, Problem, layout
 from trainables.data.layouts.lists import lines_of, relative_path
 from trainables.data.layouts.searching import FolderSearch
-from trainables.hyperparameters import DataConfig
+from trainables.settings import DataConfig
 
 UCF101_LISTS = "ucfTrainTestlist"
 HMDB51_LISTS = "testTrainMulti_7030_splits"
