@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from math import sqrt
+from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtr, stdtrit
 
 from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
@@ -18,7 +21,8 @@ from analysis.statistics.intervals import (
     differences,
     mean_interval,
 )
-from analysis.statistics.power import detectable, seeds_needed
+from analysis.statistics.moderation import moderated_differences
+from analysis.statistics.power import detectable, deviation_range, seeds_needed
 from analysis.statistics.sequential import sequential_interval, sequential_p
 from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
@@ -51,16 +55,36 @@ class Question:
         return f"{subject}, {self.net.stream}" if self.net.stream and self.kind != "fusion" else subject
 
 
+class Seeds(NamedTuple):
+    """A number of seeds and the ends of its range; None stands for more than anybody trains."""
+
+    number: int | None
+    least: int | None
+    most: int | None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a study says to a question, in percentage points of test accuracy; all differences are paired by seed."""
 
     question: Question
     differences: dict[int, float]
-    p_holm: float | None
+    p_holm: float | None = None
     """p after Holm's correction over the family."""
-    family: int
-    """Comparisons that the correction is over."""
+    family: int = 0
+    """Claims that the correction is over: of differences, and of pruned nets that cost no more than the margin."""
+    variance: float | None = None
+    """Of the differences, own or moderated; None with one pair, and where seeds were added while looking."""
+    freedom: float = 0.0
+    """Degrees of freedom of the variance."""
+    moderated: bool = False
+    """Whether the study's other comparisons take part in the variance."""
+    reason: str = ""
+    """Which variances the comparisons have, and why, in a sentence."""
+    margin: float | None = None
+    """Percentage points that the net may lose; None where that is not asked."""
+    p_margin_holm: float | None = None
+    """p, corrected in the same family, of the claim that it loses less than the margin."""
     level: float = LEVEL
     """Of the interval of the mean."""
     design: SequentialDesign | None = None
@@ -79,12 +103,39 @@ class Comparison:
     @cached_property
     def mean(self) -> Interval | None:
         """Mean difference with its t interval or, where seeds were added, the sequential one; None without a pair."""
-        return (mean_interval if self.design is None else sequential_interval)(self.values, self.level)
+        if self.design is not None:
+            return sequential_interval(self.values, self.level)
+        if self.variance is None or not self.moderated:
+            return mean_interval(self.values, self.level)
+        half = stdtrit(self.freedom, (1 + self.level) / 2) * self._error
+        return Interval(float(np.mean(self.values)), float(half), self.pairs)
+
+    @property
+    def _error(self) -> float:
+        """Standard error of the mean difference."""
+        assert self.variance is not None
+        return sqrt(self.variance / self.pairs)
 
     @cached_property
     def p(self) -> float | None:
         """The p of this comparison alone."""
-        return (p_value if self.design is None else sequential_p)(self.values)
+        if self.design is not None:
+            return sequential_p(self.values)
+        if not self.moderated or not self.variance:
+            return self.p_own
+        return float(2 * stdtr(self.freedom, -abs(np.mean(self.values)) / self._error))
+
+    @cached_property
+    def p_own(self) -> float | None:
+        """The p of the paired t test by this comparison's own variance; None where seeds were added while looking."""
+        return p_value(self.values) if self.design is None else None
+
+    @cached_property
+    def p_margin(self) -> float | None:
+        """The p, alone, of the claim that the net loses less than the margin (Schuirmann 1987)."""
+        if self.margin is None or not self.variance:
+            return None
+        return float(stdtr(self.freedom, -(np.mean(self.values) + self.margin) / self._error))
 
     @cached_property
     def p_sign_flip(self) -> float | None:
@@ -111,16 +162,20 @@ class Comparison:
 
         None where there is no spread to go by, and where seeds were added while looking: then more could have been.
         """
-        deviation = standard_deviation(self.values) if self.design is None else None
-        return None if deviation is None else detectable(deviation, self.pairs, alpha)
+        if not self.variance:
+            return None
+        return detectable(sqrt(self.variance), self.pairs, alpha, others=self.freedom - (self.pairs - 1))
 
-    def seeds_needed(self, alpha: float) -> int | None:
-        """Seeds that would show the observed difference four times of five; None where it is shown or none would do.
+    def seeds_needed(self, points: float, alpha: float) -> Seeds | None:
+        """Seeds that would show a difference of so many points four times of five; None where nothing tells it.
 
-        None, too, where seeds were added while looking.
+        The spread is that of this study, with the range that its own uncertainty gives.
         """
-        unknown = self.shown or self.effect is None or self.design is not None
-        return None if unknown or self.effect is None else seeds_needed(self.effect, alpha)
+        if not self.variance:
+            return None
+        deviation = sqrt(self.variance)
+        ends = deviation_range(deviation, self.freedom)
+        return Seeds(*(seeds_needed(points / one, alpha) for one in (deviation, *ends)))
 
     @property
     def shown(self) -> bool:
@@ -128,6 +183,11 @@ class Comparison:
         if self.p_holm is None or self.mean is None or self.mean.low is None or self.mean.high is None:
             return False
         return self.p_holm < ALPHA and not self.mean.low <= 0 <= self.mean.high
+
+    @property
+    def within_margin(self) -> bool:
+        """Whether it is shown that the net loses less than the margin."""
+        return self.p_margin_holm is not None and self.p_margin_holm < ALPHA
 
     @property
     def negligible(self) -> bool:
@@ -151,7 +211,7 @@ def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Com
     asked = questions(results, off_axis(outcomes(results)) if cells is None else cells)
     design = results.facts.sequential
     if design is None:
-        return _family(asked)
+        return _family(asked, margin=results.facts.margin)
     main = [question for question in asked if question.kind == MAIN]
     level = 1 - ALPHA / max(1, len(main))
     judged = _family(main, design, level) + _family([one for one in asked if one.kind != MAIN], design)
@@ -159,14 +219,54 @@ def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Com
     return [by_name[question.name] for question in asked]
 
 
-def _family(asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL) -> list[Comparison]:
-    alone = [
-        Comparison(question, differences(question.net.accuracy, question.baseline.accuracy), None, 0, level, design)
+def _family(
+    asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL, margin: float | None = None
+) -> list[Comparison]:
+    """The comparisons, their claims corrected together; pruned nets are asked, too, whether they cost no more."""
+    found = [
+        Comparison(
+            question,
+            differences(question.net.accuracy, question.baseline.accuracy),
+            margin=margin if question.kind == "pruning" else None,
+            level=level,
+            design=design,
+        )
         for question in asked
     ]
-    known = [one.p for one in alone if one.p is not None]
-    adjusted = iter(holm(known).tolist()) if known else iter([])
-    return [replace(one, p_holm=None if one.p is None else next(adjusted), family=len(known)) for one in alone]
+    found = found if design is not None else _with_variances(found)
+    claims = [p for one in found for p in (one.p, one.p_margin) if p is not None]
+    adjusted = iter(holm(claims).tolist()) if claims else iter([])
+    return [
+        replace(
+            one,
+            p_holm=None if one.p is None else next(adjusted),
+            p_margin_holm=None if one.p_margin is None else next(adjusted),
+            family=len(claims),
+        )
+        for one in found
+    ]
+
+
+def _with_variances(found: list[Comparison]) -> list[Comparison]:
+    """The same comparisons with the variances that decide them."""
+    several = [one for one in found if one.pairs > 1]
+    if not several:
+        return found
+    own = [(standard_deviation(one.values) or 0.0) ** 2 for one in several]
+    variances = moderated_differences(own, [one.pairs for one in several])
+    known = {id(one): place for place, one in enumerate(several)}
+    return [
+        one
+        if (place := known.get(id(one))) is None
+        else replace(
+            one,
+            variance=float(variances.values[place]),
+            freedom=float(variances.freedom[place]),
+            moderated=bool(variances.moderated[place]),
+            reason=variances.reason,
+        )
+        for one in found
+    ]
 
 
 def main_comparisons(results: Results) -> list[Comparison]:

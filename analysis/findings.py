@@ -9,12 +9,12 @@ from analysis.nets import off_axis, outcomes
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
-from analysis.tables.table import RETRAINED, points_text
+from analysis.tables.table import RETRAINED, points_of, points_text
 from study.facts import SequentialDesign
 
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")
-CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} comparisons"
+CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} claims"
 
 
 def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
@@ -45,7 +45,8 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
     elif found[0].family:
         lines.append(
             f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {found[0].family} "
-            "comparisons made here, and a 95 % interval without zero. No difference shown does not mean there is none."
+            f"claims that could be made here, and a 95 % interval without zero. {found[0].reason} No difference shown "
+            "does not mean there is none."
         )
     return lines
 
@@ -58,12 +59,16 @@ def sentence(one: Comparison, results: Results) -> str:
     if one.pairs == 1:
         return f"{one.question.name}: {number} with one seed, which shows nothing"
     seeds = f"{one.pairs} of {len(results.seeds)} seeds" if one.pairs < len(results.seeds) else f"{one.pairs} seeds"
+    less = f"less than {points_of(one.margin)}" if one.margin is not None and one.within_margin else ""
     if one.shown:
-        return f"{_claim(one, results)}: {number} ({seeds})"
+        little = f", by {less}" if less and one.mean.mean < 0 else ""
+        return f"{_claim(one, results)}{little}: {number} ({seeds})"
+    if less:
+        return f"{one.question.subject} costs {less}: {number} ({seeds})"
     if one.negligible:
         assert one.design is not None
         return f"{one.question.name}: less than {one.design.negligible:g} points either way: {number} ({seeds})"
-    return f"{one.question.name}: no difference shown: {number} ({seeds}); {_outlook(one)}"
+    return f"{one.question.name}: no difference shown: {number} ({seeds}); {_outlook(one, results)}"
 
 
 def _claim(one: Comparison, results: Results) -> str:
@@ -92,7 +97,7 @@ def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -
     return text
 
 
-def _outlook(one: Comparison) -> str:
+def _outlook(one: Comparison, results: Results) -> str:
     """Why nothing is shown, what would have been seen, and what would settle it."""
     if one.design is not None:
         return "open" if one.mean is not None and one.mean.half is not None else "open, too early for an interval"
@@ -102,10 +107,9 @@ def _outlook(one: Comparison) -> str:
     parts = [f"this study would have seen {least:.1f} points or more (80 % power)"]
     if one.p is not None and one.p < ALPHA:
         parts.insert(0, CORRECTED.format(one.family))
-    needed = one.seeds_needed(one.strict_alpha)
-    parts.append(
-        f"more than {MOST_SEEDS:,} seeds would be needed to show a difference as small as this"
-        if needed is None
-        else f"a difference of this size would take about {needed:,} seeds"
-    )
+    points = results.facts.margin
+    needed = one.seeds_needed(points, one.strict_alpha)
+    assert needed is not None
+    about, *ends = (f"more than {MOST_SEEDS:,}" if count is None else f"{count:,}" for count in needed)
+    parts.append(f"a difference of {points_of(points)} would take about {about} seeds ({' to '.join(ends)})")
     return "; ".join(parts)

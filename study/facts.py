@@ -54,5 +54,7 @@ class StudyFacts(BaseModel):
     """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
     doubts: list[str] = []
     """What is doubtful about a pretrained reference, in sentences."""
+    margin: float = 1.0
+    """Percentage points that a pruned net may cost and still be as good, for what it saves."""
     sequential: SequentialDesign | None = None
     """How seeds were added until the main comparisons were settled; None where their number was fixed."""

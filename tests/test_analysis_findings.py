@@ -95,7 +95,7 @@ def test_table_has_what_the_comparisons_have(write: Callable[..., Path]) -> None
     assert [row[f"diff_seed_{seed}"] for seed in EIGHT] == one.values
     assert pd.isna(row["seeds_needed"])  # nothing to settle
     text = columns((analysis.report(folder).parent / "comparisons.md").read_text(encoding="utf-8"))
-    assert text["Sparsity (S)"][:3] == ["8", points_text(one.mean), "yes"]
+    assert text["Sparsity (S)"][:3] == ["8", points_text(one.mean), "better"]
 
 
 def test_planted_effect_is_found_and_no_other(write: Callable[..., Path]) -> None:
@@ -123,11 +123,11 @@ def test_nothing_planted_nothing_shown(write: Callable[..., Path]) -> None:
     lines = sentences(write(simulated({}, seed=1), seeds=EIGHT))
     assert [line for line in lines if SHOWN.search(line)] == []
     open_ = [line for line in lines if "no difference shown" in line]
-    assert len(open_) == len(QUESTIONS)
+    cheap = [line for line in lines if "costs less than 1 point: " in line]
+    assert len(open_) + len(cheap) == len(QUESTIONS)
+    assert len(cheap) == 3 and all(line.startswith("Sparse-TargetNet") for line in cheap)
     assert all(re.search(r"would have seen \d\.\d points or more \(80 % power\); ", line) for line in open_)
-    assert lines[-1].startswith(
-        "Shown means: p below 0.05 in the paired t test, corrected (Holm) for the 8 comparisons"
-    )
+    assert lines[-1].startswith("Shown means: p below 0.05 in the paired t test, corrected (Holm) for the 11 claims")
 
 
 def test_studies_without_effect_rarely_claim_one() -> None:
@@ -157,7 +157,7 @@ def test_interval_without_zero_is_not_enough(write: Callable[..., Path]) -> None
     # Differences 1.1, 0.8, 1.3: p = 0.018 alone, 0.09 after Holm.
     line = next(line for line in sentences(write()) if line.startswith("Knowledge (K)"))
     assert "no difference shown: +1.1 points [0.4, 1.7] (3 seeds)" in line
-    assert "its own interval leaves out zero, but not after Holm's correction over 8 comparisons" in line
+    assert "its own interval leaves out zero, but not after Holm's correction over 8 claims" in line
 
 
 def test_no_spread_is_no_certainty(write: Callable[..., Path]) -> None:

@@ -116,7 +116,7 @@ def test_a_report_says_that_seeds_were_added_and_judges_by_it(write: Callable[..
     assert lines[1].startswith("Knowledge (K): less than 0.5 points either way: ")
     assert "Seeds were added while looking" in lines[-1] and "all are, after 8 of at most 30 seeds" in lines[-1]
     made = table(folder, "comparisons")
-    assert [row[3] for row in made.rows[:2]] == ["yes", "negligible"]
+    assert [row[3] for row in made.rows[:2]] == ["better", "negligible"]
     assert made.data["seeds_needed"].isna().all()
     page = analysis.report(folder).read_text(encoding="utf-8")
     assert "those of all other tables and figures do not" in page

@@ -1,4 +1,4 @@
-"""Variances of few runs, moderated by those of the other arms; unpaired comparisons of two arms with them.
+"""Variances of few runs, moderated by those of the other arms; unpaired and paired comparisons with them.
 
 With three runs, an arm's own variance has two degrees of freedom, and after a correction for many comparisons Welch's t
 test can show next to nothing. The other arms of the data set were trained alike and say what spread to expect: each
@@ -12,6 +12,10 @@ that were simulated (``python -m benchmarks.moderation``):
 - the others never weigh more than the arm's own runs, whatever the fit says;
 - how much they differ is taken at the upper end of its interval, so that the fit errs towards weighing them less;
 - where a test finds that they differ (Bartlett 1937, at 0.001), in a data set or in all together, nothing is moderated.
+
+A study's own comparisons are paired by seed, few, and share nets. Their variances, those of the differences, are drawn
+towards their mean, not their geometric mean: it is the larger one where they differ, which errs towards claiming less.
+All others together never weigh more than two more seeds, nor more than the own ones.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +34,12 @@ UPPER = 1.645
 """Standard errors above the estimate of how much variances differ: the end of a one-sided 95 % interval."""
 LEAST_ARMS = 6
 """With fewer arms in a data set, theirs say too little."""
+
+
+FEW = 5
+"""Seeds up to which paired comparisons are moderated: with more, each says enough of itself."""
+MOST_SEEDS_OF_OTHERS = 2.0
+"""Degrees of freedom that the other comparisons are worth at most."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,35 @@ def moderated_variances(values: npt.ArrayLike, runs: npt.ArrayLike, data_sets: n
         f"set, as these do not differ in spread (Bartlett's test, p = {together:.2g}){but}."
     )
     return Variances(new, own.runs, counted, most, moderated, reason)
+
+
+def moderated_differences(values: npt.ArrayLike, pairs: npt.ArrayLike) -> Variances:
+    """The variance of each paired comparison's differences, moderated by a study's other comparisons.
+
+    Args:
+        values: sample variance of each comparison's differences.
+        pairs: number of its pairs, at least 2.
+    """
+    own = own_variances(values, pairs)
+    variance, freedom = own.values, own.freedom
+    few = freedom < FEW
+    usable = few & (variance > 0)
+    if usable.sum() < LEAST_ARMS:
+        why = "there are seeds enough" if not few.any() else f"fewer than {LEAST_ARMS} comparisons have some spread"
+        return replace(own, reason=f"Each comparison has its own variance: {why}.")
+    p = _bartlett(variance[usable], freedom[usable])
+    if p < DIFFER:
+        why = f"they differ in spread (Bartlett's test, p = {p:.1g})"
+        return replace(own, reason=f"Each comparison has its own variance: {why}.")
+    pooled = (freedom * variance)[usable].sum() / freedom[usable].sum()
+    prior = _prior_freedom(variance, freedom, [usable])
+    weight = np.where(few, np.minimum(np.minimum(prior, MOST_SEEDS_OF_OTHERS), freedom), 0.0)
+    reason = (
+        "Variances are moderated (Smyth 2004): that of each comparison's differences is drawn halfway, at most, "
+        f"towards the mean of all, as they do not differ in spread (Bartlett's test, p = {p:.2g})."
+    )
+    moderated = (weight * pooled + freedom * variance) / (weight + freedom)
+    return replace(own, values=moderated, freedom=freedom + weight, moderated=few, reason=reason)
 
 
 def _bartlett(variance: FloatArray, freedom: FloatArray) -> float:

@@ -12,6 +12,7 @@ from math import sqrt
 from scipy import stats
 from scipy.optimize import brentq
 
+from analysis.statistics.intervals import LEVEL
 from analysis.statistics.significance import ALPHA
 
 POWER = 0.8
@@ -19,14 +20,18 @@ POWER = 0.8
 MOST_SEEDS = 10_000
 
 
-def power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """Chance that a two-sided paired t test of ``n`` pairs shows an effect of ``effect`` standard deviations (d_z)."""
-    critical, shift = stats.t.isf(alpha / 2, n - 1), effect * sqrt(n)
+def power(effect: float, n: int, alpha: float = ALPHA, others: float = 0.0) -> float:
+    """Chance that a two-sided paired t test of ``n`` pairs shows an effect of ``effect`` standard deviations (d_z).
+
+    ``others`` are the degrees of freedom that other comparisons add, where variances are moderated by theirs.
+    """
+    freedom = n - 1 + others
+    critical, shift = stats.t.isf(alpha / 2, freedom), effect * sqrt(n)
     # The lower tail by symmetry: the distribution function of the noncentral t loses its digits there.
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift))
+    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.sf(critical, freedom, -shift))
 
 
-def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
+def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = POWER, others: float = 0.0) -> float:
     """The least difference that ``n`` pairs show with the power wanted, in the unit of ``deviation``.
 
     Args:
@@ -34,16 +39,17 @@ def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = P
         n: pairs, two or more.
         alpha: level of the test.
         wanted: power, between alpha and 1.
+        others: degrees of freedom that other comparisons add.
     """
-    critical = stats.t.isf(alpha / 2, n - 1)
-    shift = brentq(lambda shift: power(shift / sqrt(n), n, alpha) - wanted, 0.0, 20 + 20 * critical)
+    critical = stats.t.isf(alpha / 2, n - 1 + others)
+    shift = brentq(lambda shift: power(shift / sqrt(n), n, alpha, others) - wanted, 0.0, 20 + 20 * critical)
     return deviation * float(shift) / sqrt(n)
 
 
 def seeds_needed(effect: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
     """The least number of pairs that shows an effect of d_z with the power wanted; None if :data:`MOST_SEEDS` do not.
 
-    It takes the observed effect at its word, which with few seeds is a guess.
+    It takes the standard deviation at its word, which with few seeds is a guess: see :func:`deviation_range`.
     """
     effect = abs(effect)
     if power(effect, MOST_SEEDS, alpha) < wanted:
@@ -55,3 +61,9 @@ def seeds_needed(effect: float, alpha: float = ALPHA, wanted: float = POWER) -> 
         middle = (low + high) // 2
         low, high = (middle, high) if power(effect, middle, alpha) < wanted else (low, middle)
     return high
+
+
+def deviation_range(deviation: float, freedom: float, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a normal sample's standard deviation (chi-squared), in its own unit."""
+    ends = [stats.chi2.ppf((1 + side * level) / 2, freedom) for side in (1, -1)]
+    return deviation * sqrt(freedom / ends[0]), deviation * sqrt(freedom / ends[1])

@@ -7,7 +7,7 @@ from analysis.loading import Results
 from analysis.statistics.intervals import Bounds
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
-from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_text, problem_notes
+from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_of, points_text, problem_notes
 from study.facts import SequentialDesign
 
 POINTS = "{:.1f}".format
@@ -18,7 +18,8 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     found = comparisons(results, cells)
     if not found:
         return None
-    seen, needed = "80 % power: points", "80 % power: seeds"
+    points = results.facts.margin
+    seen, needed = "80 % power: points", f"80 % power: seeds for {points_of(points)}"
     headers = [
         Header("comparison"),
         Header("seeds"),
@@ -27,13 +28,14 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
         Header("d_z"),
         Header("share better"),
     ]
-    headers += [Header("alone", "p"), Header("Holm", "p"), Header("sign flip", "p")]
+    headers += [Header("alone", "p"), Header("Holm", "p"), Header(f"costs < {points:g}, Holm", "p")]
+    headers += [Header("own variance", "p", detail=True), Header("sign flip", "p", detail=True)]
     headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
     headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
-    rows = [_row(one, len(results.seeds)) for one in found]
+    rows = [_row(one, len(results.seeds), points) for one in found]
     title = f"Comparisons on {results.facts.target.title}: percentage points of test ACC %, paired by seed"
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
-    notes = [*_notes(found), *problem_notes(list(compared.values()), results.seeds)]
+    notes = [*_notes(found, points), *problem_notes(list(compared.values()), results.seeds)]
     data = pd.DataFrame([_record(one, results) for one in found])
     sources = [[one.question.net, one.question.baseline] for one in found]
     return Table("comparisons", title, headers, rows, notes, data, sources)
@@ -46,19 +48,28 @@ def p_text(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _row(one: Comparison, seeds: int) -> list[str]:
+def _row(one: Comparison, seeds: int, points: float) -> list[str]:
     alphas = (ALPHA, one.strict_alpha)
     return [
         one.question.name,
         str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
         points_text(one.mean) if one.mean else "no pair",
-        "yes" if one.shown else "negligible" if one.negligible else "no",
+        _verdict(one),
         NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
         _share(one.improvement),
-        *(p_text(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
-        *(NOTHING if (points := one.detectable(alpha)) is None else POINTS(points) for alpha in alphas),
-        *(_seeds(one, alpha) for alpha in alphas),
+        *(p_text(p) for p in (one.p, one.p_holm, one.p_margin_holm, one.p_own, one.p_sign_flip)),
+        *(NOTHING if (least := one.detectable(alpha)) is None else POINTS(least) for alpha in alphas),
+        *(_seeds(one, points, alpha) for alpha in alphas),
     ]
+
+
+def _verdict(one: Comparison) -> str:
+    assert one.mean is not None or not one.shown
+    if one.shown and one.mean is not None:
+        return "better" if one.mean.mean > 0 else "worse"
+    if one.within_margin:
+        return f"costs < {one.margin:g}"
+    return "negligible" if one.negligible else "no"
 
 
 def _share(share: Bounds | None) -> str:
@@ -69,14 +80,15 @@ def _share(share: Bounds | None) -> str:
     return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
 
-def _seeds(one: Comparison, alpha: float) -> str:
-    if one.shown or one.effect is None:
+def _seeds(one: Comparison, points: float, alpha: float) -> str:
+    needed = None if one.shown or one.within_margin else one.seeds_needed(points, alpha)
+    if needed is None:
         return NOTHING
-    needed = one.seeds_needed(alpha)
-    return f">{MOST_SEEDS:,}" if needed is None else f"{needed:,}"
+    about, least, most = (f">{MOST_SEEDS:,}" if count is None else f"{count:,}" for count in needed)
+    return f"{about} [{least}, {most}]"
 
 
-def _notes(found: list[Comparison]) -> list[str]:
+def _notes(found: list[Comparison], points: float) -> list[str]:
     family = found[0].family
     measures = (
         "d_z: mean difference over the standard deviation of the differences (Cohen). Share better: seeds in which the "
@@ -86,13 +98,15 @@ def _notes(found: list[Comparison]) -> list[str]:
         return [*_sequential_notes(found[0].design), measures]
     return [
         f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
-        f"p: of the paired t test, two-sided; Holm: corrected for the {family} comparisons of this table that have "
-        f"two seeds or more. Shown: Holm's p below {ALPHA} and an interval without zero. The sign-flip p assumes less "
-        "and decides nothing: with n seeds it is never below 2 / 2^n.",
-        f"80 % power: the least difference that these seeds would show four times of five, and the seeds that would "
-        f"show the observed one so; for the comparison alone (level {ALPHA}) and at the strictest level that Holm's "
-        f"correction asks ({ALPHA} / {max(1, family)}). Both rest on the observed spread and difference, which few "
-        "seeds give only roughly.",
+        f"{found[0].reason} The p by each comparison's own variance stands beside (details).",
+        f"p: of the paired t test, two-sided; costs < {points:g}: one-sided, of the claim that a pruned net loses less "
+        f"than {points_of(points)}. Holm: corrected for all {family} such claims of this table together. Shown: Holm's "
+        f"p below {ALPHA}, and for a difference an interval without zero. The sign-flip p assumes less and decides "
+        "nothing: with n seeds it is never below 2 / 2^n.",
+        "80 % power: the least difference that these seeds would show four times of five, and the seeds that would "
+        f"show one of {points_of(points)} so, with the range that the spread's own uncertainty gives (95 %); for the "
+        f"comparison alone (level {ALPHA}) and at the strictest level that Holm's correction asks "
+        f"({ALPHA} / {max(1, family)}).",
     ]
 
 
@@ -116,10 +130,18 @@ def _record(one: Comparison, results: Results) -> dict[str, object]:
     row |= {"pairs": one.pairs, **interval_columns("diff_", one.mean)}
     row |= {"diff_median": pd.Series(one.values, dtype=float).median() if one.values else None}
     row |= {"d_z": one.effect}
-    row |= {"p": one.p, "p_holm": one.p_holm, "p_sign_flip": one.p_sign_flip, "family": one.family}
-    row |= {"shown": one.shown, **_bounds("share_better", share)}
+    row |= {"p": one.p, "p_holm": one.p_holm, "p_margin_holm": one.p_margin_holm, "p_own": one.p_own}
+    row |= {"p_sign_flip": one.p_sign_flip, "family": one.family, "moderated": one.moderated}
+    row |= {"shown": one.shown, "within_margin": one.within_margin, "verdict": _verdict(one)}
+    row |= _bounds("share_better", share)
     for name, alpha in (("", ALPHA), ("_holm", one.strict_alpha)):
-        row |= {f"detectable{name}": one.detectable(alpha), f"seeds_needed{name}": one.seeds_needed(alpha)}
+        open_ = not one.shown and not one.within_margin
+        needed = one.seeds_needed(results.facts.margin, alpha) if open_ else None
+        row |= {f"detectable{name}": one.detectable(alpha), f"seeds_needed{name}": needed and needed.number}
+        row |= {
+            f"seeds_needed{name}_least": needed and needed.least,
+            f"seeds_needed{name}_most": needed and needed.most,
+        }
     return row | {f"diff_seed_{seed}": one.differences.get(seed) for seed in results.seeds}
 
 

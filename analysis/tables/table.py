@@ -81,6 +81,11 @@ def signed(value: float, decimals: int = 1) -> str:
     return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def points_of(number: float) -> str:
+    """So many percentage points, in words."""
+    return f"{number:g} point" if number == 1 else f"{number:g} points"
+
+
 def points_text(interval: Interval, unit: str = "") -> str:
     """A difference with the ends of its interval, ``+0.8 [0.2, 1.4]``; more decimals where an end would seem zero."""
     known = [value for value in (interval.mean, interval.low, interval.high) if value is not None]

@@ -114,6 +114,7 @@ def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None, 
         evaluation=_evaluation(config),
         retrained_on_validation=any(own.target.data.retrain_on_validation for own in configs),
         doubts=[*doubts],
+        margin=config.margin,
         sequential=sequential,
     )
 

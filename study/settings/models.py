@@ -344,6 +344,8 @@ class StudyConfig(Hyperparameters):
     """Whether the target is that very data set."""
     control_study: bool = False
     """Whether knowledge and magnitude pruning are known to help here: the report says whether the study sees it."""
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    """Percentage points that a pruned net may cost and still be as good as Standard-TransferNet, for what it saves."""
     data: Places = Field(default_factory=Places)
     """Where data sets lie."""
     source: SourceConfig
