@@ -1,5 +1,7 @@
 """What a study shows, in sentences made from its numbers: none says more than its comparison does."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from analysis.comparisons import MAIN, Comparison, comparisons
@@ -9,7 +11,7 @@ from analysis.nets import off_axis, outcomes
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
-from analysis.tables.table import RETRAINED, points_of, points_text
+from analysis.tables.table import RETRAINED, points_of, points_text, signed
 from study.facts import SequentialDesign
 
 VERBS = {"part": ("helps", "hurts")}
@@ -17,12 +19,16 @@ BETTER = ("is better than", "is worse than")
 CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} claims"
 
 
-def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
+Said = Callable[[list[Comparison], Results], list[str]]
+
+
+def findings(results: Results, cells: pd.DataFrame | None = None, said: Said | None = None) -> list[str]:
     """A sentence for each comparison, after what must be known first; none where the study compares nothing.
 
     Args:
         results: the study.
         cells: all its cells with their outcomes, where they are made already.
+        said: says what the comparisons show in other lines.
     """
     cells = outcomes(results) if cells is None else cells
     own = off_axis(cells)
@@ -30,7 +36,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
     asked = controls(results, own)
     if not found:
         return [*results.facts.doubts, *([verdict(asked)] if asked else [])]
-    lines = [f"{sentence(one, results)}." for one in found]
+    lines = [f"{sentence(one, results)}." for one in found] if said is None else said(found, results)
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
     if asked:
@@ -49,6 +55,29 @@ def findings(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
             "does not mean there is none."
         )
     return lines
+
+
+def in_brief(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
+    """The same, but that all that is open stands on one line, with the seeds that it would take."""
+    return findings(results, cells, _briefly)
+
+
+def _briefly(found: list[Comparison], results: Results) -> list[str]:
+    points, open_ = results.facts.margin, {}
+    for one in found:
+        seeds = one.seeds_needed(points, one.strict_alpha)
+        if seeds is not None and not (one.shown or one.within_margin or one.negligible):
+            open_[one.question.name] = (one, MOST_SEEDS if seeds.number is None else seeds.number)
+    if len(open_) < 2:
+        return [f"{sentence(one, results)}." for one in found]
+    lines = [f"{sentence(one, results)}." for one in found if one.question.name not in open_]
+    means = "; ".join(f"{name} {signed(one.mean.mean, 1)}" for name, (one, _) in open_.items() if one.mean is not None)
+    numbers = [number for _, number in open_.values()]
+    return [
+        *lines,
+        f"Open are {len(open_)} of {len(found)} comparisons, with no difference shown (means in points): {means}. To "
+        f"show one of {points_of(points)} would take about {min(numbers):,} to {max(numbers):,} seeds.",
+    ]
 
 
 def sentence(one: Comparison, results: Results) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.axes import axes
 from analysis.controls import controls_table
 from analysis.elsewhere import Elsewhere
-from analysis.findings import findings
+from analysis.findings import findings, in_brief
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
@@ -48,7 +48,7 @@ TABLES = {
     "operating_points": operating_points,
     "costs": costs,
 }
-FIGURES = ("figure2", "figure3", "layers", "learning_curves", "confusion")
+FIGURES = ("forest", "figure2", "figure3", "layers", "learning_curves", "confusion")
 ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
@@ -67,7 +67,7 @@ def markdown_summary(study: str | Path | Results) -> str:
     the report. Of a search's trials only the best are there, after what the search shows.
     """
     results = study if isinstance(study, Results) else load(study)
-    shows = findings(results)
+    shows = in_brief(results)
     texts = ["## What this study shows\n\n" + "".join(f"- {line}\n" for line in shows)] if shows else []
     for table in tables(results):
         if table.name == "search_trials":
@@ -120,12 +120,13 @@ def _files(results: Results) -> dict[str, bytes]:
     # Matplotlib takes longer to import than all else together, and the summary needs none of it.
     from analysis.figures.axes import axis_figure
     from analysis.figures.classes import confusion_figure
+    from analysis.figures.comparisons import comparisons_figure
     from analysis.figures.layers import layers_figure
     from analysis.figures.paper import figure2, figure3, learning_curves
     from analysis.figures.search import search_figures
 
     made, cells = tables(results), outcomes(results)
-    draws = (figure2, figure3, layers_figure, learning_curves, confusion_figure)
+    draws = (comparisons_figure, figure2, figure3, layers_figure, learning_curves, confusion_figure)
     plots = [draw(results, off_axis(cells)) for draw in draws]
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)
@@ -169,7 +170,8 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         study=results.facts,
         seeds=results.seeds,
         fusion=fusion_notes(results),
-        findings=findings(results, cells),
+        findings=in_brief(results, cells),
+        sentences=findings(results, cells),
         checklist=checklist(results, cells),
         tables={table.name: table for table in made},
         search=conclusion(results, cells),

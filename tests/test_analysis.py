@@ -345,7 +345,7 @@ def test_page_loads_nothing_from_anywhere(folder: Path) -> None:
     assert re.findall(r"<(?:script [^>]*src|link|img|iframe|object|embed)\b", bare) == []
     assert [ref for ref in re.findall(r'(?:src|href)="([^"]*)"', bare) if not ref.startswith("#")] == []
     assert [url for url in re.findall(r"url\(([^)]*)\)", bare) if not url.startswith("#")] == []
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
 
 
 def test_every_reference_within_the_page_has_its_target(folder: Path) -> None:

@@ -328,4 +328,4 @@ def test_page_holds_table_and_figure_of_each_axis_and_loads_nothing(folder: Path
     bare = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page.replace("http-equiv", ""))
     assert "http" not in bare
     assert re.findall(r"<(?:script [^>]*src|link|img|iframe|object|embed)\b", bare) == []
-    assert page.count("<svg") == 4 + 4
+    assert page.count("<svg") == 5 + 4

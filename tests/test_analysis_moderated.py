@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy import stats
 
 import analysis
 from analysis.comparisons import comparisons
-from analysis.findings import findings
+from analysis.findings import findings, in_brief
 from analysis.statistics.moderation import moderated_differences
 from analysis.statistics.power import detectable, deviation_range, power
 from benchmarks.moderation import PAIRS, STANDARD_ARMS, false_paired_claims, paired_p
@@ -127,3 +128,23 @@ def test_the_range_of_a_deviation_holds_it_as_often_as_it_says() -> None:
 
 def test_the_comparisons_that_are_simulated_share_nets_as_those_of_a_study_do() -> None:
     assert len(PAIRS) == 10 and {tuple(pair) for pair in PAIRS[:6].tolist()} == {(arm, 0) for arm in range(1, 7)}
+
+
+def test_what_is_open_stands_on_one_line_and_the_picture_has_it_all(write: Callable[..., Path]) -> None:
+    folder = write(lambda study: study.simulate({"Hybrid-TransferNet(S+K-)": 3.0}, spread=0.4, seed=3))
+    results = analysis.load(folder)
+    found = comparisons(results)
+    open_ = [one for one in found if not one.shown and not one.within_margin]
+    lines = in_brief(results)
+    (together,) = (line for line in lines if line.startswith("Open are "))
+    assert together.startswith(f"Open are {len(open_)} of {len(found)} comparisons") and 2 <= len(open_) < len(found)
+    assert all(one.question.name in together for one in open_)
+    assert len(lines) == len(found) - len(open_) + 2
+    page = analysis.report(folder)
+    drawn = pd.read_csv(page.parent / "forest.csv")
+    assert drawn["comparison"].tolist() == [one.question.name for one in found]
+    for row, one in zip(drawn.to_dict("records"), found, strict=True):
+        assert one.mean is not None and (row["mean"], row["low"]) == pytest.approx((one.mean.mean, one.mean.low))
+    text = page.read_text(encoding="utf-8")
+    assert text.index("Open are ") < text.index('id="forest"') < text.index('id="table3"') < text.index("<details>")
+    assert text.count('id="table3"') == 1

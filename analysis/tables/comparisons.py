@@ -54,7 +54,7 @@ def _row(one: Comparison, seeds: int, points: float) -> list[str]:
         one.question.name,
         str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
         points_text(one.mean) if one.mean else "no pair",
-        _verdict(one),
+        verdict(one),
         NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
         _share(one.improvement),
         *(p_text(p) for p in (one.p, one.p_holm, one.p_margin_holm, one.p_own, one.p_sign_flip)),
@@ -63,7 +63,8 @@ def _row(one: Comparison, seeds: int, points: float) -> list[str]:
     ]
 
 
-def _verdict(one: Comparison) -> str:
+def verdict(one: Comparison) -> str:
+    """What a comparison shows, in a word or two."""
     assert one.mean is not None or not one.shown
     if one.shown and one.mean is not None:
         return "better" if one.mean.mean > 0 else "worse"
@@ -132,7 +133,7 @@ def _record(one: Comparison, results: Results) -> dict[str, object]:
     row |= {"d_z": one.effect}
     row |= {"p": one.p, "p_holm": one.p_holm, "p_margin_holm": one.p_margin_holm, "p_own": one.p_own}
     row |= {"p_sign_flip": one.p_sign_flip, "family": one.family, "moderated": one.moderated}
-    row |= {"shown": one.shown, "within_margin": one.within_margin, "verdict": _verdict(one)}
+    row |= {"shown": one.shown, "within_margin": one.within_margin, "verdict": verdict(one)}
     row |= _bounds("share_better", share)
     for name, alpha in (("", ALPHA), ("_holm", one.strict_alpha)):
         open_ = not one.shown and not one.within_margin
