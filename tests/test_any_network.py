@@ -397,7 +397,9 @@ def test_a_traced_net_is_exported_as_it_is(format_: str, tmp_path: Path) -> None
     assert format_ == "onnx" or torch.equal(given, right)
 
 
-ONNX = [pytest.param(name, marks=pytest.mark.slow if name in QUICK else pytest.mark.full) for name in QUICK | OTHERS]
+ONNX = [
+    pytest.param(name, marks=pytest.mark.slow if name in QUICK else pytest.mark.full) for name in QUICK | OTHERS | LARGE
+]
 
 
 @pytest.mark.parametrize("name", ONNX)

@@ -17,7 +17,7 @@ from search_spaces.space import outside
 from study import load_config, run_study
 from study.config import ConfigError
 from tests.runs import DATA, SOURCE, MemoryStore, Stopped, StoppingSession, artifact
-from tests.test_any_network import OTHERS, QUICK, RESIDUAL, magnitude
+from tests.test_any_network import LARGE, OTHERS, QUICK, RESIDUAL, magnitude
 from trainables import channels, networks, pruning
 from trainables.artifacts import Artifact, pack, unpack_extra, unpack_main
 from trainables.hybrid import HybridTransferNet, extra_branch
@@ -41,6 +41,7 @@ NETWORKS = [
     "small_alexnet",
     *QUICK,
     *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS if name != WITHOUT),
+    *(pytest.param(name, marks=pytest.mark.full) for name in LARGE),
 ]
 
 

@@ -217,6 +217,7 @@ def test_without_retraining_in_the_source_masks_shrink_during_the_transfer(tiny_
     ("changes", "said"),
     [
         ({"target_prune.pattern": "2:4"}, "'2:4' is a share and a pattern: give keep 0.5 and pattern 'N:4'"),
+        ({"target_prune.pattern": 124}, "'2:4' is a share and a pattern: give keep 0.5 and pattern 'N:4'"),
         ({"target_prune.pattern": "1x1"}, "no pattern '1x1': give N:4"),
         ({"target_prune.pattern": "blocks"}, "no pattern 'blocks': give N:4"),
         ({"target_prune.pattern": "N:4"}, "of each 4 inputs, .* would stay for the share"),

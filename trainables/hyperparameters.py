@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SerializeAsAny,
     ValidationInfo,
@@ -132,12 +133,17 @@ class GradualConfig(Hyperparameters):
         return self
 
 
+def _as_written(value: object) -> object:
+    """YAML takes 2:4 for two minutes and four seconds."""
+    return "{}:{}".format(*divmod(value, 60)) if isinstance(value, int) else value
+
+
 def _known_pattern(text: str) -> str:
     patterns.parsed(text)
     return text
 
 
-MaskPattern = Annotated[str, AfterValidator(_known_pattern)]
+MaskPattern = Annotated[str, BeforeValidator(_as_written), AfterValidator(_known_pattern)]
 
 
 class StageParams(Hyperparameters):
