@@ -21,7 +21,7 @@ from study.settings.overrides import (
     stream_config,
     with_changes,
 )
-from trainables import channels, data, networks, removals
+from trainables import channels, data, networks, patterns, removals
 from trainables.data import Places
 from trainables.data.absent import NONE
 from trainables.hyperparameters import WeightsConfig
@@ -202,6 +202,7 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if isinstance(table, dict) and set(table) != set(dense):
         yield "source.prune.keep", f"must name each layer of {name}: {', '.join(dense)}"
     yield from _batch_checks(config)
+    yield from _block_checks(config)
     if config.neuron_prune is not None:
         yield from _neuron_checks(config, config.neuron_prune)
 
@@ -224,6 +225,24 @@ def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
         yield "resources.workers", f"is {config.resources.workers}, {why} 0 or 1"
     if config.resources.images_a_pass is not None:
         yield "resources.images_a_pass", f"is {config.resources.images_a_pass}, {why} null"
+
+
+def _block_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether each weight keeps a block at least: where one block is more than it keeps, it would lose everything."""
+    source, target = config.source.prune, config.target_prune
+    asked = [("target_prune", target.pattern, target.keep[-1], target.scope)]
+    if not source.is_given:
+        shares = source.final_shares
+        least = min(shares.values()) if isinstance(shares, dict) else shares
+        asked.append(("source.prune", source.pattern, least, source.scope))
+    counts = networks.weight_counts(config.network, target_classes(config))
+    for key, text, share, scope in asked:
+        if text is None or scope == "global" or (size := patterns.parsed(text).block) is None:
+            continue
+        small = next((name for name, count in counts.items() if size > share * count), None)
+        if small is not None:
+            kept = f"{share:g} of the {counts[small]:,} connections of {small}"
+            yield f"{key}.pattern", f"is {text}: one block is more than {kept}, which would lose all of them"
 
 
 def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Channels are removed from any network, and the smaller net computes what the larger one did with them at zero."""
 
 import copy
+import sys
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
@@ -234,6 +235,14 @@ def test_wrong_settings_are_refused(changes: dict[str, object], said: str, tiny_
     pruning_ = {"images_per_class": 2, "retrain": TRAIN.model_dump(), **changes}
     with pytest.raises(ConfigError, match=said):
         load_config(str(tiny_preset), {"network": RESIDUAL, "neuron_prune": pruning_})
+
+
+def test_a_node_without_the_package_does_not_take_a_network_for_one_without_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(ImportError):
+        channels.widths.__wrapped__(RESIDUAL)
 
 
 def test_without_the_package_its_installation_is_asked_for(tiny_preset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

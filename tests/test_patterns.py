@@ -218,6 +218,15 @@ def test_without_retraining_in_the_source_masks_shrink_during_the_transfer(tiny_
     [
         ({"target_prune.pattern": "2:4"}, "'2:4' is a share and a pattern: give keep 0.5 and pattern 'N:4'"),
         ({"target_prune.pattern": 124}, "'2:4' is a share and a pattern: give keep 0.5 and pattern 'N:4'"),
+        (
+            {"target_prune.pattern": "500x1", "target_prune.scope": "layer"},
+            "target_prune.pattern: is 500x1: one block is more than 0.* of the .* connections of conv1, which",
+        ),
+        (
+            {"source.prune.pattern": "100x1", "source.prune.keep": 0.2},
+            "source.prune.pattern: is 100x1: one block is more than 0.2 of the 400 connections of conv1",
+        ),
+        ({"target_prune.pattern": "N:999"}, "give a multiple of 1/999 below 1"),
         ({"target_prune.pattern": "1x1"}, "no pattern '1x1': give N:4"),
         ({"target_prune.pattern": "blocks"}, "no pattern 'blocks': give N:4"),
         ({"target_prune.pattern": "N:4"}, "of each 4 inputs, .* would stay for the share"),

@@ -25,10 +25,10 @@ from trainables.layers import LayeredNet
 from trainables.pruning import Importance, Masks
 
 Widths = dict[str, int]
-"""Channels by the first weight of the main branch, bottom first, that gives them: the name of their group."""
+"""Channels or neurons by the weight that gives them; of a group, the lowest one of the main branch, its name."""
 
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Embedding, nn.Parameter)
-"""What gives other values where a channel is gone, or cannot be told to be without it."""
+"""What changes in all channels when one is removed, or cannot lose one."""
 REMEDY = "pip install -c constraints.txt -e '.[channels]'"
 
 
@@ -71,6 +71,8 @@ def widths(network: str) -> Widths:
     net = networks.fresh(network, 2, seed=0)
     try:
         names = list(_groups(HybridTransferNet(net)))
+    except ImportError:
+        raise
     except Exception:  # Torch-Pruning cannot follow every network
         return {}
     if not _is_pruning(net, names):
@@ -190,7 +192,7 @@ def _items(graph: Any, module: nn.Module, channels: Sequence[int]) -> Any:
 
 
 def _reached(graph: Any, module: nn.Module) -> set[nn.Module]:
-    """All that may be in a module's group, without asking which channels: that may take for ever (Swin)."""
+    """All that may be in a module's group, without asking which channels, which may never end (Swin)."""
     start = (graph.module2node[module], graph.get_pruner_of_module(module).prune_out_channels)
     reached, pending = {start}, [start]
     while pending:
@@ -204,7 +206,7 @@ def _reached(graph: Any, module: nn.Module) -> set[nn.Module]:
 
 
 def _mixes(module: object) -> bool:
-    """Whether removal of a channel changes more than the channel, or cannot be told at all."""
+    """Whether removing a channel changes other channels too, or its effect is unknown."""
     # "Unbind" is how attention takes queries, keys and values apart.
     return isinstance(module, MIXING) or _is_grouped(module) or type(module).__name__ == "_UnbindOp"
 

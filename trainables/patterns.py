@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+MOST_LISTED = 16
+"""Inputs up to which an error lists the shares that they can have."""
+
 
 class Pattern(NamedTuple):
     """``N:M`` where ``outputs`` is None, else blocks."""
@@ -22,6 +25,11 @@ class Pattern(NamedTuple):
     def in_groups(self) -> bool:
         """Whether N of M inputs stay."""
         return self.outputs is None
+
+    @property
+    def block(self) -> int | None:
+        """Connections of a block; None where N of M inputs stay."""
+        return None if self.outputs is None else self.outputs * self.inputs
 
     def fits(self, weight: Tensor) -> bool:
         """Whether a weight can have it: one whose inputs are no multiple of M stays dense."""
@@ -36,6 +44,7 @@ class Pattern(NamedTuple):
         n = share * self.inputs
         if abs(n - round(n)) > 1e-6 or not 0 < round(n) < self.inputs:
             known = ", ".join(f"{count / self.inputs:g}" for count in range(1, self.inputs))
+            known = known if self.inputs <= MOST_LISTED else f"a multiple of 1/{self.inputs} below 1"
             raise ValueError(
                 f"of each {self.inputs} inputs, {n:.3g} would stay for the share {share:.3g}: give {known}"
             )
