@@ -254,19 +254,12 @@ def _with_variances(found: list[Comparison]) -> list[Comparison]:
         return found
     own = [(standard_deviation(one.values) or 0.0) ** 2 for one in several]
     variances = moderated_differences(own, [one.pairs for one in several])
-    known = {id(one): place for place, one in enumerate(several)}
-    return [
-        one
-        if (place := known.get(id(one))) is None
-        else replace(
-            one,
-            variance=float(variances.values[place]),
-            freedom=float(variances.freedom[place]),
-            moderated=bool(variances.moderated[place]),
-            reason=variances.reason,
-        )
-        for one in found
-    ]
+    known = zip(variances.values.tolist(), variances.freedom.tolist(), variances.moderated.tolist(), strict=True)
+    return [_with_variance(one, *next(known), variances.reason) if one.pairs > 1 else one for one in found]
+
+
+def _with_variance(one: Comparison, variance: float, freedom: float, moderated: bool, reason: str) -> Comparison:
+    return replace(one, variance=variance, freedom=freedom, moderated=moderated, reason=reason)
 
 
 def main_comparisons(results: Results) -> list[Comparison]:

@@ -1,7 +1,5 @@
 """What a study shows, in sentences made from its numbers: none says more than its comparison does."""
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from analysis.comparisons import MAIN, Comparison, comparisons
@@ -19,16 +17,13 @@ BETTER = ("is better than", "is worse than")
 CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} claims"
 
 
-Said = Callable[[list[Comparison], Results], list[str]]
-
-
-def findings(results: Results, cells: pd.DataFrame | None = None, said: Said | None = None) -> list[str]:
+def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool = False) -> list[str]:
     """A sentence for each comparison, after what must be known first; none where the study compares nothing.
 
     Args:
         results: the study.
         cells: all its cells with their outcomes, where they are made already.
-        said: says what the comparisons show in other lines.
+        brief: put all that is open on one line, with the seeds that it would take.
     """
     cells = outcomes(results) if cells is None else cells
     own = off_axis(cells)
@@ -36,7 +31,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None, said: Said | N
     asked = controls(results, own)
     if not found:
         return [*results.facts.doubts, *([verdict(asked)] if asked else [])]
-    lines = [f"{sentence(one, results)}." for one in found] if said is None else said(found, results)
+    lines = _briefly(found, results) if brief else _fully(found, results)
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
     if asked:
@@ -57,9 +52,8 @@ def findings(results: Results, cells: pd.DataFrame | None = None, said: Said | N
     return lines
 
 
-def in_brief(results: Results, cells: pd.DataFrame | None = None) -> list[str]:
-    """The same, but that all that is open stands on one line, with the seeds that it would take."""
-    return findings(results, cells, _briefly)
+def _fully(found: list[Comparison], results: Results) -> list[str]:
+    return [f"{sentence(one, results)}." for one in found]
 
 
 def _briefly(found: list[Comparison], results: Results) -> list[str]:
@@ -69,8 +63,8 @@ def _briefly(found: list[Comparison], results: Results) -> list[str]:
         if seeds is not None and not (one.shown or one.within_margin or one.negligible):
             open_[one.question.name] = (one, MOST_SEEDS if seeds.number is None else seeds.number)
     if len(open_) < 2:
-        return [f"{sentence(one, results)}." for one in found]
-    lines = [f"{sentence(one, results)}." for one in found if one.question.name not in open_]
+        return _fully(found, results)
+    lines = _fully([one for one in found if one.question.name not in open_], results)
     means = "; ".join(f"{name} {signed(one.mean.mean, 1)}" for name, (one, _) in open_.items() if one.mean is not None)
     numbers = [number for _, number in open_.values()]
     return [

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.axes import axes
 from analysis.controls import controls_table
 from analysis.elsewhere import Elsewhere
-from analysis.findings import findings, in_brief
+from analysis.findings import findings
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
@@ -67,7 +67,7 @@ def markdown_summary(study: str | Path | Results) -> str:
     the report. Of a search's trials only the best are there, after what the search shows.
     """
     results = study if isinstance(study, Results) else load(study)
-    shows = in_brief(results)
+    shows = findings(results, brief=True)
     texts = ["## What this study shows\n\n" + "".join(f"- {line}\n" for line in shows)] if shows else []
     for table in tables(results):
         if table.name == "search_trials":
@@ -170,7 +170,7 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         study=results.facts,
         seeds=results.seeds,
         fusion=fusion_notes(results),
-        findings=in_brief(results, cells),
+        findings=findings(results, cells, brief=True),
         sentences=findings(results, cells),
         checklist=checklist(results, cells),
         tables={table.name: table for table in made},

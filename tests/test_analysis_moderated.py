@@ -11,7 +11,7 @@ from scipy import stats
 
 import analysis
 from analysis.comparisons import comparisons
-from analysis.findings import findings, in_brief
+from analysis.findings import findings
 from analysis.statistics.moderation import moderated_differences
 from analysis.statistics.power import detectable, deviation_range, power
 from benchmarks.moderation import PAIRS, STANDARD_ARMS, false_paired_claims, paired_p
@@ -135,7 +135,7 @@ def test_what_is_open_stands_on_one_line_and_the_picture_has_it_all(write: Calla
     results = analysis.load(folder)
     found = comparisons(results)
     open_ = [one for one in found if not one.shown and not one.within_margin]
-    lines = in_brief(results)
+    lines = findings(results, brief=True)
     (together,) = (line for line in lines if line.startswith("Open are "))
     assert together.startswith(f"Open are {len(open_)} of {len(found)} comparisons") and 2 <= len(open_) < len(found)
     assert all(one.question.name in together for one in open_)

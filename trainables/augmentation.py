@@ -5,15 +5,14 @@ function of the stage's seed, the epoch and the image, a batch's mixture one of 
 comparisons are paired, and a resumed training sees what an undisturbed one sees.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from trainables.hyperparameters import TrainConfig
-from trainables.seeds import derive
+from trainables.seeds import derive, drawing
 from trainables.settings import DataConfig
 
 if TYPE_CHECKING:
@@ -21,14 +20,6 @@ if TYPE_CHECKING:
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From images and labels ``int64 (n,)`` to mixtures of each image with another one, and of labels ``(n, classes)``."""
-
-
-@contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """Lend PyTorch's generator, seeded, to code that draws from it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def of_images(config: DataConfig, input_size: tuple[int, int]) -> "v2.Transform":

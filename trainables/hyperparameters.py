@@ -146,6 +146,15 @@ def _known_pattern(text: str) -> str:
 MaskPattern = Annotated[str, BeforeValidator(_as_written), AfterValidator(_known_pattern)]
 
 
+class MaskParams(Hyperparameters):
+    """How connections are chosen and when they go, wherever a net is pruned."""
+
+    scope: Scope = "layer"
+    criterion: Criterion = "magnitude"
+    pattern: MaskPattern | None = None
+    gradual: GradualConfig | None = None
+
+
 class StageParams(Hyperparameters):
     """What one stage kind is given; a runner for it is registered in :mod:`trainables.stages`."""
 
@@ -163,7 +172,7 @@ class ReferenceParams(StageParams):
     weights: WeightsConfig | None = None
 
 
-class SourcePruneParams(StageParams):
+class SourcePruneParams(MaskParams, StageParams):
     """One prune-and-retrain step in the source."""
 
     kind = "source_prune"
@@ -171,10 +180,6 @@ class SourcePruneParams(StageParams):
     keep: dict[str, Share] | Share | Literal["nonzero"]
     """Share of its dense connections that each layer keeps after the step; one number with scope ``global``; or those
     that are not zero in the reference."""
-    scope: Scope = "layer"
-    criterion: Criterion = "magnitude"
-    pattern: MaskPattern | None = None
-    gradual: GradualConfig | None = None
     retrain: TrainConfig | None
     """None: the connections go, and nothing is retrained, as where the source has no images."""
 
@@ -199,13 +204,10 @@ class ProbeParams(StageParams):
     train: TrainConfig
 
 
-class MeanwhileParams(Hyperparameters):
+class MeanwhileParams(MaskParams):
     """Pruning of the transferred layers during the transfer."""
 
     keep: dict[str, Share] | Share
-    scope: Scope = "layer"
-    criterion: Criterion = "magnitude"
-    pattern: MaskPattern | None = None
     gradual: GradualConfig
 
 
@@ -222,17 +224,13 @@ class TransferParams(StageParams):
     train: TrainConfig
 
 
-class TargetPruneParams(StageParams):
+class TargetPruneParams(MaskParams, StageParams):
     """One prune-and-retrain step of the main branch in the target."""
 
     kind = "target_prune"
 
     keep: Share
     """Share of the dense net's connections that is left after the step."""
-    scope: Scope = "layer"
-    criterion: Criterion = "magnitude"
-    pattern: MaskPattern | None = None
-    gradual: GradualConfig | None = None
     knowledge: KnowledgeConfig | None = None
     retrain: TrainConfig
 

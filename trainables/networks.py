@@ -20,7 +20,7 @@ from torch import nn
 from trainables import objects
 from trainables.architectures import ALIASES, NETWORKS
 from trainables.layers import Dropout, LayeredNet, WeightedLayer, output_positions
-from trainables.seeds import derive
+from trainables.seeds import derive, drawing
 from trainables.suggestions import did_you_mean
 
 __all__ = ["NETWORKS", "Dropout", "LayeredNet", "WeightedLayer", "output_positions"]
@@ -273,9 +273,8 @@ def _made(name: str, classes: int, seed: int) -> LayeredNet:
 
 
 def _constructed(name: str, classes: int, seed: int) -> nn.Module:
-    # Constructors draw from PyTorch's own generator, which is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "initialise"))
+    # Constructors draw from PyTorch's own generator.
+    with drawing(derive(seed, "initialise")):
         net: object = find(name)(classes)
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} gives a {type(net).__name__}: it must give an nn.Module")

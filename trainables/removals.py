@@ -4,14 +4,12 @@ import torch
 from torch import Tensor
 
 from trainables import channels, networks, neurons
+from trainables.channels import Widths
 from trainables.hybrid import HybridTransferNet
 from trainables.hyperparameters import NeuronPruneParams
 from trainables.images import Images
 from trainables.pruning import Masks
 from trainables.seeds import generator
-
-Widths = dict[str, int]
-"""Neurons or channels that are left, by the weight that gives them."""
 
 
 def schedule(params: NeuronPruneParams, network: str) -> list[Widths]:

@@ -5,6 +5,8 @@ adding a consumer of randomness (say an extra branch with dropout) never shifts 
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +20,11 @@ def derive(seed: int, *path: str | int) -> int:
 def generator(seed: int, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for the purpose named by ``path``."""
     return torch.Generator(device=device).manual_seed(derive(seed, *path))
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Lend PyTorch's own generator on the CPU, seeded, to code that draws from it; it is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
