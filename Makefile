@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: study test quick gpu-check lint constraints clean
+.PHONY: study test quick gpu-check lint docs constraints clean
 
 study: $(VENV)/installed
 	$(BIN)/python -m study.ablation $(STUDY)
@@ -27,6 +27,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The page of all keys is made from the models; the tests want it current.
+docs: $(VENV)/installed
+	$(BIN)/python -m study.settings.reference > docs/configuration.md
 
 $(VENV)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     parser.add_argument("--dashboard", action="store_true", help="start the Ray dashboard too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is stored, and train nothing")
-    parser.add_argument("--show-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument("--show-config", action="store_true", help="print every key, its value and meaning, and stop")
+    parser.add_argument("--explain", metavar="KEY", help="print what a key means, e.g. transfer.tau, and stop")
     parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
     return parser
 

@@ -30,10 +30,15 @@ class TrainConfig(Hyperparameters):
     """How a net is trained. Names are those of torchvision's and timm's training scripts."""
 
     epochs: Annotated[int, Field(ge=1)]
+    """Passes over the training images."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate at its highest."""
     batch_size: Annotated[int, Field(ge=1)] = 25
+    """Images per optimizer step, on any number of devices together."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Weight decay: L2 with SGD, decoupled with AdamW."""
     decay_all: bool = True
     """Whether biases and normalisation (every parameter that is a vector) take part in weight decay."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -43,7 +48,9 @@ class TrainConfig(Hyperparameters):
     decay: Literal["cosine", "constant", "step"] = "cosine"
     """Learning rate: half a cosine to zero, constant, or times ``gamma`` every ``step_size`` epochs."""
     step_size: Annotated[int, Field(ge=1)] | None = None
+    """Epochs between two steps of ``decay: step``, which requires it."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor of each step of ``decay: step``."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs in which the learning rate rises in proportion to the steps taken, before it decays."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -51,9 +58,11 @@ class TrainConfig(Hyperparameters):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each label that goes to all classes alike, in L_main."""
     mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """mixup: each image of a batch, and its label, is mixed with another, in shares drawn from Beta(alpha, alpha); 0:
+    off."""
     cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
-    """Each image of a batch is mixed with another one, their shares drawn from Beta(alpha, alpha): all pixels (mixup),
-    or a rectangle (CutMix), labels likewise; 0: not at all; with both, one of the two is drawn a batch."""
+    """CutMix: a rectangle of each image of a batch comes from another, its area drawn from Beta(alpha, alpha); 0: off.
+    With ``mixup_alpha``, one of the two is drawn per batch."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.5
     """Rate of the network's dropout, but for what its authors have turned off; null: the network's own rates."""
     batch_norm: Literal["train", "freeze"] = "train"
@@ -111,7 +120,9 @@ class KnowledgeConfig(Hyperparameters):
     source: KnowledgeSource = "reference"
     """Whose softened outputs guide an image: its own, or, as a control, those of another training image."""
     tau: Annotated[float, Field(gt=0)]
+    """Temperature (Eq. 2)."""
     lambda_: Annotated[float, Field(ge=0, alias="lambda")]
+    """Weight of L_extra (Eq. 1)."""
     hinton_factor: bool = False
     """Multiply L_extra by tau^2 (Hinton et al. 2015). The paper does not."""
     live: bool = False
@@ -122,9 +133,11 @@ class GradualConfig(Hyperparameters):
     """Gradual pruning (Zhu and Gupta 2017): in updates within one training, most of it early (a cubic schedule)."""
 
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training after which masks begin to shrink."""
     end: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    """Shares of the training between which masks shrink; the rest of it retrains."""
+    """Share of the training after which masks stay as they are; the rest of it retrains."""
     updates: Annotated[int, Field(ge=1)] = 20
+    """Number of times that masks shrink."""
 
     @model_validator(mode="after")
     def _begins_before_it_ends(self) -> "GradualConfig":

@@ -19,7 +19,9 @@ def absolute(path: str) -> str:
 class Hyperparameters(BaseModel):
     """Base: immutable, no unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     PATHS: ClassVar[dict[str, Any]] = {}
     """Fields that hold paths, in the form that pydantic excludes fields by: they differ from machine to machine."""
 
@@ -70,8 +72,9 @@ class DataConfig(Hyperparameters):
     """Train on the validation images, too, once all settings are chosen: a validation accuracy then decides nothing,
     and is one of images that were trained on."""
     mean: Annotated[Annotated[float, Field(ge=0, le=1)] | PerChannel, AfterValidator(_one_for_all)] = 0.0
+    """Subtracted from pixels in 0..1: one value, or one per channel."""
     std: Annotated[Annotated[float, Field(gt=0)] | PerChannel, AfterValidator(_one_for_all)] = 1.0
-    """Pixels in 0..1 are normalised to ``(pixel - mean) / std``, one value or one a channel."""
+    """Pixels are normalised to ``(pixel - mean) / std``: one value, or one per channel."""
     size: Annotated[int, Field(ge=8)] = 256
     """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
     orientation: Literal["stored", "exif"] = "stored"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from search_spaces.axes import axis_names, points_of
 from study.command import OK, conclude
-from study.config import ConfigError, StudyConfig, as_yaml, list_presets, load_config, preset_title, read_config
+from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title, read_config
 from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
 from study.run.forecast import describe_cost, describe_packing, describe_plan
 from study.run.settling import Settling, require_main_comparisons
 from study.run.study import run_study
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
+from study.settings.reference import commented, explain
 from study.storage import Storage
 
 MANY_STAGES = 1000
@@ -28,7 +29,10 @@ def main(options: argparse.Namespace) -> int:
             print(f"{name:12} {preset_title(name)}")
         return OK
     if options.show_config:
-        print(as_yaml(read_config(options.preset, _overrides(options))), end="")
+        print(commented(read_config(options.preset, _overrides(options))), end="")
+        return OK
+    if options.explain is not None:
+        print(explain(options.explain))
         return OK
     config = load_config(options.preset, _overrides(options))
     if options.list_axes:

@@ -48,7 +48,9 @@ class SourcePruneConfig(Hyperparameters):
     """Share of connections that each layer keeps in the end: a named table, a share by layer, or one share; or
     ``nonzero``, the connections that are not zero in sparse weights from elsewhere, which are then held."""
     steps: Annotated[int, Field(ge=1)] = 4
+    """Prune-and-retrain steps on the way to ``keep``."""
     spacing: pruning.Spacing = "geometric"
+    """Shares on the way: each step removes the same proportion (``geometric``), or the same number (``linear``)."""
     scope: pruning.Scope = "layer"
     """``layer``: each layer keeps its share; ``global``: one threshold for all layers (``keep`` is one share)."""
     pattern: MaskPattern | None = None
@@ -156,7 +158,7 @@ class SourceConfig(Hyperparameters):
     """The source domain: its data, the Reference-SourceNet and the Sparse-SourceNet."""
 
     data: DataConfig
-    """Null (or the data set ``none``): there are no images, only a pretrained net."""
+    """Images of the source; null (or the data set ``none``): there are none, only a pretrained net."""
     seed: int | None = 0
     """One seed for all cells, as the paper has one reference; null: each cell's seed trains its own."""
     weights: WeightsConfig | None = None
@@ -195,14 +197,23 @@ class TransferConfig(Hyperparameters):
     """From source to target: the transfer nets."""
 
     tau: Annotated[float, Field(gt=0)] = 4.0
+    """Temperature that softens the reference's outputs and the extra branch's (Eq. 2)."""
     lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
+    """Weight of L_extra in the loss (Eq. 1); 0: the extra branch has no effect."""
     n_m: Annotated[int, Field(ge=0)] = 2
+    """N_m: layers, from the top, that the main branch does not take from the source net: they start dense and random.
+    The output layer always does, so 0 and 1 are the same."""
     standard_n_m: Annotated[int, Field(ge=0)] | None = None
     """N_m of Standard-TransferNet, where it is another one than the other nets': 1 is plain fine-tuning."""
     n_e: Annotated[int, Field(ge=1)] = 2
+    """N_e: layers of the extra branch, taken from the reference; it shares the layers below with the main branch."""
     hinton_factor: bool = False
+    """Multiply L_extra by tau^2 (Hinton et al. 2015). The paper does not."""
     live: bool = False
+    """Run the frozen reference on every batch instead of looking up its stored outputs: needed if training views are
+    not from a list (``random`` or ``resized`` views, ``auto_augment``, mixup, CutMix)."""
     train: TrainConfig
+    """Training of the transfer nets."""
     probe: TrainConfig | None = None
     """How linear probes are trained (the ablation ``probes``); null: as the transfer nets are."""
 
@@ -219,16 +230,19 @@ class TargetPruneConfig(Hyperparameters):
     """Pruning connections in the target: each share is a point of Figure 3's curves."""
 
     keep: Annotated[list[Share], Field(min_length=1)]
+    """Shares of the dense net's connections that are left after each prune-and-retrain step, decreasing."""
     named: Annotated[list[Share], Field(min_length=1)]
     """The shares that stand in Table 3; neuron pruning starts from the last one."""
     scope: pruning.Scope = "layer"
     """``layer``: every layer loses the same proportion; ``global``: one threshold for all layers."""
     criterion: pruning.Criterion = "magnitude"
+    """Which connections go: those of smallest magnitude or, as a control, ``random`` ones."""
     pattern: MaskPattern | None = None
-    """As in the source."""
+    """Which connections stay together: as ``source.prune.pattern``."""
     gradual: GradualConfig | None = None
     """Prune while the net retrains, from each share to the next."""
     retrain: TrainConfig
+    """Training after each step."""
 
     @model_validator(mode="after")
     def _fits_pattern(self) -> "TargetPruneConfig":
@@ -264,10 +278,13 @@ class NeuronPruneConfig(Hyperparameters):
     round_to: Annotated[int, Field(ge=1)] = 1
     """Of channels: what stays of a layer is a multiple of this."""
     images_per_class: Annotated[int, Field(ge=1)] = 10
+    """Training images per class over which activations are averaged."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Percentage points of validation accuracy below Standard-TransferNet that still count as its level."""
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Steps to take, where an earlier study has told how many; null: until validation accuracy falls."""
+    """Number of steps, if an earlier study has shown it; null: until validation accuracy falls below that level."""
     retrain: TrainConfig
+    """Training after each step."""
 
     @model_validator(mode="after")
     def _settings_of_channels_are_for_channels(self) -> "NeuronPruneConfig":
@@ -298,7 +315,9 @@ class ResourceConfig(Hyperparameters):
     """
 
     cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that a process of a stage reserves."""
     gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that a process of a stage reserves; below 1, stages share a GPU."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of the arithmetic of one stage; fixed here and not by what else runs."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = CHECKPOINT_SECONDS
@@ -327,6 +346,7 @@ class CrossingConfig(Hyperparameters):
     """Every combination of the points of some axes, but for those left out."""
 
     axes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Names of the axes."""
     skip: tuple[dict[str, Any], ...] = ()
     """Combinations to leave out: each a table of keys and values that such a combination has."""
 
@@ -335,13 +355,17 @@ class StudyConfig(Hyperparameters):
     """All of a study."""
 
     title: str
+    """Heading of the report."""
     network: Annotated[str, AfterValidator(networks.canonical)]
+    """The network: a name of the project, ``torchvision:NAME``, ``timm:NAME`` or ``module:function``."""
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
+    """Replications: their number (seeds 0 to N-1), or the seeds themselves."""
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
+    """What is compared: named ablations (``paper``, ``transfer``, ``controls``, ``probes``, ...), axes and crossings."""
     published: PaperData | None = None
     """Which of the paper's targets to print beside one's own results."""
     same_data: bool = False
-    """Whether the target is that very data set."""
+    """Whether the target is the very data set that ``published`` names."""
     control_study: bool = False
     """Whether knowledge and magnitude pruning are known to help here: the report says whether the study sees it."""
     margin: Annotated[float, Field(gt=0)] = 1.0

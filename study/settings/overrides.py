@@ -212,7 +212,7 @@ def _unshared(value: Any) -> Any:
     return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """The configuration model that a key holds, if it holds one (or nothing)."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
@@ -227,11 +227,12 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, annotation in _fields(model).items():
         yield f"{prefix}{name}"
-        if (inner := _model(annotation)) is not None and not _is_table(annotation):
+        if (inner := model_of(annotation)) is not None and not is_table(annotation):
             yield from _keys(inner, f"{prefix}{name}.")
 
 
-def _is_table(annotation: Any) -> bool:
+def is_table(annotation: Any) -> bool:
+    """Whether a key holds a table whose names are the user's."""
     return get_origin(annotation) is dict
 
 
@@ -241,8 +242,8 @@ def _is_key(key: str) -> bool:
     for name in key.split("."):
         if name not in (fields := _fields(model)):
             return False
-        inner = _model(fields[name])
-        if inner is None or _is_table(fields[name]):
+        inner = model_of(fields[name])
+        if inner is None or is_table(fields[name]):
             return key.endswith(name) or "dict" in str(fields[name])
         model = inner
     return True
@@ -253,7 +254,7 @@ def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str =
     for name, value in tree.items():
         if name not in fields:
             yield f"{prefix}{name}"
-        elif isinstance(value, dict) and not _is_table(fields[name]) and (inner := _model(fields[name])) is not None:
+        elif isinstance(value, dict) and not is_table(fields[name]) and (inner := model_of(fields[name])) is not None:
             yield from _unknown_keys(value, inner, f"{prefix}{name}.")
 
 

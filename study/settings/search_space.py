@@ -27,12 +27,19 @@ class SearchConfig(Hyperparameters):
     """The space of a search: bounds, both ends included, and choices."""
 
     tau: PositiveRange = (1.0, 16.0)
+    """Bounds of ``transfer.tau``, on a logarithmic scale."""
     lambda_: Annotated[PositiveRange, Field(alias="lambda")] = (0.1, 10.0)
+    """Bounds of ``transfer.lambda``, on a logarithmic scale."""
     n_m: CountRange = (1, 5)
+    """Bounds of ``transfer.n_m``."""
     n_e: CountRange = (1, 5)
+    """Bounds of ``transfer.n_e``."""
     learning_rate: PositiveRange = (0.003, 0.04)
+    """Bounds of ``transfer.train.learning_rate``, on a logarithmic scale."""
     dropout: RateRange = (0.0, 0.7)
+    """Bounds of ``transfer.train.dropout``."""
     weight_decay: PositiveRange = (1e-5, 1e-2)
+    """Bounds of ``transfer.train.weight_decay``, on a logarithmic scale."""
     source_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
     """Steps of the source's prune schedule."""
     source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)

@@ -44,7 +44,7 @@ def keep(path: Path, write: Callable[[Path], object]) -> None:
 class Places(BaseModel):
     """Folders on a node. Immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     root: FilePath | None = Field(default_factory=_root, validate_default=True)
     """Folder in which each data set has a folder of its name; null: the environment variable STUDY_DATA_ROOT."""

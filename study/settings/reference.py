@@ -1,0 +1,255 @@
+"""What each key of a configuration means, made from the models: for ``--explain``, comments and the page of all keys."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from study.settings.models import StudyConfig
+from study.settings.overrides import ConfigError, Source, is_table, list_presets, model_of, read_source
+from trainables.suggestions import did_you_mean
+
+WIDTH = 110
+"""Columns of a comment."""
+FROM_THE_MACHINE = "depends on the machine"
+PART_OF_NO_KEY = "no stage's key: a change trains nothing again"
+USED_BY = {
+    "": "every stage",
+    "title": f"the report; {PART_OF_NO_KEY}",
+    "seeds": "the plan: which cells there are",
+    "ablations": "the plan: which cells there are",
+    "axes": "the plan: which cells there are",
+    "crossings": "the plan: which cells there are",
+    "streams": "the plan: each stream is a study of its own",
+    "fusion": "fusion",
+    "published": f"the report; {PART_OF_NO_KEY}",
+    "same_data": f"the report; {PART_OF_NO_KEY}",
+    "control_study": f"the report; {PART_OF_NO_KEY}",
+    "margin": f"the report; {PART_OF_NO_KEY}",
+    "data": f"every stage, to find its data; {PART_OF_NO_KEY}",
+    "resources": f"every stage; {PART_OF_NO_KEY}",
+    "search": "`study.search`",
+    "source.data": "reference, source_prune",
+    "source.seed": "reference",
+    "source.weights": "reference",
+    "source.train": "reference",
+    "source.prune": "source_prune (transfer, if connections are pruned during the transfer)",
+    "target.data": "knowledge, features, probe, transfer, target_prune, neuron_prune, evaluation",
+    "transfer.tau": "transfer, target_prune, neuron_prune, of nets with K",
+    "transfer.lambda": "transfer, target_prune, neuron_prune, of nets with K",
+    "transfer.hinton_factor": "transfer, target_prune, neuron_prune, of nets with K",
+    "transfer.live": "transfer, target_prune, neuron_prune, of nets with K",
+    "transfer.n_m": "transfer",
+    "transfer.standard_n_m": "transfer, of Standard-TransferNet",
+    "transfer.n_e": "transfer, of nets with K",
+    "transfer.train": "transfer",
+    "transfer.probe": "probe",
+    "target_prune": "target_prune",
+    "target_prune.named": f"the report (Table 3) and neuron_prune, which starts from the last; {PART_OF_NO_KEY}",
+    "neuron_prune": "neuron_prune",
+}
+"""Which stage kinds read a key, by the longest prefix of it; these stages, and those made from them, have other keys
+once it changes."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the configuration."""
+
+    name: str
+    """Dotted, as ``--set`` takes it."""
+    type: str
+    default: str | None
+    """As YAML; None: the key is required."""
+    meaning: str
+    section: type[BaseModel] | None
+    """The model whose keys are below this one, if it is a section."""
+
+    @property
+    def used_by(self) -> str:
+        """Which stages read it."""
+        parts = self.name.split(".")
+        prefixes = [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
+        return next(USED_BY[prefix] for prefix in prefixes if prefix in USED_BY)
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """All keys by dotted name, each section followed by what is in it."""
+    return {key.name: key for key in _keys(StudyConfig, "")}
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
+    schema = model.model_json_schema()
+    for field, info in model.model_fields.items():
+        name = info.alias or field
+        section = None if is_table(info.annotation) else model_of(info.annotation)
+        meaning = info.description or (section.__doc__ if section else None) or ""
+        text = _type(schema["properties"][name], schema.get("$defs", {}))
+        yield Key(prefix + name, text, _default(info, section), _one_line(meaning), section)
+        if section:
+            yield from _keys(section, f"{prefix}{name}.")
+        elif (entry := model_of(get_args(info.annotation)[-1] if get_args(info.annotation) else None)) is not None:
+            yield Key(f"{prefix}{name}.NAME", "section", None, _one_line(entry.__doc__ or ""), entry)
+            yield from _keys(entry, f"{prefix}{name}.NAME.")
+
+
+def _default(info: FieldInfo, section: type[BaseModel] | None) -> str | None:
+    if info.is_required():
+        return None
+    if section and info.default is not None:
+        return ""  # that of each of its keys
+    if info.default_factory is not None:
+        return "{}" if info.default_factory is dict else FROM_THE_MACHINE
+    return _as_yaml(info.default)
+
+
+def _as_yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _type(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """The type in words, from a JSON schema."""
+    if "$ref" in schema:
+        return _type(defs[schema["$ref"].rsplit("/", 1)[-1]], defs)
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_type(one, defs) for one in schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type")
+    if kind == "array":
+        return _list(schema, defs)
+    if kind == "object":
+        inner = schema.get("additionalProperties")
+        return f"table of {_type(inner, defs)}" if isinstance(inner, dict) else "section" if not inner else "table"
+    names = {"null": "null", "boolean": "`true` or `false`", "integer": "integer", "number": "number", "string": "text"}
+    return names.get(str(kind), "anything") + _bounds(schema)
+
+
+def _list(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    if items := schema.get("prefixItems"):
+        return f"[{', '.join(_type(item, defs) for item in items)}]"
+    return f"list of {_type(schema.get('items', {}), defs)}"
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema]
+    return f" {', '.join(found)}" if found else ""
+
+
+def explain(name: str) -> str:
+    """A key's type, default and meaning, what uses it, and its value in each preset, as text.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    if name not in keys():
+        question = did_you_mean(name, keys()) or "`--show-config` prints all keys"
+        raise ConfigError(f"--explain {name}: unknown key: {question}")
+    key = keys()[name]
+    lines = [key.name, *textwrap.wrap(key.meaning, WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    default = "none: the key is required" if key.default is None else key.default
+    lines += [f"  type:     {key.type}", *([f"  default:  {default}"] if default else [])]
+    lines.append(f"  used by:  {key.used_by}")
+    if key.section:
+        below = [own for own in keys() if own.startswith(f"{name}.") and "." not in own.removeprefix(f"{name}.")]
+        return "\n".join([*lines, "  keys:     " + "\n            ".join(below)])
+    values: dict[str, list[str]] = {}
+    for preset in list_presets():
+        if (given := _in_preset(read_source(preset, []), name)) is not None:
+            values.setdefault(given, []).append(preset)
+    lines += ["  presets:  " + "\n            ".join(f"{value} ({', '.join(of)})" for value, of in values.items())]
+    return "\n".join(lines if values else lines[:-1])
+
+
+def _in_preset(source: Source, name: str) -> str | None:
+    branch: Any = source.tree
+    for part in name.split("."):
+        if not isinstance(branch, dict) or part not in branch:
+            return None
+        branch = branch[part]
+    return _as_yaml(branch)
+
+
+def commented(config: StudyConfig) -> str:
+    """The whole configuration as a preset, each key below a comment that says what it means.
+
+    Keys that several sections share are explained in the first of them.
+    """
+    tree = config.model_dump(mode="json", by_alias=True)
+    return "\n".join(_commented(tree, "", set())) + "\n"
+
+
+def _commented(tree: Mapping[str, Any], prefix: str, explained: set[type[BaseModel]]) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    for name, value in tree.items():
+        key = keys()[prefix + name]
+        is_new = key.section is None or key.section not in explained
+        if not _is_explained(prefix, explained):
+            about = f"{key.meaning} {key.type[0].upper()}{key.type[1:]}." if not key.section else key.meaning
+            yield from textwrap.wrap(about, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        if isinstance(value, dict) and key.section:
+            yield f"{indent}{name}:"
+            yield from _commented(value, f"{prefix}{name}.", explained)
+            if is_new:
+                explained.add(key.section)
+        else:
+            yield f"{indent}{name}: {_as_yaml(value)}"
+
+
+def _is_explained(prefix: str, explained: set[type[BaseModel]]) -> bool:
+    parent = keys().get(prefix.removesuffix("."))
+    return parent is not None and parent.section in explained
+
+
+def page() -> str:
+    """The page of all keys, as Markdown: a table per section, sections that occur several times once."""
+    places: dict[type[BaseModel], list[str]] = {StudyConfig: [""]}
+    for key in keys().values():
+        if key.section:
+            places.setdefault(key.section, []).append(key.name)
+    lines = [PREFACE]
+    for model, names in places.items():
+        title = ", ".join(f"`{name}`" for name in names) if names != [""] else "Top level"
+        prefix = f"{names[0]}." if names[0] else ""
+        own = [key for key in keys().values() if key.name == prefix + key.name.removeprefix(prefix).split(".")[0]]
+        lines += [f"## {title}", "", _one_line(model.__doc__ or ""), "", "| key | type | default | meaning |"]
+        lines += ["| --- | --- | --- | --- |", *(_row(key, prefix) for key in own), ""]
+    return "\n".join(lines)
+
+
+def _row(key: Key, prefix: str) -> str:
+    is_yaml = key.default and key.default != FROM_THE_MACHINE
+    default = "**required**" if key.default is None else f"`{key.default}`" if is_yaml else key.default
+    cells = (f"`{key.name.removeprefix(prefix)}`", key.type, default, key.meaning)
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+PREFACE = """# Configuration
+
+Every key of a study, its type, default and meaning. This page is generated from the models in `study/settings/` and
+`trainables/` by `make docs`.
+
+    python -m study.ablation --explain transfer.tau       # this, in the terminal, with the presets' values
+    python -m study.ablation --preset digits --show-config      # a preset with every key and these comments
+    python -m study.ablation --set transfer.tau=2 --dry-run     # which stages a change would train again
+
+Keys are written as `--set section.key=value` on the command line, as nested YAML in a preset, or as
+`load_config("digits", {"section.key": value})` in Python. An unknown key or a wrong value ends the command before any
+training; the error names the key, the place and what would be right.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")
