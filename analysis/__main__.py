@@ -1,4 +1,4 @@
-"""``python -m analysis STUDY``: print the tables and write the report; ``trace`` shows where a number comes from.
+"""``python -m analysis STUDY``: print the tables and write the report.
 
 ``import FILE.csv`` does the same for results from elsewhere.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from analysis import StudyError, load, markdown_summary, write_report
 from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.reporting import report_elsewhere, summary_of_elsewhere
-from analysis.tracing import trace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,9 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A screen that has no ± should show a question mark, not a traceback.
         sys.stdout.reconfigure(errors="replace")
     try:
-        # A study's folder comes first, so that no verb is needed to report it; one called trace is ./trace.
-        verbs = {"trace": _trace, "import": _import}
-        return verbs[given[0]](given[1:]) if given and given[0] in verbs else _report(given)
+        # A study's folder comes first, so that no verb is needed to report it; one called import is ./import.
+        return _import(given[1:]) if given and given[0] == "import" else _report(given)
     except StudyError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
@@ -33,8 +31,8 @@ def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
-        epilog="python -m analysis trace STUDY TABLE ROW prints the stages and nets behind a row of a table; "
-        "python -m analysis import FILE.csv does with results from elsewhere what this does with a study.",
+        epilog="python -m analysis import FILE.csv does with results from elsewhere what this does with a study; "
+        "python -m study.show STUDY TABLE ROW shows the stages and nets behind a row of a table.",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
@@ -43,19 +41,6 @@ def _report(arguments: Sequence[str]) -> int:
     summary, index = markdown_summary(results), write_report(results, options.out)
     print(summary)
     print(f"Report: {index}")
-    return 0
-
-
-def _trace(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis trace",
-        description="Print the stages and stored nets behind a row of a table.",
-    )
-    parser.add_argument("study", metavar="STUDY", help="folder of the study, e.g. results/studies/digits")
-    parser.add_argument("table", metavar="TABLE", help="name of the table, as its files have it, e.g. table1")
-    parser.add_argument("row", metavar="ROW", help="what stands first in the row, or its number from 1")
-    options = parser.parse_args(arguments)
-    print(trace(load(options.study), options.table, options.row))
     return 0
 
 

@@ -29,6 +29,7 @@ from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
 Kind = Literal["part", "pruning", "control", "probe", "fusion"]
+Verdict = Literal["better", "worse", "within margin", "negligible", "open"]
 MAIN: Kind = "part"
 """The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
 KNOWLEDGE = "Knowledge (K)"
@@ -195,6 +196,14 @@ class Comparison:
         if self.design is None or self.mean is None or self.mean.low is None or self.mean.high is None:
             return False
         return -self.design.negligible < self.mean.low and self.mean.high < self.design.negligible
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is shown, in a word."""
+        if self.shown:
+            assert self.mean is not None
+            return "better" if self.mean.mean > 0 else "worse"
+        return "within margin" if self.within_margin else "negligible" if self.negligible else "open"
 
     @property
     def settled(self) -> bool:

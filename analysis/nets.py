@@ -82,11 +82,16 @@ def outcomes(results: Results) -> pd.DataFrame:
 
     ``stream`` is empty, not null, in an ordinary study: null would not equal itself.
     """
-    measured = results.stages[["stage", *MEASURED]].rename(columns={"stage": "measured"})
-    cells = results.cells.merge(measured, on="measured", how="left", validate="many_to_one")
+    return joined(results.cells, results.stages)
+
+
+def joined(cells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """:func:`outcomes` of a table of cells and one of stages; a stage without a row has not run."""
+    measured = rows[["stage", *MEASURED]].rename(columns={"stage": "measured"})
+    cells = cells.merge(measured, on="measured", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
     cells["stream"] = cells["stream"].fillna("")
-    stages = results.stages.set_index("stage")
+    stages = rows.set_index("stage")
     cells["problem"] = [
         _problem(status, accuracy, list(path), stages)
         for status, accuracy, path in zip(cells["status"], cells["test_accuracy"], cells["path"], strict=True)

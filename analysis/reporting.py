@@ -60,6 +60,11 @@ def tables(results: Results) -> list[Table]:
     return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
 
+def tables_as_csv(results: Results) -> dict[str, str]:
+    """The report's tables as CSV texts, by name."""
+    return {table.name: writing.csv(table) for table in tables(results)}
+
+
 def markdown_summary(study: str | Path | Results) -> str:
     """What the study shows and its tables as Markdown, to print when it ends.
 

@@ -38,7 +38,7 @@ def trace(results: Results, table: str, row: str) -> str:
 def _place(table: Table, row: str) -> int:
     names = [texts[0] for texts in table.rows]
     matches = [place for place, name in enumerate(names) if name.casefold() == row.casefold()]
-    if not matches and row.isdigit() and 1 <= int(row) <= len(names):
+    if not matches and row.isascii() and row.isdecimal() and 1 <= int(row) <= len(names):
         matches = [int(row) - 1]
     if len(matches) != 1:
         what = "several rows" if matches else "no row"

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import folder_name, number, positive, start
+from study.command import add_json, folder_name, number, positive, start
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 
 
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-config", action="store_true", help="print every key, its value and meaning, and stop")
     parser.add_argument("--explain", metavar="KEY", help="print what a key means, e.g. transfer.tau, and stop")
     parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
+    add_json(parser)
     return parser
 
 

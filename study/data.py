@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import start
+from study.command import add_json, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (check, prepare, fetch):
         command.add_argument("preset", help="a preset's name or a YAML file")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of the preset")
+        add_json(command)
         command.add_argument("--data-root", metavar="FOLDER", help="folder that holds a folder for each data set")
     return parser
 

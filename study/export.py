@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from study.command import positive, start
+from study.command import add_json, positive, start
 from trainables.export.formats import RUNTIMES, WeightType
 
 
@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance", type=float, help="largest difference to the masked net's outputs, as a share of the largest one"
     )
+    help_ = "identifier of the net's licence, for its model card (default: %(default)s)"
+    parser.add_argument("--license", default="unknown", metavar="ID", help=help_)
+    add_json(parser)
     return parser
 
 

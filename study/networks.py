@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import positive, start
+from study.command import add_json, positive, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     help_ = "small_alexnet, torchvision:NAME, timm:NAME, module:function, ... (see docs/networks.md)"
     parser.add_argument("name", metavar="NAME", help=help_)
     parser.add_argument("--classes", type=positive, default=10, metavar="N", help="outputs (default: %(default)s)")
+    add_json(parser)
     return parser
 
 

@@ -221,11 +221,19 @@ class Storage:
         """A table of a study.
 
         Raises:
-            StorageError: there is none.
+            StorageError: there is none, or it is damaged.
         """
+        place = self.study_path(study, f"{name}.parquet")
         if (content := self.folder.read(f"studies/{study}/{name}.parquet")) is None:
-            raise StorageError(f"{self.study_path(study, f'{name}.parquet')} is not there: run the study first")
-        return pq.read_table(pa.BufferReader(content))
+            raise StorageError(f"{place} is not there: run the study first")
+        try:
+            return pq.read_table(pa.BufferReader(content))
+        except pa.ArrowException as error:
+            raise StorageError(f"{place} cannot be read ({error}): run the study again, which writes it anew") from None
+
+    def has_table(self, study: str, name: str) -> bool:
+        """Whether a study has the table."""
+        return self.folder.has(f"studies/{study}/{name}.parquet")
 
     def study_path(self, study: str, *parts: str) -> str:
         """Path or URI of a study's folder or of something in it."""

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from search_spaces.ablations import ABLATIONS, cells_of
-from search_spaces.axes import AXES, points_of
+from search_spaces.axes import AXES, axis_names, points_of
 from study.ablation import main
-from study.commands.ablation import describe_axes
 from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import plan
 from study.run.tables import cell_row
@@ -67,7 +66,7 @@ def test_ones_own_axis_and_a_partial_crossing(tiny_config: StudyConfig) -> None:
     assert [(c.config.transfer.train.learning_rate, c.config.transfer.tau) for c in crossing][1] == (0.01, 4)
     assert [cell.own_point for cell in crossing] == [False, True, False, False, False, False]
     assert [c.point.value for c in cells if c.ablation == "rate" and c.point] == [0.01, 0.01, 0.02, 0.02]
-    assert "rate-tau" in describe_axes(config)
+    assert "rate-tau" in axis_names(config)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,20 @@ import argparse
 import importlib.util
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from search_spaces.axes import axis_names, points_of
-from study.command import OK, conclude
+from study.answers import Choices, Command
+from study.command import OK, conclude, reply
 from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title, read_config
 from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
-from study.run.forecast import describe_cost, describe_packing, describe_plan
+from study.run.forecast import describe_cost, describe_packing, describe_plan, planned
 from study.run.settling import Settling, require_main_comparisons
 from study.run.study import run_study
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
-from study.settings.reference import commented, explain
+from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
 
 MANY_STAGES = 1000
@@ -25,25 +27,28 @@ MANY_STAGES = 1000
 def main(options: argparse.Namespace) -> int:
     """Run the command; gives the exit status."""
     if options.list_presets:
-        for name in list_presets():
-            print(f"{name:12} {preset_title(name)}")
-        return OK
+        titles = {name: preset_title(name) for name in list_presets()}
+        return _answer(options, lambda: Choices(choices=titles), lambda: as_lines(titles))
     if options.show_config:
         print(commented(read_config(options.preset, _overrides(options))), end="")
         return OK
     if options.explain is not None:
-        print(explain(options.explain))
-        return OK
+        key = options.explain
+        return _answer(options, lambda: key_record(key), lambda: explain(key))
     config = load_config(options.preset, _overrides(options))
     if options.list_axes:
-        print(describe_axes(config))
-        return OK
+        axes = {name: [point.label for point in points_of(config, name)] for name in axis_names(config)}
+        return _answer(options, lambda: Choices(choices=axes), lambda: as_lines(axes))
     settling = _settling(config, options)
     # Of a study whose seeds are not fixed, the most that it may come to.
     graph = plan(settling.largest if settling else config)
     storage = Storage(options.storage)
     if settling:
         require_main_comparisons(graph)
+    if options.dry_run and options.json:
+        name = options.name or Path(options.preset).stem
+        reply(options, planned(graph, storage, config, name, options.address))
+        return OK
     if options.dry_run:
         if settling:
             print(f"should all {settling.design.most_seeds} seeds be needed:")
@@ -54,19 +59,28 @@ def main(options: argparse.Namespace) -> int:
     if options.dashboard and importlib.util.find_spec("aiohttp") is None:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
     _confirm_size(graph, storage, options.yes)
-    return conclude(
-        run_study(
-            config,
-            options.name or Path(options.preset).stem,
-            storage=options.storage,
-            address=options.address,
-            slots=options.slots,
-            dashboard=options.dashboard,
-            until_settled=settling.design if settling else None,
-            hours=options.hours,
-            graph=plan(config) if settling else graph,
-        )
+    name = options.name or Path(options.preset).stem
+    outcome = run_study(
+        config,
+        name,
+        storage=options.storage,
+        address=options.address,
+        slots=options.slots,
+        dashboard=options.dashboard,
+        until_settled=settling.design if settling else None,
+        hours=options.hours,
+        graph=plan(config) if settling else graph,
     )
+    return conclude(outcome, name, options)
+
+
+def _answer(options: argparse.Namespace, as_answer: Callable[[], Command], as_text: Callable[[], str]) -> int:
+    """Print what was asked for, as JSON or as text."""
+    if options.json:
+        reply(options, as_answer())
+    else:
+        print(as_text())
+    return OK
 
 
 def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | None:
@@ -81,12 +95,11 @@ def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | No
     return None
 
 
-def describe_axes(config: StudyConfig) -> str:
-    """The axes with their points."""
-    lines = []
-    for name in axis_names(config):
-        lines.append(f"{name:16} {'; '.join(point.label for point in points_of(config, name))}")
-    return "\n".join(lines)
+def as_lines(choices: Mapping[str, str | Sequence[str]]) -> str:
+    """A line per name: its title, or its points."""
+    width = max(12, *(len(name) for name in choices))
+    texts = {name: value if isinstance(value, str) else "; ".join(value) for name, value in choices.items()}
+    return "\n".join(f"{name:{width}} {text}" for name, text in texts.items())
 
 
 def _confirm_size(graph: StageGraph, storage: Storage, yes: bool) -> None:

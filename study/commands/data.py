@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from study import config as study_config
-from study.command import OK, SOME_FAILED
+from study.answers import DataCheck, DataState
+from study.command import OK, SOME_FAILED, reply
 from study.run.decoding import decoded, distinct, progress_bar
 from study.run.reference import reference_doubts
-from trainables.data import DATA_SETS, LAYOUTS, DataError, Places, load
+from trainables.data import DATA_SETS, LAYOUTS, DataError, ImageSet, Places, load
 from trainables.data.decoding import gigabytes
 from trainables.data.files import OWN_FOLDER, open_layout, place_of
 from trainables.data.inspection import ALL, Count, Decoded, Inspection, inspect
+from trainables.data.layouts.catalogue import Layout
 from trainables.settings import DataConfig, absolute
 from trainables.suggestions import choices
 
+DataSets = list[tuple[list[str], DataConfig]]
 SHOWN_CLASSES = 10
 """Classes with a wrong number of items that are shown without ``--classes``."""
 
@@ -30,32 +33,80 @@ def main(options: argparse.Namespace) -> int:
     action = {"check": _check, "prepare": _prepare, "fetch": _fetch}[options.command]
     # Every one of them, even where one lacks something; what two domains share is looked at once.
     data_sets = distinct(study_config.data_configs(config))
+    if options.json:
+        return _reply(config.model_copy(update={"data": places}), data_sets, options)
     done = [action(", ".join(names), own, places, options) for names, own in data_sets]
     if options.command == "check" and all(done):
         done.append(_check_reference(config.model_copy(update={"data": places})))
     return OK if all(done) else SOME_FAILED
 
 
+def _reply(config: study_config.StudyConfig, data_sets: DataSets, options: argparse.Namespace) -> int:
+    """Check, and print what was found as JSON."""
+    if options.command != "check":
+        raise study_config.ConfigError(f"--json goes with check; {options.command} prints a line per data set")
+    states = [_state(names, own, config.data, options) for names, own in data_sets]
+    doubts = _reference_doubts(config) if all(state.complete for state in states) else []
+    reply(options, DataCheck(data_sets=states, doubts=doubts))
+    return OK if all(state.complete for state in states) and not doubts else SOME_FAILED
+
+
+def _state(names: list[str], config: DataConfig, places: Places, options: argparse.Namespace) -> DataState:
+    layout = LAYOUTS.get(config.name)
+    if layout is None:
+        content = _content(", ".join(names), config, places)
+        return DataState(
+            used_by=names,
+            title=content.title,
+            folder=None,
+            parts={ALL: len(content.labels)},
+            classes=len(content.class_names),
+            problems=[],
+            notes=[],
+            complete=True,
+        )
+    found = _inspected(layout, config, places, options)
+    totals = {count.what: count.found for count in found.totals}
+    return DataState(
+        used_by=names,
+        title=layout.title,
+        folder=str(found.folder) if found.folder else None,
+        classes=totals.pop("classes", 0),
+        parts=totals,
+        problems=[f"{problem.path}: {problem.message}" for problem in found.problems],
+        notes=list(found.notes),
+        complete=found.is_complete,
+    )
+
+
 def _check(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
     layout = LAYOUTS.get(config.name)
     if layout is None:
         return _package(domain, config, places)
-    opens = options.decode and not (options.quick and layout.medium == "stream")
-    with progress_bar(f"opening {layout.title}") as progress:
-        found = inspect(layout, config, places, decode=opens, progress=progress)
+    found = _inspected(layout, config, places, options)
     _say(describe(domain, found, classes=options.classes))
     return found.is_complete
 
 
+def _inspected(layout: Layout, config: DataConfig, places: Places, options: argparse.Namespace) -> Inspection:
+    opens = options.decode and not (options.quick and layout.medium == "stream")
+    with progress_bar(f"opening {layout.title}") as progress:
+        return inspect(layout, config, places, decode=opens, progress=progress)
+
+
 def _check_reference(config: study_config.StudyConfig) -> bool:
-    try:
-        doubts = reference_doubts(config)
-    # A network or weights that cannot be had: a study says the same.
-    except (KeyError, TypeError, ValueError) as error:
-        doubts = [f"reference: {error.args[0]}"]
+    doubts = _reference_doubts(config)
     for doubt in doubts:
         _say(doubt)
     return not doubts
+
+
+def _reference_doubts(config: study_config.StudyConfig) -> list[str]:
+    try:
+        return reference_doubts(config)
+    # A network or weights that cannot be had: a study says the same.
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"reference: {error.args[0]}"]
 
 
 def _prepare(domain: str, config: DataConfig, places: Places, options: argparse.Namespace) -> bool:
@@ -91,16 +142,20 @@ def _fetch(domain: str, config: DataConfig, places: Places, options: argparse.Na
 
 def _package(domain: str, config: DataConfig, places: Places) -> bool:
     """A data set that does not lie in files of a known layout."""
-    try:
-        if config.name not in DATA_SETS and ":" not in config.name:
-            raise KeyError(f"no data set {config.name!r}: {choices(config.name, [*DATA_SETS, *LAYOUTS])}")
-        content = load(config, places)
-    except KeyError as error:
-        raise study_config.ConfigError(f"{domain}: {error.args[0]}") from None
+    content = _content(domain, config, places)
     count = f"{len(content.labels):,} images in {len(content.class_names)} classes"
     origin = "it comes with a package" if config.name in DATA_SETS else f"{config.name} gives it"
     _say(f"{domain}: {content.title}: {count}; {origin}, so there is nothing to look for or to decode")
     return True
+
+
+def _content(domain: str, config: DataConfig, places: Places) -> ImageSet:
+    try:
+        if config.name not in DATA_SETS and ":" not in config.name:
+            raise KeyError(f"no data set {config.name!r}: {choices(config.name, [*DATA_SETS, *LAYOUTS])}")
+        return load(config, places)
+    except KeyError as error:
+        raise study_config.ConfigError(f"{domain}: {error.args[0]}") from None
 
 
 def describe(domain: str, found: Inspection, *, classes: bool = False) -> str:

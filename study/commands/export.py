@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from study import speed
-from study.command import OK, SOME_FAILED
+from study import answers, speed
+from study.card import card_of, place_of_card
+from study.command import OK, SOME_FAILED, reply
 from study.config import ConfigError
 from study.storage import Storage
 from study.stored_nets import StoredNet, connections, example_images, find_stage, open_net
@@ -105,29 +106,61 @@ def _export(options: argparse.Namespace) -> int:
     if stored.net.is_traced and options.weights != "float32":
         raise ConfigError(f"--weights {options.weights}: nets of {stored.network} are exported in float32 alone")
     beside = Path(storage.root) / "exports" if storage.folder.is_local else Path("exports")
-    out = Path(options.out or beside / f"{stored.key}-{options.weights}.{options.format}")
+    out = Path(options.out or beside / f"{stored.key}-{options.weights}" / f"model.{options.format}")
     # The end of the name stays: torch.export goes by it.
     aside = out.with_name(f".{uuid.uuid4().hex}.{out.name}")
     _probe(out, aside)
     try:
         exported = export(stored, options.format, options.weights, options.batch, options.threads)
-        aside.write_bytes(exported.content)
+        card = card_of(storage, stored, options.license, _command(options))
+        content = exported.content
+        aside.write_bytes(_with_metadata(content, card.metadata()) if options.format == "onnx" else content)
         call = read(aside, options.format, options.threads, traced=stored.net.is_traced)
-        problem = _check(storage, stored, call, options)
+        difference, problem = _check(storage, stored, call, options)
         if problem:
             print(f"study.export: {problem}. Nothing was written", file=sys.stderr)
+            if options.json:
+                reply(options, answers.Failure(error=problem))
             return SOME_FAILED
         aside.replace(out)
+        (readme := place_of_card(out)).write_text(card.markdown(out.name, options.format), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror}") from None
     finally:
         aside.unlink(missing_ok=True)
+    if options.json:
+        answer = answers.Exported(
+            file=str(out),
+            card=str(readme),
+            bytes=out.stat().st_size,
+            dense_bytes=stored.dense_bytes,
+            connections=card.connections,
+            largest_difference=difference,
+        )
+        reply(options, answer)
+        return OK
     _describe(stored, exported, options.batch)
     _time(stored, call, options)
     size = out.stat().st_size
     smaller = "no smaller than" if stored.net.is_traced else f"{stored.dense_bytes / size:.1f} times smaller than"
     print(f"written: {out}, {size:,} bytes, {smaller} the unpruned net in float32 ({stored.dense_bytes:,} bytes)")
+    print(f"model card: {readme}")
     return OK
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that makes the same file again."""
+    given = {"--format": options.format, "--weights": options.weights, "--storage": options.storage}
+    return " ".join(["python -m study.export", options.stage, *(f"{name} {value}" for name, value in given.items())])
+
+
+def _with_metadata(content: bytes, facts: dict[str, str]) -> bytes:
+    """An ONNX file with the facts among its metadata."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, facts)
+    return bytes(model.SerializeToString())
 
 
 def _probe(out: Path, aside: Path) -> None:
@@ -141,23 +174,25 @@ def _probe(out: Path, aside: Path) -> None:
         raise ConfigError(f"cannot write {out}: {error.strerror}; give another file with --out") from None
 
 
-def _check(storage: Storage, stored: StoredNet, call: Call, options: argparse.Namespace) -> str | None:
-    """Compare the file with the masked net, and print how far they agree; gives what is wrong."""
+def _check(storage: Storage, stored: StoredNet, call: Call, options: argparse.Namespace) -> tuple[float, str | None]:
+    """Compare the file with the masked net, print how far they agree. Return the difference and what is wrong."""
     inputs = {"random": torch.rand(CHECKED, *stored.net.input_shape, generator=generator(0, "check"))}
     if (real := example_images(storage, stored, CHECKED)) is not None:
         inputs["test"] = real
     else:
         print("the study's images are not there: checked on random images alone")
     tolerance = options.tolerance if options.tolerance is not None else TOLERANCES[options.weights]
+    largest = 0.0
     for name, images in inputs.items():
         found = agreement(stored.net, call, images)
+        largest = max(largest, found.difference)
         print(
             f"outputs on {found.images} {name} images: largest difference {found.difference:.2g}, "
             f"of outputs up to {found.largest:.3g}; same class for {found.same_class}"
         )
         if not found.difference <= tolerance * found.largest:
-            return f"the outputs differ by more than {tolerance:g} of the largest ({name} images)"
-    return None
+            return largest, f"the outputs differ by more than {tolerance:g} of the largest ({name} images)"
+    return largest, None
 
 
 def _describe(stored: StoredNet, exported: Exported, batch: int) -> None:
@@ -193,6 +228,9 @@ def _compare(options: argparse.Namespace) -> int:
     table = speed.compare(storage, options.compare, options.threads)
     storage.write_study(options.compare, "nets.parquet", table)
     storage.write_study(options.compare, "nets.csv", table.to_pandas().to_csv(index=False).encode())
+    if options.json:
+        reply(options, answers.ComparedNets(nets=table.to_pylist()))
+        return OK
     print(speed.describe(table))
     print(f"written: {storage.study_path(options.compare, 'nets.parquet')} and nets.csv")
     return OK

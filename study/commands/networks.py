@@ -6,7 +6,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from study.command import OK
+from study.answers import LayerRecord, NetworkLayers
+from study.command import OK, reply
 from study.config import ConfigError
 from trainables import channels, networks
 from trainables.layers import LayeredNet, StochasticDepth, output_positions
@@ -23,10 +24,33 @@ def main(options: argparse.Namespace) -> int:
     if (problem := networks.problem(name)) is not None:
         raise ConfigError(problem)
     net = networks.build(name, options.classes)
+    positions = output_positions(net)
+    if options.json:
+        reply(options, NetworkLayers(network=name, input_shape=[*net.input_shape], layers=records(net, positions)))
+        return OK
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    console.print(_layers(net, positions := output_positions(net)))
+    console.print(_layers(net, positions))
     console.print("\n".join(describe(name, net, positions)), soft_wrap=True, markup=False)
     return OK
+
+
+def records(net: LayeredNet, positions: dict[str, int]) -> list[LayerRecord]:
+    """The layers, from the input to the output."""
+    found = []
+    for index, name in enumerate(net.names, start=1):
+        weights = {weight: home.tensor for weight, home in net.layer(name).connections(name).items()}
+        known = all(weight in positions for weight in weights)
+        found.append(
+            LayerRecord(
+                layer=index,
+                from_the_top=len(net.names) - index + 1,
+                name=name,
+                shapes={weight: list(tensor.shape) for weight, tensor in weights.items()},
+                connections=sum(tensor.numel() for tensor in weights.values()),
+                multiply_adds=sum(t.numel() * positions[weight] for weight, t in weights.items()) if known else None,
+            )
+        )
+    return found
 
 
 def describe(name: str, net: LayeredNet, positions: dict[str, int]) -> list[str]:

@@ -1,6 +1,7 @@
 """``study.reproduce``: running a report's study again, and comparing the two."""
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 import analysis
 from analysis.loading import Results
 from analysis.reproduction import compare, describe
-from study.command import OK, SOME_FAILED, conclude
+from study.answers import Reproduced
+from study.command import OK, SOME_FAILED, conclude, reply
 from study.config import ConfigError, load_config, read_config
 from study.files import Folder
 from study.run.study import run_study
@@ -41,10 +43,15 @@ def main(options: argparse.Namespace) -> int:
         config = load_config(preset, [*options.set, *_fewer_seeds(options.seeds, read_config(preset).seed_list)])
         where = {"storage": storage.root, "slots": options.slots, "address": options.address}
         outcome = run_study(config, name, **where)
-    conclude(outcome)
+    if not options.json:
+        conclude(outcome, name, options)
     found = compare(published, _judged_alike(outcome.results, published), options.tolerance)
     columns = found.stages.drop(columns="role")
     storage.write_study(name, "reproduction.csv", columns.to_csv(index=False, lineterminator="\n").encode())
+    if options.json:
+        rows = json.loads(columns.to_json(orient="records"))
+        reply(options, Reproduced(report=folder.at(), storage=storage.root, agrees=found.agrees, stages=rows))
+        return OK if found.agrees else SOME_FAILED
     print(f"\n{folder.at()}, run again in {storage.root}\n{describe(found)}")
     return OK if found.agrees else SOME_FAILED
 

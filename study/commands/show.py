@@ -1,32 +1,129 @@
-"""``study.show``: where a stored stage comes from."""
+"""``study.show``: the nets of a study, and where a stored stage or a row of a table comes from."""
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
 
-from study.command import OK
+from analysis import load
+from analysis.tracing import trace
+from study.answers import Ancestry, StageRecord, StudyList, StudyState
+from study.command import OK, reply
+from study.config import ConfigError
+from study.run.standing import as_table, in_one_line, study_state
 from study.storage import TENSORS, LostStageError, Storage, StorageError
 from study.stored_nets import find_stage
 from study.tune.progress import duration
 from trainables.hyperparameters import PARAMS
 from trainables.settings import DataConfig
+from trainables.suggestions import choices
 
 SHOWN_DIGITS = 12
 """Of a hash: enough to tell two apart."""
 INDENT = "    "
+WIDTH = 150
+"""Columns of a table that is not shown on a terminal."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     storage = Storage(options.storage)
-    key = find_stage(storage, options.stage)
+    if options.table is not None:
+        return _show_row(storage, options)
+    if options.what is None:
+        return _show_studies(storage, options)
+    if ":" not in options.what and (options.what in storage.studies() or options.watch is not None):
+        return _show_study(storage, options)
+    key = find_stage(storage, options.what)
     if not storage.has(key):
         raise StorageError(f"stage {key} is not complete: run its study again, then show it")
-    print("\n".join(ancestry(storage, key)))
+    if options.json:
+        reply(options, Ancestry(stage=key, stages=records(storage, key)))
+    else:
+        print("\n".join(ancestry(storage, key)))
     return OK
+
+
+def _show_row(storage: Storage, options: argparse.Namespace) -> int:
+    """Show where a row of a table comes from."""
+    if options.json:
+        raise ConfigError("--json shows studies and stages; a row of a table is in the table's .csv and cells.parquet")
+    if options.what not in (studies := storage.studies()):
+        raise ConfigError(f"no study {options.what!r} in {storage.root}: {choices(options.what, studies)}")
+    print(trace(load(storage.study_path(options.what)), options.table, options.row))
+    return OK
+
+
+def _show_studies(storage: Storage, options: argparse.Namespace) -> int:
+    """Show how all studies of the storage stand."""
+    found = []
+    for study in storage.studies():
+        # One whose tables cannot be read hides no other.
+        with suppress(StorageError):
+            found.append(study_state(storage, study))
+    if options.json:
+        reply(options, StudyList(storage=storage.root, studies=found))
+        return OK
+    if not found:
+        raise ConfigError(f"no study in {storage.root}: run one, or give its place with --storage")
+    print("\n".join(in_one_line(state) for state in found))
+    return OK
+
+
+def _show_study(storage: Storage, options: argparse.Namespace) -> int:
+    """Show the nets of a study, again and again while it runs with ``--watch``."""
+    if options.json:
+        reply(options, study_state(storage, options.what))
+        return OK
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    state = study_state(storage, options.what)
+    if options.watch is not None and state.running:
+        with Live(_shown(state), console=console, auto_refresh=False) as live:
+            while state.running:
+                time.sleep(options.watch)
+                state = study_state(storage, options.what)
+                live.update(_shown(state), refresh=True)
+        return OK
+    console.print(_shown(state))
+    return OK
+
+
+def _shown(state: StudyState) -> RenderableType:
+    return Group(as_table(state), Text(in_one_line(state)))
+
+
+def records(storage: Storage, key: str) -> list[StageRecord]:
+    """A stage and all that it was made from, each once.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    names, seen = _nets(storage), dict[str, StageRecord]()
+    waiting = [key]
+    while waiting:
+        if (one := waiting.pop(0)) in seen:
+            continue
+        try:
+            (row,) = storage.rows("stages", [one]).to_pylist()
+            files = storage.folder.at(_folder(one, storage.manifest(one)))
+        except LostStageError as error:
+            seen[one] = StageRecord(row={"stage": one, "error": str(error)}, nets=names.get(one, []), files=None)
+            continue
+        seen[one] = StageRecord(row=row, nets=names.get(one, []), files=files)
+        waiting += json.loads(row["parents"]).values()
+    return list(seen.values())
+
+
+def _folder(key: str, manifest: Mapping[str, Any]) -> str:
+    return "/".join(part for part in ("stages", key, manifest.get("folder")) if part)
 
 
 def ancestry(storage: Storage, key: str) -> list[str]:
@@ -78,9 +175,7 @@ class _Ancestry:
         made_with = _made_with(row)
         yield "with the same code, packages and machine" if made_with == self._made_with else made_with
         self._made_with = made_with
-        folder = self._storage.folder.at(
-            "/".join(part for part in ("stages", row["stage"], manifest.get("folder")) if part)
-        )
+        folder = self._storage.folder.at(_folder(row["stage"], manifest))
         digest = manifest["sha256"][TENSORS][:SHOWN_DIGITS]
         data = f"data {row['data_fingerprint'][:SHOWN_DIGITS]}, " if row["data_fingerprint"] else ""
         yield f"{data}{TENSORS} sha256 {digest}"

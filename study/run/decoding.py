@@ -1,5 +1,6 @@
 """Prepares this machine for a study: checks that there is room, and decodes the data."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.config import StudyConfig, data_configs
+from study.tune.progress import REPORT_SECONDS, duration
 from study.tune.resources import ask_of, require, this_machine
 from trainables.data import LAYOUTS, ImageSet, load
 from trainables.data.decoding import Progress as OnProgress
@@ -76,9 +78,26 @@ def decoded(content: ImageSet) -> str:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[OnProgress]:
-    """A progress bar on the terminal, gone when it is done."""
+    """A progress bar on the terminal, gone when it is done; in a log, a line once a minute."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield _in_a_log(title, console)
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _in_a_log(title: str, console: Console) -> OnProgress:
+    began = reported = time.monotonic()
+
+    def report(done: int, of: int) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported >= REPORT_SECONDS and done:
+            reported = now
+            left = duration((now - began) * (of - done) / done)
+            console.print(f"{title}: {done:,} of {of:,}, about {left} left", markup=False, soft_wrap=True)
+
+    return report

@@ -2,11 +2,12 @@
 
 from collections import Counter
 
-from study.config import ResourceConfig
+from study.answers import Plan, PlannedCell, PlannedStage
+from study.config import ResourceConfig, StudyConfig
 from study.graph import StageGraph
 from study.storage import Storage
 from study.tune.cluster import connect
-from study.tune.resources import ask_of, connected_cluster, this_machine
+from study.tune.resources import Ask, Capacity, ask_of, connected_cluster, this_machine
 
 
 def describe_plan(graph: StageGraph, storage: Storage) -> str:
@@ -30,14 +31,47 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     return "\n".join(lines)
 
 
+def planned(graph: StageGraph, storage: Storage, config: StudyConfig, name: str, address: str | None) -> Plan:
+    """The plan of a study of this name, for programs."""
+    done = set(storage.stored(graph.stages))
+    return Plan(
+        study=name,
+        storage=storage.root,
+        seeds=config.seed_list,
+        cells=[
+            PlannedCell(
+                ablation=cell.ablation,
+                net=cell.net,
+                point=cell.point.label if cell.point else None,
+                stream=cell.stream,
+                seed=cell.seed,
+                stage=key,
+                stored=key in done,
+            )
+            for cell, key in graph.cells
+        ],
+        stages=[
+            PlannedStage(
+                stage=key,
+                kind=stage.spec.kind,
+                network=stage.spec.network,
+                seed=stage.spec.seed,
+                parents=dict(stage.parents),
+                images=int(stage.effort),
+                stored=key in done,
+            )
+            for key, stage in graph.stages.items()
+        ],
+        stages_without_sharing=graph.unshared,
+        side_by_side=_capacity(ask_of(config.resources), address).stages(ask_of(config.resources)),
+        device_hours=_device_hours(graph, storage, config.resources)[0],
+    )
+
+
 def describe_packing(resources: ResourceConfig, address: str | None) -> str:
     """What a stage holds, and how many of them run side by side here or on the cluster at the address."""
     ask = ask_of(resources)
-    if address is None:
-        capacity = this_machine(ask)
-    else:
-        connect(address)
-        capacity = connected_cluster()
+    capacity = _capacity(ask, address)
     count = capacity.stages(ask)
     lines = [f"every stage, of whatever kind, holds {ask}; {count} run side by side", f"  {capacity}"]
     if not count:
@@ -45,10 +79,25 @@ def describe_packing(resources: ResourceConfig, address: str | None) -> str:
     return "\n".join(lines)
 
 
+def _capacity(ask: Ask, address: str | None) -> Capacity:
+    if address is None:
+        return this_machine(ask)
+    connect(address)
+    return connected_cluster()
+
+
 def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> str:
     """Device hours that the missing stages take, at the pace of those that are stored."""
-    done = storage.stored(graph.stages)
     unit = "GPU-hours" if resources.gpus else "CPU-hours"
+    hours, unknown = _device_hours(graph, storage, resources)
+    if hours is None:
+        return f"{unit}: unknown, as no stage of {unknown} with these resources is stored yet"
+    return f"{unit}: about {hours:.2g}, at the pace of the stored stages" if hours else f"{unit}: none"
+
+
+def _device_hours(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> tuple[float | None, str]:
+    """The hours; or None, and the network of which nothing is stored to tell them by."""
+    done = storage.stored(graph.stages)
     ask = ask_of(resources)
     held = (ask.gpus or ask.cpus) * ask.processes
     seconds: dict[str, float] = {}
@@ -62,6 +111,6 @@ def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig
     complete = set(done)
     for stage in (stage for key, stage in graph.stages.items() if key not in complete and stage.effort):
         if (network := stage.spec.network) not in images:
-            return f"{unit}: unknown, as no stage of {network} with these resources is stored yet"
+            return None, network
         hours += stage.effort * seconds[network] / images[network] * held / 3600
-    return f"{unit}: about {hours:.2g}, at the pace of the stored stages" if hours else f"{unit}: none"
+    return hours, ""

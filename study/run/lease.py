@@ -79,6 +79,26 @@ def only_driver(folder: Folder, study: str) -> Iterator[None]:
             folder.delete(own)
 
 
+def is_running(folder: Folder, study: str) -> bool:
+    """Whether a driver runs the study, as far as can be told from here without leaving a sign of one's own."""
+    signs = {name: at for name, at in folder.files(f"studies/{study}").items() if name.startswith("driver-")}
+    for name, written in signs.items():
+        driver = _driver(folder, f"studies/{study}/{name}", (datetime.now(UTC) - written).total_seconds())
+        if driver is not None and driver.is_alive:
+            return True
+    return False
+
+
+def _driver(folder: Folder, file: str, silent_seconds: float) -> _Driver | None:
+    """The driver that a sign is of; None where it is gone or damaged: whoever is alive soon gives the next."""
+    if (content := folder.read(file)) is None:
+        return None
+    try:
+        return _Driver(file, silent_seconds=silent_seconds, **json.loads(content))
+    except (ValueError, TypeError):
+        return None
+
+
 def _claim(folder: Folder, study: str, own: str, sign: bytes) -> None:
     others: list[_Driver] = []
     for _ in range(TRIES):
@@ -105,13 +125,8 @@ def _others(folder: Folder, study: str, own: str) -> list[_Driver]:
     now = max(signs.values(), default=datetime.now(UTC))
     alive = []
     for file in sorted(signs.keys() - {own}):
-        content = folder.read(file)
-        if content is None:
-            continue
-        try:
-            driver = _Driver(file, silent_seconds=(now - signs[file]).total_seconds(), **json.loads(content))
-        except (ValueError, TypeError):
-            # A damaged sign; whoever is alive soon gives the next.
+        driver = _driver(folder, file, (now - signs[file]).total_seconds())
+        if driver is None:
             continue
         if driver.is_alive:
             alive.append(driver)

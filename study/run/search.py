@@ -4,7 +4,6 @@ Trials are judged by validation accuracy. In the end the best settings (or the P
 trained with other seeds; these nets, and no others, are what the report shows on the test set.
 """
 
-import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -32,11 +31,13 @@ from study.config import (
 )
 from study.graph import StageGraph, plan_cells
 from study.run.decoding import prepare_machine
+from study.run.identity import claim
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.reference import say_doubts
+from study.run.standing import tell
 from study.run.tables import write_tables
-from study.run.trials import differences, ranked, trial_row
+from study.run.trials import ranked, trial_row
 from study.settings.choices import Against, SamplerName
 from study.storage import Storage
 from study.tune.cluster import Cluster
@@ -50,6 +51,7 @@ from study.tune.configurations import (
     importance,
 )
 from study.tune.experiment import Experiment
+from study.tune.loggers import Loggers
 from study.tune.progress import duration
 from trainables import latency
 from trainables.suggestions import choices
@@ -158,6 +160,7 @@ class _Search:
         """
         self.config, self.storage, self.settings = config, storage, settings
         self.name, self.cluster, self.console, self.doubts = name, cluster, console, doubts
+        self.loggers = Loggers(config.loggers, name, console)
         self.against = settings.against
         self.own = own_params(config, against=self.against)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -170,7 +173,7 @@ class _Search:
             seed=settings.seed,
             against=self.against,
         )
-        self._claim()
+        claim(self.book.study, config, {"against": self.against, "sampler": settings.sampler, "seed": settings.seed})
         self._enqueue(self.own, "own")
         if settings.warm_start:
             self._warm_start(settings.warm_start)
@@ -212,7 +215,8 @@ class _Search:
         return self._conclude(experiment)
 
     def _experiment(self, graph: StageGraph) -> Experiment:
-        return Experiment(graph, self.storage, self.name, self.config.resources, self.config.data, self.cluster)
+        places = (self.config.resources, self.config.data, self.cluster, self.loggers)
+        return Experiment(graph, self.storage, self.name, *places)
 
     def _cells(self, params: Mapping[str, Any]) -> list[Cell]:
         cells = [cell_of(self.config, params, seed, "a trial of the search") for seed in self.config.search.seeds]
@@ -267,26 +271,6 @@ class _Search:
             )
         return optuna.storages.RDBStorage(f"sqlite:///{path}")
 
-    def _claim(self) -> None:
-        """Make sure that the Optuna study is of this very search, or write down what search it is of."""
-        without = {"title", "seeds", "ablations", "resources", "axes", "crossings", "published", "same_data", "data"}
-        content = {
-            "config": self.config.model_dump(mode="json", by_alias=True, exclude=without),
-            "against": self.against,
-            "sampler": self.settings.sampler,
-            "seed": self.settings.seed,
-        }
-        ours = json.loads(json.dumps(content))
-        theirs = self.book.study.user_attrs.get("search")
-        if theirs is None:
-            self.book.study.set_user_attr("search", ours)
-        elif theirs != ours:
-            differing = sorted(differences(ours, theirs))
-            raise ConfigError(
-                f"the search {self.name!r} in {self.storage.root} was made with other settings: "
-                f"{', '.join(differing)}\n  give this one another --name, or the settings of that one"
-            )
-
     def _enqueue(self, params: Mapping[str, Any], origin: str) -> None:
         self.book.study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
 
@@ -309,7 +293,9 @@ class _Search:
         results = analysis.load(folder)
         report = str(analysis.write_report(results))
         found = f"{folder}/best.yaml" if best else None
-        return Outcome(results, folder, report, self._summary(search, best), final.failed, found)
+        outcome = Outcome(results, folder, report, self._summary(search, best), final.failed, found)
+        tell(self.loggers, outcome)
+        return outcome
 
     def _finalists(self, complete: list[FrozenTrial]) -> list[FrozenTrial]:
         """The best trial by validation accuracy or, with two objectives, the Pareto front, at most five of it."""

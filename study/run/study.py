@@ -17,10 +17,12 @@ from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
 from study.run.reference import say_doubts
 from study.run.settling import Settling, require_main_comparisons
-from study.run.tables import write_tables
+from study.run.standing import PLAN, tell
+from study.run.tables import planned_cells, write_tables
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
+from study.tune.loggers import Loggers
 from study.tune.progress import duration, label
 
 
@@ -74,7 +76,8 @@ def run_study(
     kept = Storage(str(storage))
     kept.probe()
     console = Console(highlight=False, quiet=not progress)
-    study = _Study(name, kept, Cluster(address, slots, dashboard), settling, console)
+    loggers = Loggers(config.loggers, name, console)
+    study = _Study(name, kept, Cluster(address, slots, dashboard), settling, console, loggers)
     with only_driver(kept.folder, name):
         return study.run(config, graph)
 
@@ -88,6 +91,7 @@ class _Study:
     cluster: Cluster
     settling: Settling | None
     console: Console
+    loggers: Loggers
 
     def run(self, config: StudyConfig, graph: StageGraph) -> Outcome:
         """Train and report."""
@@ -102,11 +106,14 @@ class _Study:
             rounds.append(self._train(self.settling.config, plan(self.settling.config)))
             results = analysis.load(folder)
         report = str(analysis.write_report(results))
-        return Outcome(results, folder, report, _summary(rounds), rounds[-1].failed)
+        outcome = Outcome(results, folder, report, _summary(rounds), rounds[-1].failed)
+        tell(self.loggers, outcome)
+        return outcome
 
     def _train(self, config: StudyConfig, graph: StageGraph) -> Experiment:
         """Run what is not stored yet, and write the study's tables."""
         stored = len(self.storage.stored(graph.stages))
+        self.storage.write_study(self.name, f"{PLAN}.parquet", planned_cells(graph))
         counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
         self.console.print(f"study {self.name}: {counts}")
         if stored < len(graph.stages):
@@ -115,7 +122,8 @@ class _Study:
         if self.cluster.is_this_machine and stored < len(graph.stages):
             prepare_machine(config)
         doubts = say_doubts(config, self.console)
-        experiment = Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster)
+        places = (config.resources, config.data, self.cluster, self.loggers)
+        experiment = Experiment(graph, self.storage, self.name, *places)
         try:
             experiment.run(self.console)
         finally:

@@ -45,8 +45,13 @@ def _collected(experiment: Experiment) -> dict[str, pa.Table]:
     unfinished = [_unfinished_row(experiment, key) for key in graph.stages if key not in complete]
     tables = experiment.storage.tables(done)
     tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
-    tables["cells"] = schema.table("cells", (cell_row(graph, cell, key) for cell, key in graph.cells))
+    tables["cells"] = planned_cells(graph)
     return tables
+
+
+def planned_cells(graph: StageGraph) -> pa.Table:
+    """The cells table: what a study consists of, whatever became of it."""
+    return schema.table("cells", (cell_row(graph, cell, key) for cell, key in graph.cells))
 
 
 def _unfinished_row(experiment: Experiment, key: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from study.facts import PaperData
+from study.settings.choices import LoggerName
 from study.settings.search_space import SearchConfig
 from trainables import networks, patterns, pruning
 from trainables.data import Places
@@ -361,7 +362,7 @@ class StudyConfig(Hyperparameters):
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 3
     """Replications: their number (seeds 0 to N-1), or the seeds themselves."""
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
-    """What is compared: named ablations (``paper``, ``transfer``, ``controls``, ``probes``, ...), axes and crossings."""
+    """What is compared: named ablations (``paper``, ``transfer``, ``controls``, ``probes``), axes and crossings."""
     published: PaperData | None = None
     """Which of the paper's targets to print beside one's own results."""
     same_data: bool = False
@@ -379,6 +380,8 @@ class StudyConfig(Hyperparameters):
     neuron_prune: NeuronPruneConfig | None
     """Null for a network without hidden inner products, or where no neurons are to go: there is no N-net then."""
     resources: ResourceConfig = ResourceConfig()
+    loggers: tuple[LoggerName, ...] = ()
+    """Experiment trackers that get a run per stage and one with the tables: ``mlflow``, ``wandb`` (an extra each)."""
     search: SearchConfig = SearchConfig()
     axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)
     """The user's own axes, by name: points, each a table of dotted keys and values."""

@@ -1,4 +1,4 @@
-"""What each key of a configuration means, made from the models: for ``--explain``, comments and the page of all keys."""
+"""The meaning of each key of a configuration, made from the models: ``--explain``, comments, docs/configuration.md."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from study.answers import KeyRecord
 from study.settings.models import StudyConfig
 from study.settings.overrides import ConfigError, Source, is_table, list_presets, model_of, read_source
 from trainables.suggestions import did_you_mean
@@ -32,6 +33,7 @@ USED_BY = {
     "control_study": f"the report; {PART_OF_NO_KEY}",
     "margin": f"the report; {PART_OF_NO_KEY}",
     "data": f"every stage, to find its data; {PART_OF_NO_KEY}",
+    "loggers": f"every stage; {PART_OF_NO_KEY}",
     "resources": f"every stage; {PART_OF_NO_KEY}",
     "search": "`study.search`",
     "source.data": "reference, source_prune",
@@ -57,6 +59,9 @@ USED_BY = {
 once it changes."""
 
 
+Section = type[BaseModel]
+
+
 @dataclass(frozen=True)
 class Key:
     """A key of the configuration."""
@@ -67,7 +72,7 @@ class Key:
     default: str | None
     """As YAML; None: the key is required."""
     meaning: str
-    section: type[BaseModel] | None
+    section: Section | None
     """The model whose keys are below this one, if it is a section."""
 
     @property
@@ -154,10 +159,7 @@ def explain(name: str) -> str:
     Raises:
         ConfigError: there is no such key.
     """
-    if name not in keys():
-        question = did_you_mean(name, keys()) or "`--show-config` prints all keys"
-        raise ConfigError(f"--explain {name}: unknown key: {question}")
-    key = keys()[name]
+    key = _known(name)
     lines = [key.name, *textwrap.wrap(key.meaning, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     default = "none: the key is required" if key.default is None else key.default
     lines += [f"  type:     {key.type}", *([f"  default:  {default}"] if default else [])]
@@ -166,11 +168,41 @@ def explain(name: str) -> str:
         below = [own for own in keys() if own.startswith(f"{name}.") and "." not in own.removeprefix(f"{name}.")]
         return "\n".join([*lines, "  keys:     " + "\n            ".join(below)])
     values: dict[str, list[str]] = {}
-    for preset in list_presets():
-        if (given := _in_preset(read_source(preset, []), name)) is not None:
-            values.setdefault(given, []).append(preset)
+    for preset, value in _in_presets(name).items():
+        values.setdefault(value, []).append(preset)
     lines += ["  presets:  " + "\n            ".join(f"{value} ({', '.join(of)})" for value, of in values.items())]
     return "\n".join(lines if values else lines[:-1])
+
+
+def key_record(name: str) -> KeyRecord:
+    """What :func:`explain` says, for programs.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    key = _known(name)
+    return KeyRecord(
+        key=key.name,
+        type=key.type,
+        required=key.default is None,
+        default=key.default or None,
+        meaning=key.meaning,
+        used_by=key.used_by,
+        presets=_in_presets(name),
+    )
+
+
+def _known(name: str) -> Key:
+    if name not in keys():
+        question = did_you_mean(name, keys()) or "`--show-config` prints all keys"
+        raise ConfigError(f"--explain {name}: unknown key: {question}")
+    return keys()[name]
+
+
+def _in_presets(name: str) -> dict[str, str]:
+    """The key's value in each preset that sets it."""
+    values = {preset: _in_preset(read_source(preset, []), name) for preset in list_presets()}
+    return {preset: value for preset, value in values.items() if value is not None}
 
 
 def _in_preset(source: Source, name: str) -> str | None:

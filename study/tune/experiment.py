@@ -16,6 +16,7 @@ from study.config import ResourceConfig
 from study.graph import StageGraph
 from study.storage import Storage
 from study.tune.cluster import QUIET, Cluster, CtrlC, connect, left_as_found, while_the_head_answers
+from study.tune.loggers import Loggers
 from study.tune.progress import Progress, label
 from study.tune.resources import (
     ON_DEMAND,
@@ -42,6 +43,8 @@ class Experiment:
     resources: ResourceConfig
     places: Places
     cluster: Cluster
+    loggers: Loggers = field(default_factory=Loggers)
+    """Trackers to tell of stages."""
     ran: list[str] = field(default_factory=list)
     """Stages completed by this run."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -91,7 +94,9 @@ class Experiment:
                     Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
                     CtrlC() as ctrl_c,
                 ):
-                    self._fit(searcher, [LostProcesses(searcher), LostGroups(), progress, ctrl_c], scheduler, folder)
+                    loggers = self.loggers.follow(self.graph)
+                    callbacks = [LostProcesses(searcher), LostGroups(), progress, loggers, ctrl_c]
+                    self._fit(searcher, callbacks, scheduler, folder)
             finally:
                 self.seconds = time.monotonic() - started
                 new = (searcher.done - done) | (searcher.done & searcher.losses.keys())

@@ -23,6 +23,9 @@ from trainables.hyperparameters import (
     TransferParams,
 )
 
+REPORT_SECONDS = 60.0
+"""In a log, running stages are reported this far apart."""
+
 
 class Progress(Observer):
     """Follows the trials of the experiment and shows how the study stands."""
@@ -36,6 +39,7 @@ class Progress(Observer):
         self._from_storage = len(searcher.done)
         self._latest: dict[str, dict[str, Any]] = {}
         self._started: dict[str, float] = {}
+        self._reported = time.monotonic()
         self._effort_done, self._busy_seconds = 0, 0.0
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -58,6 +62,25 @@ class Progress(Observer):
     ) -> None:
         """A stage has reported an epoch."""
         self._latest[trial.config["stage"]] = result
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """In a log, a line per long stage once a minute: a live display would show it."""
+        if self._console.is_terminal or time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.monotonic()
+        for key, started in self._started.items():
+            if (seconds := self._reported - started) >= REPORT_SECONDS:
+                parts = [
+                    label(self._graph, key),
+                    _epoch(self._latest.get(key, {})),
+                    _accuracy(self._latest.get(key, {})),
+                ]
+                line = f"{', '.join(filter(None, parts))}, after {duration(seconds)}{self._stage_left(key, seconds)}"
+                self._console.print(Text(f"under way: {line}"), soft_wrap=True)
+
+    def _stage_left(self, key: str, seconds: float) -> str:
+        share = self._share(key)
+        return f", about {duration(seconds / share - seconds)} left" if share else ""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stage is stored, or has failed with an error of its own."""
@@ -126,8 +149,7 @@ class Progress(Observer):
         running = Table.grid(padding=(0, 2))
         for key in self._started:
             result = self._latest.get(key, {})
-            epoch = f"epoch {result['epoch']}/{result['epochs']}" if "epochs" in result else "starting"
-            running.add_row(" ", label(self._graph, key), epoch, _accuracy(result))
+            running.add_row(" ", label(self._graph, key), _epoch(result) or "starting", _accuracy(result))
         return Group(head, running)
 
 
@@ -184,6 +206,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _epoch(result: dict[str, Any]) -> str:
+    return f"epoch {result['epoch']}/{result['epochs']}" if "epochs" in result else ""
 
 
 def _accuracy(result: dict[str, Any]) -> str:

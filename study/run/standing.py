@@ -1,0 +1,148 @@
+"""How a study stands, also while it runs: its nets with accuracy and sparsity, as the tables name them."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from rich.table import Table
+
+from analysis.comparisons import Comparison, comparisons
+from analysis.findings import findings
+from analysis.nets import Net, joined, nets, off_axis
+from analysis.reporting import tables_as_csv
+from analysis.statistics.intervals import mean_interval, over_seeds
+from analysis.tables.table import NOTHING
+from study.answers import ComparisonResult, NetResult, StudyOutcome, StudyState
+from study.run.lease import is_running
+from study.run.outcome import Outcome
+from study.storage import Storage
+from study.tune.loggers import Loggers
+
+PLAN = "plan"
+"""The table of the cells that a study is to have, in the columns of ``cells``: written before anything is trained."""
+
+
+def study_state(storage: Storage, study: str) -> StudyState:
+    """The nets of a study, from its plan and from what is stored by now.
+
+    Raises:
+        StorageError: there is no such study, or the storage cannot be read.
+    """
+    running = is_running(storage.folder, study)
+    planned = storage.read_study(study, PLAN if storage.has_table(study, PLAN) else "cells")
+    cells = planned.to_pandas()
+    # Rows in which no cell ends stand for nothing here.
+    keys = list(dict.fromkeys(key for path in cells["path"] for key in path))
+    stages = storage.rows("stages", done := storage.stored(keys)).to_pandas()
+    if not running and storage.has_table(study, "stages"):
+        rest = storage.read_study(study, "stages").to_pandas()
+        others = rest[~rest["stage"].isin(done) & rest["stage"].isin(keys) & (rest["status"] != "done")]
+        stages = pd.concat([stages, others]) if len(others) else stages
+    folder = storage.study_path(study)
+    shown = net_results(joined(cells, stages))
+    return StudyState(study=study, folder=folder, running=running, stages_done=len(done), stages=len(keys), nets=shown)
+
+
+def study_outcome(outcome: Outcome, study: str) -> StudyOutcome:
+    """A study that was run to its end."""
+    results = outcome.results
+    cells = joined(results.cells, results.stages)
+    return StudyOutcome(
+        study=study,
+        folder=outcome.folder,
+        running=False,
+        stages_done=int((results.stages["status"] == "done").sum()),
+        stages=len(results.stages),
+        nets=net_results(cells),
+        report=outcome.report,
+        comparisons=[_comparison(one) for one in comparisons(results)],
+        findings=findings(results),
+        failed=outcome.failed,
+        best=outcome.best,
+    )
+
+
+def tell(loggers: Loggers, outcome: Outcome) -> None:
+    """Log a study's end: the mean test accuracy of each net that has one, in percent, and the report's tables."""
+    if not loggers.in_use:
+        return
+    found = {}
+    for one in net_results(joined(outcome.results.cells, outcome.results.stages)):
+        if one.test_accuracy is not None:
+            found[", ".join(filter(None, (one.net, one.stream, one.point)))] = one.test_accuracy
+    loggers.conclude(found, tables_as_csv(outcome.results), outcome.findings)
+
+
+def net_results(cells: pd.DataFrame) -> list[NetResult]:
+    """The nets of cells with their outcomes: those at the study's own setting, then those of each point of an axis."""
+    found = [_net(one, None) for one in nets(own)] if len(own := off_axis(cells)) else []
+    points = cells[cells["point"].notna()]
+    for (axis, _, point), group in points.groupby(["ablation", "point_index", "point"], sort=False):
+        found += [_net(one, f"{axis}: {point}") for one in nets(group)]
+    return found
+
+
+def _net(net: Net, point: str | None) -> NetResult:
+    accuracy = over_seeds(net.accuracy)
+    return NetResult(
+        net=net.variant if point is None else net.name,
+        point=point,
+        stream=net.stream or None,
+        seeds=sorted(net.accuracy),
+        missing={str(seed): problem for seed, problem in net.problems.items()},
+        test_accuracy=accuracy.mean if accuracy else None,
+        half_width=accuracy.half if accuracy else None,
+        val_accuracy=_mean(net.val_accuracy),
+        prune_percent=_mean(net.prune_percent),
+    )
+
+
+def _mean(values: dict[int, float]) -> float | None:
+    found = mean_interval(list(values.values()))
+    return found.mean if found else None
+
+
+def _comparison(one: Comparison) -> ComparisonResult:
+    mean = one.mean
+    return ComparisonResult(
+        comparison=one.question.name,
+        net=one.question.net.label,
+        baseline=one.question.baseline.label,
+        pairs=one.pairs,
+        difference=mean.mean if mean else None,
+        low=mean.low if mean else None,
+        high=mean.high if mean else None,
+        p=one.p,
+        p_holm=one.p_holm,
+        verdict=one.verdict,
+    )
+
+
+def as_table(state: StudyState) -> Table:
+    """The nets as a table for the terminal."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    many = any(one.stream for one in state.nets), any(one.point for one in state.nets)
+    table.add_column("net", overflow="fold")
+    for title, shown in zip(("stream", "point"), many, strict=True):
+        if shown:
+            table.add_column(title)
+    for title in ("seeds", "test ACC %", "validation ACC %", "pruned %"):
+        table.add_column(title, justify="right")
+    for one in state.nets:
+        table.add_row(*_row(one, many))
+    return table
+
+
+def _row(one: NetResult, many: tuple[bool, bool]) -> Iterator[str]:
+    yield one.net
+    yield from (text or "" for text, shown in zip((one.stream, one.point), many, strict=True) if shown)
+    yield f"{len(one.seeds)} of {len(one.seeds) + len(one.missing)}"
+    half = "" if one.half_width is None else f" ± {one.half_width:.2f}"
+    yield NOTHING if one.test_accuracy is None else f"{one.test_accuracy:.2f}{half}"
+    yield NOTHING if one.val_accuracy is None else f"{one.val_accuracy:.2f}"
+    yield NOTHING if one.prune_percent is None else f"{one.prune_percent:.1f}"
+
+
+def in_one_line(state: StudyState) -> str:
+    """How far a study is."""
+    running = "running" if state.running else "not running"
+    return f"{state.study}: {state.stages_done} of {state.stages} stages stored, {running}"
