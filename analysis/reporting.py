@@ -25,6 +25,7 @@ from analysis.tables.classes import classes_table
 from analysis.tables.comparisons import comparisons_table
 from analysis.tables.costs import costs
 from analysis.tables.layers import ratios, table2
+from analysis.tables.neurips import neurips
 from analysis.tables.search import search_trials, shortened
 from analysis.tables.streams import fusion_notes, table4, table4_differences
 from analysis.tables.table import Table
@@ -178,6 +179,7 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         findings=findings(results, cells, brief=True),
         sentences=findings(results, cells),
         checklist=checklist(results, cells),
+        neurips=neurips(results),
         tables={table.name: table for table in made},
         search=conclusion(results, cells),
         final=final,

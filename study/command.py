@@ -27,7 +27,7 @@ def start(command: str, options: argparse.Namespace) -> int:
     With ``--json`` the answer is all that is on stdout; whatever else is printed goes to stderr.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    options.out = sys.stdout
+    options.stdout = sys.stdout
 
     def action() -> int:
         status: int = import_module(f"study.commands.{command}").main(options)
@@ -50,7 +50,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def reply(options: argparse.Namespace, answer: "Command") -> None:
     """Print the answer of a command that was called with ``--json``."""
-    print(answer.as_json(), file=options.out)
+    print(answer.as_json(), file=options.stdout)
 
 
 def _reported(name: str, action: Callable[[], int], options: argparse.Namespace) -> int:
