@@ -28,9 +28,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The page of all keys is made from the models; the tests want it current.
+# The pages of all keys and of all JSON answers are made from code; the tests want them current.
 docs: $(VENV)/installed
-	$(BIN)/python -m study.settings.reference > docs/configuration.md
+	$(BIN)/python -m study.pages docs
 
 $(VENV)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

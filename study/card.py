@@ -141,8 +141,8 @@ class Card:
                 f"pixels (bilinear, antialiased); centre crop of {height} x {width}; values divided by 255."
             )
         lines.append(
-            f"- Normalisation per channel: (pixel / 255 - mean) / std with mean {self._per_channel(self.data.mean)} and std "
-            f"{self._per_channel(self.data.std)}."
+            f"- Normalisation per channel: (pixel / 255 - mean) / std with mean {self._per_channel(self.data.mean)} "
+            f"and std {self._per_channel(self.data.std)}."
         )
         names = f": {', '.join(self.class_names)}" if self.class_names else ", in the order of the data set"
         return [*lines, f"- Output `logits`: one per class{names}."]

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis.__main__ import main
 from analysis.nets import outcomes
 from analysis.tables.checklist import NOTES, Item, checklist
-from study import schema
+from study import schema, show
 from tests.analysis_study import CURVE, SEEDS, Study, shown, table, writer
 from trainables.architectures import ALIASES, NETWORKS
 
@@ -127,31 +126,41 @@ def test_costs_count_the_axes_too(write: Callable[..., Path]) -> None:
     assert table(folder, "costs").data.set_index("kind")["uses"]["reference"] == len(SEEDS) * (4 + 2 * len(CURVE) + 5)
 
 
+def trace_of(folder: Path, name: str, row: str) -> int:
+    """The command that shows where a row comes from."""
+    return show.main([folder.name, name, row, "--storage", str(folder.parent.parent)])
+
+
 def test_trace_leads_to_the_stored_nets(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(lambda study: study.fail("Hybrid-TransferNet-1", "no memory"))
     stored = folder.parent.parent / "stages" / "sparse-0"
     stored.mkdir(parents=True)
     (stored / "manifest.json").write_text("{}")
-    assert main(["trace", str(folder), "table1", "hybrid-transfernet"]) == 0
+    assert trace_of(folder, "table1", "hybrid-transfernet") == 0
     printed = capsys.readouterr().out
     assert "seed 0 (ablation paper): test ACC 81.6 %" in printed
     assert re.search(
         rf"source_prune +seed 0 +done +val 88\.0 %, test 89\.0 % +{re.escape(str(stored))}$", printed, re.M
     )
     assert re.search(r"transfer +seed 1 +failed \(no memory\) .*Hybrid-TransferNet-1 \(not there\)$", printed, re.M)
-    assert main(["trace", str(folder), "comparisons", "1"]) == 0
+    assert trace_of(folder, "comparisons", "1") == 0
     printed = capsys.readouterr().out
     assert "\nHybrid-TransferNet(S+K-)\n" in printed
     assert "\nStandard-TransferNet\n" in printed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(("table9", "1"), "no table 'table9'"), (("table1", "x"), "no row 'x'")]
+    ("arguments", "words"),
+    [
+        (("table9", "1"), "no table 'table9'"),
+        (("table1", "x"), "no row 'x'"),
+        (("table1", "²"), "no row '²'"),
+    ],
 )
 def test_trace_says_what_there_is(
     arguments: tuple[str, str], words: str, write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["trace", str(write()), *arguments]) == 2
+    assert trace_of(write(), *arguments) == 1
     error = capsys.readouterr().err
     assert words in error
     assert "table1" in error

@@ -1,6 +1,7 @@
 """Exported nets are small, the same as the masked net, and read again without the study. No time is asserted."""
 
 import copy
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,12 @@ def storage(tmp_path: Path) -> Storage:
     storage = Storage(str(tmp_path / "results"))
     for name, result in results().items():
         row = {**ROW, "stage": KEYS[name], "kind": KEYS[name].rpartition("-")[0], "seed": 0}
+        row["hyperparameters"] = json.dumps({"data": {"name": "digits8"}})
         storage.store(KEYS[name], result, row)
     reference = runs.source_nets()["reference"]
     published = StageResult(dict(reference.tensors), dict(reference.metrics), reference.class_names)
-    storage.store(KEYS["reference"], published, {**ROW, "stage": KEYS["reference"], "kind": "reference", "seed": 0})
+    row = {**ROW, "stage": KEYS["reference"], "kind": "reference", "seed": 0}
+    storage.store(KEYS["reference"], published, row | {"hyperparameters": json.dumps({"data": {"name": "digits8"}})})
     nets = {
         "Standard-TransferNet": "standard",
         "Sparse-TargetNet_C95": "C95",
@@ -122,7 +125,9 @@ def test_a_file_gives_what_the_masked_net_gives(
     for batch in (1, 5):
         x = images(net, batch)
         torch.testing.assert_close(call(x), net(x), atol=1e-4, rtol=0)
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    card = (out.parent / "README.md").read_text()
+    assert out.name in card and f"Stage `{KEYS[name]}`" in card
+    assert {path.name for path in out.parent.iterdir()} == {out.name, "README.md"}
 
 
 @torch.no_grad()
@@ -134,7 +139,7 @@ def test_a_stage_is_found_by_name_and_by_the_beginning_of_its_key(storage: Stora
         net = masked(name)
         x = images(net)
         allowed = 1e-4 if file.endswith("float32") else 0.1 * float(net(x).abs().max())
-        assert float((load_exported(exports / f"{file}.safetensors")(x) - net(x)).abs().max()) <= allowed
+        assert float((load_exported(exports / file / "model.safetensors")(x) - net(x)).abs().max()) <= allowed
 
 
 @settings(max_examples=40)

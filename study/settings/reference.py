@@ -86,22 +86,23 @@ class Key:
 @cache
 def keys() -> dict[str, Key]:
     """All keys by dotted name, each section followed by what is in it."""
-    return {key.name: key for key in _keys(StudyConfig, "")}
+    return {key.name: key for key in keys_of(StudyConfig, "")}
 
 
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
+def keys_of(model: type[BaseModel], prefix: str) -> Iterator[Key]:
+    """The keys of a model, each section followed by what is in it, ``prefix`` before their names."""
     schema = model.model_json_schema()
     for field, info in model.model_fields.items():
         name = info.alias or field
         section = None if is_table(info.annotation) else model_of(info.annotation)
         meaning = info.description or (section.__doc__ if section else None) or ""
-        text = _type(schema["properties"][name], schema.get("$defs", {}))
-        yield Key(prefix + name, text, _default(info, section), _one_line(meaning), section)
+        text = type_text(schema["properties"][name], schema.get("$defs", {}))
+        yield Key(prefix + name, text, _default(info, section), one_line(meaning), section)
         if section:
-            yield from _keys(section, f"{prefix}{name}.")
+            yield from keys_of(section, f"{prefix}{name}.")
         elif (entry := model_of(get_args(info.annotation)[-1] if get_args(info.annotation) else None)) is not None:
-            yield Key(f"{prefix}{name}.NAME", "section", None, _one_line(entry.__doc__ or ""), entry)
-            yield from _keys(entry, f"{prefix}{name}.NAME.")
+            yield Key(f"{prefix}{name}.NAME", "section", None, one_line(entry.__doc__ or ""), entry)
+            yield from keys_of(entry, f"{prefix}{name}.NAME.")
 
 
 def _default(info: FieldInfo, section: type[BaseModel] | None) -> str | None:
@@ -119,32 +120,33 @@ def _as_yaml(value: Any) -> str:
     return yaml.safe_dump(plain, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A docstring on one line, code as in Markdown."""
     return " ".join(text.replace("``", "`").split())
 
 
-def _type(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """The type in words, from a JSON schema."""
+def type_text(schema: Mapping[str, Any], defs: Mapping[str, Any], *, named: bool = False) -> str:
+    """A type in words, from a JSON schema; ``named`` calls objects by the names of their models."""
+
+    def inner(one: Mapping[str, Any]) -> str:
+        return type_text(one, defs, named=named)
+
     if "$ref" in schema:
-        return _type(defs[schema["$ref"].rsplit("/", 1)[-1]], defs)
+        name = schema["$ref"].rsplit("/", 1)[-1]
+        return name if named and "properties" in defs[name] else inner(defs[name])
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(one, defs) for one in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(inner(one) for one in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type")
     if kind == "array":
-        return _list(schema, defs)
+        items = schema.get("prefixItems")
+        return f"[{', '.join(map(inner, items))}]" if items else f"list of {inner(schema.get('items', {}))}"
     if kind == "object":
-        inner = schema.get("additionalProperties")
-        return f"table of {_type(inner, defs)}" if isinstance(inner, dict) else "section" if not inner else "table"
+        values = schema.get("additionalProperties")
+        return f"table of {inner(values)}" if isinstance(values, dict) else "table" if values else "section"
     names = {"null": "null", "boolean": "`true` or `false`", "integer": "integer", "number": "number", "string": "text"}
     return names.get(str(kind), "anything") + _bounds(schema)
-
-
-def _list(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    if items := schema.get("prefixItems"):
-        return f"[{', '.join(_type(item, defs) for item in items)}]"
-    return f"list of {_type(schema.get('items', {}), defs)}"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
@@ -243,45 +245,3 @@ def _commented(tree: Mapping[str, Any], prefix: str, explained: set[type[BaseMod
 def _is_explained(prefix: str, explained: set[type[BaseModel]]) -> bool:
     parent = keys().get(prefix.removesuffix("."))
     return parent is not None and parent.section in explained
-
-
-def page() -> str:
-    """The page of all keys, as Markdown: a table per section, sections that occur several times once."""
-    places: dict[type[BaseModel], list[str]] = {StudyConfig: [""]}
-    for key in keys().values():
-        if key.section:
-            places.setdefault(key.section, []).append(key.name)
-    lines = [PREFACE]
-    for model, names in places.items():
-        title = ", ".join(f"`{name}`" for name in names) if names != [""] else "Top level"
-        prefix = f"{names[0]}." if names[0] else ""
-        own = [key for key in keys().values() if key.name == prefix + key.name.removeprefix(prefix).split(".")[0]]
-        lines += [f"## {title}", "", _one_line(model.__doc__ or ""), "", "| key | type | default | meaning |"]
-        lines += ["| --- | --- | --- | --- |", *(_row(key, prefix) for key in own), ""]
-    return "\n".join(lines)
-
-
-def _row(key: Key, prefix: str) -> str:
-    is_yaml = key.default and key.default != FROM_THE_MACHINE
-    default = "**required**" if key.default is None else f"`{key.default}`" if is_yaml else key.default
-    cells = (f"`{key.name.removeprefix(prefix)}`", key.type, default, key.meaning)
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-
-
-PREFACE = """# Configuration
-
-Every key of a study, its type, default and meaning. This page is generated from the models in `study/settings/` and
-`trainables/` by `make docs`.
-
-    python -m study.ablation --explain transfer.tau       # this, in the terminal, with the presets' values
-    python -m study.ablation --preset digits --show-config      # a preset with every key and these comments
-    python -m study.ablation --set transfer.tau=2 --dry-run     # which stages a change would train again
-
-Keys are written as `--set section.key=value` on the command line, as nested YAML in a preset, or as
-`load_config("digits", {"section.key": value})` in Python. An unknown key or a wrong value ends the command before any
-training; the error names the key, the place and what would be right.
-"""
-
-
-if __name__ == "__main__":
-    print(page(), end="")
