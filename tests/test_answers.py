@@ -93,7 +93,7 @@ def test_a_program_extends_a_study_by_two_seeds(folder: Path, ask: Ask) -> None:
     keys = {stage["stage"] for stage in wanted["stages"]}
     assert all(parent in keys for stage in wanted["stages"] for parent in stage["parents"].values())
     done = run(
-        "study.ablation", "--preset", "tiny.yaml", "--seeds", more, "--json", folder=folder, WANDB_MODE="disabled"
+        "study.ablation", "--preset", "tiny.yaml", "--seeds", more, "--set", "loggers=[]", "--json", folder=folder
     )
     nets = json.loads(done.stdout)["nets"]
     assert done.returncode == OK and all(net["seeds"] == [0, 1, 2] and net["half_width"] for net in nets)
@@ -224,6 +224,7 @@ def test_an_onnx_file_answers_for_a_photograph_as_the_study_does(
 ) -> None:
     """The program on the model card, which is that of docs/export.md, run as it stands."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))  # the trials find the network there
     photos = make_folder(tmp_path / "photos", per_class=16)
     images = {"name": "folder", "path": str(photos), "size": 28, "test_share": 0.25, "mean": [0.4, 0.5, 0.3]}
     images |= {"std": [0.2, 0.3, 0.25], "val_per_class": 2}

@@ -56,7 +56,7 @@ def test_the_commented_configuration_is_the_configuration(preset: str) -> None:
         ("source.data.val_per_class", 40),
         ("source.seed", 3),
         ("source.train.epochs", 9),
-        ("source.prune.steps", 2),
+        ("source.prune.steps", 3),
         ("target.data.train_per_class", 9),
         ("transfer.tau", 2.0),
         ("transfer.lambda", 0.5),

@@ -65,7 +65,7 @@ _RUNNERS: dict[str, Callable[[StageContext], StageResult]] = {}
 Kind = TypeVar("Kind", bound=StageParams)
 
 
-def _runs(
+def runs(
     kind: type[Kind],
 ) -> Callable[[Callable[[StageContext, Kind], StageResult]], Callable[[StageContext, Kind], StageResult]]:
     """Register the runner of a stage kind, by the hyperparameters that it takes."""
@@ -81,7 +81,7 @@ def _runs(
     return register
 
 
-@_runs(ReferenceParams)
+@runs(ReferenceParams)
 def _reference(stage: StageContext, params: ReferenceParams) -> StageResult:
     images, class_names = stage.images(), stage.content.class_names
     if stage.content.is_empty:
@@ -97,7 +97,7 @@ def _reference(stage: StageContext, params: ReferenceParams) -> StageResult:
     return _result(stage, net, {}, images, epochs, Extent.of(main, {}), class_names)
 
 
-@_runs(SourcePruneParams)
+@runs(SourcePruneParams)
 def _source_prune(stage: StageContext, params: SourcePruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("source", None)
@@ -110,7 +110,7 @@ def _source_prune(stage: StageContext, params: SourcePruneParams) -> StageResult
     return _result(stage, net, masks, images, epochs, before, stage.class_names)
 
 
-@_runs(KnowledgeParams)
+@runs(KnowledgeParams)
 @torch.no_grad()
 def _knowledge(stage: StageContext, _params: KnowledgeParams) -> StageResult:
     """Logits ``float32 (images, views, source classes)`` of all training views; zeros for test images."""
@@ -118,7 +118,7 @@ def _knowledge(stage: StageContext, _params: KnowledgeParams) -> StageResult:
     return _of_all_views(stage, "logits", reference, (reference.classes,))
 
 
-@_runs(FeaturesParams)
+@runs(FeaturesParams)
 @torch.no_grad()
 def _features(stage: StageContext, _params: FeaturesParams) -> StageResult:
     """Outputs of layer N - 1 ``float32 (images, views, ...)`` for all training views; zeros for test images."""
@@ -146,7 +146,7 @@ def _of_all_views(stage: StageContext, name: str, net: LayeredNet, shape: tuple[
     return StageResult({name: given}, metrics, stage.content.class_names)
 
 
-@_runs(ProbeParams)
+@runs(ProbeParams)
 def _probe(stage: StageContext, params: ProbeParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
@@ -160,7 +160,7 @@ def _probe(stage: StageContext, params: ProbeParams) -> StageResult:
     return _result(stage, HybridTransferNet(main), masks, images, epochs, before)
 
 
-@_runs(TransferParams)
+@runs(TransferParams)
 def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
@@ -188,7 +188,7 @@ def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
     return result
 
 
-@_runs(TargetPruneParams)
+@runs(TargetPruneParams)
 def _target_prune(stage: StageContext, params: TargetPruneParams) -> StageResult:
     images = stage.images()
     net, masks = stage.hybrid("start", params.knowledge)
@@ -200,7 +200,7 @@ def _target_prune(stage: StageContext, params: TargetPruneParams) -> StageResult
     return _result(stage, net, masks, images, epochs, before)
 
 
-@_runs(NeuronPruneParams)
+@runs(NeuronPruneParams)
 def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult:
     if params.is_one_step:
         return _neuron_step(stage, params)
@@ -276,7 +276,7 @@ def _result(
     return result
 
 
-@_runs(EvaluationParams)
+@runs(EvaluationParams)
 def _evaluation(stage: StageContext, _params: EvaluationParams) -> StageResult:
     """Accuracies of a net by other crops than those that it was trained and validated by."""
     images, crops = stage.images(), stage.spec.data.evaluation
@@ -295,7 +295,7 @@ def _holds_scores(artifact: Artifact) -> bool:
     return "labels.test" in artifact.tensors
 
 
-@_runs(FusionParams)
+@runs(FusionParams)
 def _fusion(stage: StageContext, params: FusionParams) -> StageResult:
     """Weighted mean of the class scores of several nets on the same videos."""
     val, test = (_fused(stage.parents, params.weights, part) for part in ("val", "test"))

@@ -38,7 +38,7 @@ class Table:
     notes: list[str]
     data: pd.DataFrame
     sources: list[list[Net]] = field(default_factory=list)
-    """The nets behind each row, where the rows are made of nets: what `python -m analysis trace` follows."""
+    """The nets behind each row, where the rows are made of nets: what `study.show` follows."""
 
 
 def published_heading(results: Results) -> str:

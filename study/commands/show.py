@@ -56,10 +56,14 @@ def _show_row(storage: Storage, options: argparse.Namespace) -> int:
     """Show where a row of a table comes from."""
     if options.json:
         raise ConfigError("--json shows studies and stages; a row of a table is in the table's .csv and cells.parquet")
-    if options.what not in (studies := storage.studies()):
-        raise ConfigError(f"no study {options.what!r} in {storage.root}: {choices(options.what, studies)}")
+    _require_study(storage, options.what)
     print(trace(load(storage.study_path(options.what)), options.table, options.row))
     return OK
+
+
+def _require_study(storage: Storage, study: str) -> None:
+    if study not in (studies := storage.studies()):
+        raise ConfigError(f"no study {study!r} in {storage.root}: {choices(study, studies)}")
 
 
 def _show_studies(storage: Storage, options: argparse.Namespace) -> int:
@@ -80,6 +84,7 @@ def _show_studies(storage: Storage, options: argparse.Namespace) -> int:
 
 def _show_study(storage: Storage, options: argparse.Namespace) -> int:
     """Show the nets of a study, again and again while it runs with ``--watch``."""
+    _require_study(storage, options.what)
     if options.json:
         reply(options, study_state(storage, options.what))
         return OK

@@ -56,11 +56,18 @@ def read_source(preset: str, overrides: Overrides) -> "Source":
     source = Source(path, _read_yaml(path))
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
-            source.put(key, _given(key, value) if callable(value) else _unshared(value))
+            source.put(key, _with_names(key, _unshared(value)))
     else:
         for override in overrides:
             source.override(override)
     return source
+
+
+def _with_names(key: str, value: Any) -> Any:
+    """The value, with names for the networks and data sets that are given as functions."""
+    if isinstance(value, dict):
+        return {name: _with_names(f"{key}.{name}", item) for name, item in value.items()}
+    return _given(key, value) if callable(value) else value
 
 
 def _given(key: str, function: Callable[..., Any]) -> str:

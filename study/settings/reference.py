@@ -37,7 +37,7 @@ USED_BY = {
     "resources": f"every stage; {PART_OF_NO_KEY}",
     "search": "`study.search`",
     "source.data": "reference, source_prune",
-    "source.seed": "reference",
+    "source.seed": "reference, source_prune",
     "source.weights": "reference",
     "source.train": "reference",
     "source.prune": "source_prune (transfer, if connections are pruned during the transfer)",
