@@ -37,24 +37,27 @@ NOT_RUN = {
     "python -m benchmarks.": "minutes; tests/test_benchmarks.py runs small shares of them",
     "python -m study.search": "minutes; its options are parsed here, tests/test_search.py runs searches",
     "python -m study.reproduce": "minutes; tests/test_answers.py runs it",
-    "python -m study.export": "minutes; its options are parsed here, tests/test_answers.py and tests/test_export.py run it",
-    "python -m study.data": "data that cannot be had; its options are parsed here, tests/test_images.py runs it",
+    "python -m study.export": "minutes; its options are parsed here, tests/test_export.py runs it",
+    "python -m study.data": "data that are not available; its options are parsed here, tests/test_images.py runs it",
+    "python -m analysis s3:": "a bucket; tests/test_objects.py runs it",
     "python -m analysis import": "a file of the user's; tests/test_elsewhere.py runs it",
     "python -m study.networks timm": "slow to trace; tests/test_any_network.py runs it",
 }
 """Commands on the pages that are not run as they stand, by their beginning, with the reason."""
-DATA_THAT_CANNOT_BE_HAD = ("folder", "indoor67", "flower102", "hmdb51", "solar")
+UNAVAILABLE = ("folder", "indoor67", "flower102", "hmdb51", "solar")
 
 
 def commands(page: Path) -> list[str]:
     """The commands of a page: indented lines and shell blocks, and those within a sentence that are complete."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"```(?!sh|bash|console).*?```", "", text, flags=re.S)
-    lines = re.findall(r"^ {4}(\S.*(?:\\\n.*)*)", text, re.M) + re.findall(r"`((?:python -m|make) [^`]+)`", text)
+    lines = re.findall(r"^ {4}(\S.*(?:\\\n.*)*)", text, re.M) + re.findall(
+        r"`((?:python -m|make|tensorboard|optuna-dashboard) [^`]+)`", text
+    )
     found = []
     for line in lines:
         for part in re.split(r" && ", re.split(r"\s{2,}#|\s#\s", " ".join(line.replace("\\\n", " ").split("\n")))[0]):
-            command = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part.replace(".venv/bin/", "").strip())
+            command = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part.strip().removeprefix(".venv/bin/"))
             if re.match(r"(python -m|make|pip|ray|aws|kubectl|tensorboard|optuna-dashboard|source \.venv)\b", command):
                 found.append(command)
     return found
@@ -135,7 +138,7 @@ def _plan(run: Callable[[list[str]], int], arguments: list[str]) -> None:
     """Whatever would train minutes is planned, which checks every key and value, unless its data cannot be had."""
     stops = ("--dry-run", "--show-config", "--explain", "--list-presets", "--list-axes")
     preset = arguments[arguments.index("--preset") + 1] if "--preset" in arguments else "digits"
-    if preset in DATA_THAT_CANNOT_BE_HAD or "--address" in arguments or preset.endswith(".yaml"):
+    if preset in UNAVAILABLE or "--address" in arguments or preset.endswith(".yaml"):
         import_module("study.ablation")._parser().parse_args(arguments)
     else:
         more = [] if any(stop in arguments for stop in stops) else ["--dry-run", "--yes"]

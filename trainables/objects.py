@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 from trainables import importing
 
 PREFIX = "object:"
+PROJECT = ("study", "trainables", "search_spaces", "analysis")
 PLAIN = (int, float, str, bytes, bool, type(None))
 MEMBERS = (FunctionType, staticmethod, classmethod, property, *PLAIN, list, tuple, dict)
 """Members of a class that its methods may use."""
@@ -118,8 +120,12 @@ def _text(used: object) -> Iterator[str]:
 
 
 def _is_own(used: FunctionType | type | ModuleType) -> bool:
-    if getattr(used, "__module__", None) == "__main__":
+    module = used.__name__ if isinstance(used, ModuleType) else getattr(used, "__module__", None)
+    if module == "__main__":
         return True
+    # What the project itself computes is in every key by its version.
+    if str(module).partition(".")[0] in PROJECT:
+        return False
     try:
         return not importing.is_installed(Path(inspect.getfile(used)).resolve())
     except (OSError, TypeError):  # built in
@@ -155,11 +161,17 @@ def _uses(used: Any) -> list[Any]:
     if isinstance(used, type):
         # Not what Python says of the class: its line in the file, say.
         told = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
-        return [*used.__bases__, *(v for k, v in vars(used).items() if isinstance(v, MEMBERS) and k not in told)]
+        members = [v for k, v in vars(used).items() if isinstance(v, MEMBERS) and k not in told]
+        return [*used.__bases__, *(member for member in members if not _is_generated(member, used))]
     closure = [cell.cell_contents for cell in used.__closure__ or ()]
     names = dict.fromkeys(_names(used.__code__))
     named = [used.__globals__[name] for name in names if name in used.__globals__]
     return [*closure, *named, used.__defaults__, used.__kwdefaults__]
+
+
+def _is_generated(member: object, of: type) -> bool:
+    """Whether a dataclass's method was made from its fields, which the text of the class has."""
+    return is_dataclass(of) and isinstance(member, FunctionType) and member.__code__.co_filename == "<string>"
 
 
 def _names(code: CodeType) -> Iterator[str]:
