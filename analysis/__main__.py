@@ -68,7 +68,7 @@ def _import(arguments: Sequence[str]) -> int:
     parser.add_argument("--sparsity", metavar="COLUMN", help="column of the sparsity, if there is one")
     parser.add_argument("--baseline", metavar="NET", required=True, help="the net that all others are compared with")
     parser.add_argument(
-        "--margin", metavar="POINTS", type=_points, help="ask, too, whether a net costs less than so many points"
+        "--margin", metavar="POINTS", type=_points, help="also ask whether a net costs less than POINTS"
     )
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: FILE-report)")
     options = parser.parse_args(arguments)

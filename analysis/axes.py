@@ -10,7 +10,7 @@ from analysis.nets import Net, off_axis, place, plain
 from analysis.published import STANDARD
 
 SEARCH = "search"
-"""The ablation of a hyperparameter search: what it found, beside the study's own settings."""
+"""The ablation of a hyperparameter search: what it found, next to the study's own settings."""
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Comparison:
         return detectable(sqrt(self.variance), self.pairs, alpha, others=self.freedom - (self.pairs - 1))
 
     def seeds_needed(self, points: float, alpha: float) -> Seeds | None:
-        """Seeds that would show a difference of so many points four times of five; None where nothing tells it.
+        """Seeds that would show a difference of ``points`` in four of five studies; None if that is unknown.
 
         The spread is that of this study, with the range that its own uncertainty gives.
         """

@@ -56,7 +56,7 @@ class Control:
 
 
 def controls(results: Results, cells: pd.DataFrame) -> list[Control]:
-    """The controls of a control study; none of any other, where nobody knows beforehand what there is to see.
+    """The controls of a control study; none of any other, where it is unknown beforehand what there is to see.
 
     Args:
         results: the study.

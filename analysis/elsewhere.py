@@ -256,5 +256,5 @@ def _verdicts(difference: FloatArray, differs: npt.NDArray[np.bool_], within: np
 
 
 def sparsity_text(sparsity: float) -> str:
-    """A sparsity for people."""
+    """A sparsity as text."""
     return f"{100 * sparsity:g} %"

@@ -54,7 +54,7 @@ class Results:
 
     @property
     def published(self) -> Column:
-        """The paper's values to print beside the study's: empty tables where there are none."""
+        """The paper's values to print next to the study's: empty tables if there are none."""
         return PUBLISHED.get(self.facts.published or "", Column())
 
     @property
@@ -96,7 +96,7 @@ def _facts(folder: Folder) -> StudyFacts:
         return StudyFacts.model_validate_json(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
-        raise StudyError(f"{path} can't be read ({problems}): run the study's command again to write it anew") from None
+        raise StudyError(f"{path} can't be read ({problems}): run the study's command again to rewrite it") from None
 
 
 def _table(folder: Folder, name: str) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def _table(folder: Folder, name: str) -> pd.DataFrame:
     try:
         rows = pq.read_table(BytesIO(content))
     except (OSError, ValueError, ArrowException) as error:
-        raise StudyError(f"{path} can't be read ({error}): run the study's command again to write it anew") from error
+        raise StudyError(f"{path} can't be read ({error}): run the study's command again to rewrite it") from error
     try:
         return frame(name, rows)
     except (ValueError, ArrowException) as error:

@@ -3,8 +3,8 @@
 Where code, packages and hardware are of the same kind, every number comes out the same to the last bit. Where they are
 not, a sum in another order is enough to send a training elsewhere, and that moves a net's accuracy about as far as
 another seed does (Summers and Dinneen, "Nondeterminism and instability in neural network optimization", ICML 2021). So
-a difference is judged by the spread over the report's own seeds: were all but the split drawn anew for the m seeds of a
-net, the mean of their differences would lie within ::
+a difference is judged by the spread over the report's own seeds: were all but the split drawn again for the m seeds of
+a net, the mean of their differences would lie within ::
 
     t(1 - alpha / (2 tests), df) * s * sqrt(2 / m)
 
@@ -53,7 +53,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A report's stages beside those of the study that was run again.
+    """A report's stages next to those of the study that was run again.
 
     ``stages`` has a row for each stage that is done in the report: ``net`` (what its seeds have in common), ``kind``,
     ``seed``, ``published`` and ``here`` (keys), each of :data:`QUANTITIES` as ``…_published`` and ``…_here``, and
@@ -104,7 +104,7 @@ def compare(published: Results, here: Results, tolerance: float = 0.0) -> Reprod
 
 
 def describe(found: Reproduction) -> str:
-    """The comparison for people."""
+    """The comparison as text."""
     counts = found.stages["verdict"].value_counts()
     lines = [f"{len(found.stages)} stages compared with the report's:"]
     lines += [f"  {counts.get(verdict, 0):5}  {words}" for verdict, words in VERDICTS.items()]

@@ -143,7 +143,7 @@ def controls(config: StudyConfig, seed: int) -> list[Cell]:
 
 @ablation("probes")
 def probes(config: StudyConfig, seed: int) -> list[Cell]:
-    """What the source nets' features are worth as they are: linear probes, beside the net that is fine-tuned."""
+    """What the source nets' features are worth as they are: linear probes, next to the net that is fine-tuned."""
     sparsities: tuple[Sparsity, ...] = ("none", "magnitude", "random")
     return [_transfer("probes", config, seed, "none", "none", "probes")] + [
         Cell("probes", probe_name(sparsity), seed, config, sparsity, "none", tables=("probes",), probe=True)

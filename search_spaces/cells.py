@@ -51,7 +51,7 @@ class Cell:
 
 
 def transfer_name(sparsity: Sparsity, knowledge: KnowledgeChoice) -> str:
-    """The paper's name of a transfer net; controls say what stands in for the real thing."""
+    """The paper's name of a transfer net; controls name what replaces the real thing."""
     if sparsity == "none" and knowledge == "none":
         return "Standard-TransferNet"
     if sparsity == "magnitude" and knowledge == "reference":

@@ -54,8 +54,8 @@ def space(config: StudyConfig, *, against: Against | None) -> Callable[[optuna.T
 def own_params(config: StudyConfig, *, against: Against | None) -> dict[str, Any]:
     """The study's own settings as a point of its space.
 
-    A study has no number of steps of neuron pruning, as it goes on until accuracy falls: so its own point has as few as
-    the bounds allow. With none, that is Hybrid-TransferNet as it is.
+    A study has no number of steps of neuron pruning, as it continues until accuracy falls: so its own point has as few
+    as the bounds allow. With none, that is Hybrid-TransferNet as it is.
     """
     second: dict[Against | None, dict[str, Any]] = {
         None: {},

@@ -9,7 +9,7 @@ from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line. Return the exit status."""
     options = _parser().parse_args(argv)
     return start("ablation", options)
 
@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
-    parser.add_argument("--ablate", metavar="AXES", help="axes beside the preset's ablations, e.g. tau,lambda")
+    parser.add_argument("--ablate", metavar="AXES", help="axes in addition to the preset's ablations, e.g. tau,lambda")
     parser.add_argument("--list-axes", action="store_true", help="print the axes with their points and stop")
     parser.add_argument("--yes", action="store_true", help="run even a very large study without asking")
     parser.add_argument("--seeds", type=positive, metavar="N", help="number of seeds (0 to N-1)")

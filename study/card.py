@@ -22,7 +22,7 @@ from trainables.settings import DataConfig
 
 MARK = "<!-- written by study.export -->"
 UNKNOWN = "unknown"
-"""The licence, where nobody has stated one."""
+"""The licence, if none was given."""
 
 
 @dataclass(frozen=True)

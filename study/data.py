@@ -13,7 +13,7 @@ from study.command import add_json, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status: 0 when all is there, 1 when not, 2 for bad input."""
+    """Run the command line. Return the exit status: 0 when all is there, 1 when not, 2 for bad input."""
     options = _parser().parse_args(argv)
     return start("data", options)
 

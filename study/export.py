@@ -14,7 +14,7 @@ from trainables.export.formats import RUNTIMES, WeightType
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line. Return the exit status."""
     parser = _parser()
     options = parser.parse_args(argv)
     if (options.stage is None) == (options.compare is None):

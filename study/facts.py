@@ -1,11 +1,11 @@
-"""What the analysis must know of a study beside its tables: ``study.json``."""
+"""What the analysis must know of a study in addition to its tables: ``study.json``."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 PaperData = Literal["Indoor67", "Flower102", "HMDB51"]
-"""The paper's target data sets, whose values can stand beside a study's."""
+"""The paper's target data sets, whose values can be shown next to a study's."""
 
 
 class SequentialDesign(BaseModel):
@@ -14,7 +14,7 @@ class SequentialDesign(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     negligible: float
-    """A difference is settled, too, where its interval lies within so many percentage points of zero."""
+    """A difference is settled, too, if its interval lies within this many percentage points of zero."""
     most_seeds: int
 
 

@@ -69,14 +69,14 @@ class Folder:
             self.location = self._base = str(Path(self._base).expanduser().resolve())
 
     def at(self, name: str = "") -> str:
-        """Where something in the folder is: a path or URI for people, and for another process to open."""
+        """Where something in the folder is: a path or URI to show, and for another process to open."""
         if self.is_local:
             return posixpath.join(self._base, name) if name else self._base
         parts = urlsplit(self.location)
         return urlunsplit(parts._replace(path=posixpath.join(parts.path, name) if name else parts.path))
 
     def above(self, levels: int) -> "Folder":
-        """The folder that so many levels above holds this one."""
+        """The folder ``levels`` above this one."""
         parts = urlsplit(self.location) if not self.is_local else None
         path = parts.path if parts is not None else self._base
         for _ in range(levels):
@@ -96,7 +96,7 @@ class Folder:
         return self._patiently("read", name, read)
 
     def write(self, name: str, content: bytes, patience: float = PATIENCE_SECONDS) -> None:
-        """Write a file whole, in place of what was there: nobody ever reads half of it."""
+        """Write a file whole, in place of what was there: readers never see half of it."""
         self._patiently("write", name, lambda: self._write(self._path(name), content), patience)
 
     def has(self, name: str) -> bool:

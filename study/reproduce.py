@@ -8,7 +8,7 @@ from study.command import BAD_INPUT, OK, SOME_FAILED, add_json, number, positive
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line. Return the exit status."""
     options = _parser().parse_args(argv)
     return start("reproduce", options)
 

@@ -10,7 +10,7 @@ from study.settings.choices import Against, SamplerName
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line. Return the exit status."""
     options = _parser().parse_args(argv)
     return start("search", options)
 

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("table", nargs="?", metavar="TABLE", help="with a study: a table, as its files name it")
     parser.add_argument("row", nargs="?", metavar="ROW", help="what stands first in a row of it, or its number from 1")
-    help_ = "show the study again every so many seconds while it runs (default: %(const)s)"
+    help_ = "show the study again every SECONDS while it runs (default: %(const)s)"
     parser.add_argument("--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help=help_)
     parser.add_argument("--storage", default="results", help="folder or URI of all results (default: %(default)s)")
     add_json(parser)

@@ -48,7 +48,7 @@ def compare(storage: Storage, study: str, threads: int) -> pa.Table:
 
 
 def describe(table: pa.Table) -> str:
-    """The table for people, one line a net; slower than the unpruned Standard-TransferNet is said."""
+    """The table as text, one line per net; nets slower than the unpruned Standard-TransferNet are marked."""
     head = f"{'net':28} {'kept %':>7} {'neurons':>8} {'MMACs':>8} {'KiB':>9} {'smaller':>8}"
     head += "".join(f" {f'{runtime}, {batch}':>19}" for runtime in RUNTIMES for batch in BATCHES)
     lines = [f"{head}   (runtime, batch: ms and % of Standard-TransferNet's)"]

@@ -7,7 +7,7 @@
     checkpoints/<key>.pt           the running checkpoint of a stage that is not complete
     studies/<name>/                a study: its configuration, its tables and its report
 
-A stage is complete when its manifest is there, which is written last, each file whole; nobody looks at a stage without
+A stage is complete when its manifest is there, which is written last, each file whole; readers ignore stages without
 one. Each attempt to store a stage has a folder of its own: two drivers that trained the same stage at once never
 write into each other's files, and whichever manifest stays, its files are there.
 
@@ -229,7 +229,7 @@ class Storage:
         try:
             return pq.read_table(pa.BufferReader(content))
         except pa.ArrowException as error:
-            raise StorageError(f"{place} cannot be read ({error}): run the study again, which writes it anew") from None
+            raise StorageError(f"{place} cannot be read ({error}): run the study again to rewrite it") from None
 
     def has_table(self, study: str, name: str) -> bool:
         """Whether a study has the table."""
@@ -242,7 +242,7 @@ class Storage:
     def _file(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> bytes:
         """A file of a complete stage, as it was stored."""
         manifest = manifest or self.manifest(key)
-        # Stages of earlier versions have their files beside the manifest.
+        # Stages of earlier versions have their files next to the manifest.
         file = "/".join(part for part in (manifest.get("folder", ""), name) if part)
         content = self.folder.read(f"stages/{key}/{file}")
         if content is None or hashlib.sha256(content).hexdigest() != manifest["sha256"].get(name):
@@ -256,7 +256,7 @@ class Storage:
         return {name: self._file(key, name, manifest) for name in names}
 
     def _withdraw(self, key: str, file: str, found: bytes | Mapping[str, Any]) -> LostStageError:
-        """Make a damaged stage an incomplete one, unless it has been stored anew since it was ``found``."""
+        """Make a damaged stage an incomplete one, unless it has been stored again since it was ``found``."""
         content = self.folder.read(f"stages/{key}/{MANIFEST}")
         if content is not None and found in (content, _manifest(content)):
             # Kept, for who wants to know what became of it; the damaged files stay where they are.
@@ -274,7 +274,7 @@ class StageCheckpoint:
         self._folder, self._name = folder, f"checkpoints/{key}.pt"
 
     def read(self) -> bytes | None:
-        """The last checkpoint; None where there is none, or a damaged one: the stage then starts anew."""
+        """The last checkpoint; None where there is none, or a damaged one: the stage then starts again."""
         stored = self._folder.read(self._name) or b""
         size = hashlib.sha256().digest_size
         digest, content = stored[:size], stored[size:]

@@ -130,7 +130,7 @@ def test_one_of_three_nodes_is_lost(
     wait_until(lambda: begun() >= 20 or driver.poll() is not None)
     cluster.remove_node(nodes_with("ray::ImplicitFunc", cluster)[0], allow_graceful=False)
     assert driver.wait(SECONDS) == 0, log.read_text()
-    assert "its process is gone; it goes on from its last checkpoint" in log.read_text()
+    assert "its process is gone; it resumes from its last checkpoint" in log.read_text()
     assert_same_results(tmp_path, undisturbed)
 
 

@@ -84,7 +84,7 @@ def schedule(dense: Mapping[str, int], share: float, round_to: int = 1) -> list[
     """Channels that are left after each step, until no layer has any to lose.
 
     Each step takes ``share`` of what is left of every group. What stays is rounded up to a multiple of ``round_to``,
-    by which fast kernels want to have it; at least so many stay.
+    by which fast kernels want to have it; at least this many stay.
 
     Args:
         dense: channels of the unpruned network, by group.
@@ -125,7 +125,7 @@ def scores(
 
 
 def remove_to(net: HybridTransferNet, masks: Masks, left: Mapping[str, int], scores: Mapping[str, Tensor]) -> Masks:
-    """Leave so many channels of each group, those of the highest scores; in place. Ties: the lower index goes.
+    """Leave a number of channels of each group, those of the highest scores; in place. Ties: the lower index goes.
 
     Where the extra branch sits on removed channels, it loses its weights for them. Gives the masks of the smaller
     weights.

@@ -112,7 +112,7 @@ class StageContext:
     ) -> tuple[Masks, Gradual | None]:
         """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept.
 
-        ``layers`` asks for so many of the lowest layers alone.
+        ``layers`` asks for this many of the lowest layers only.
         """
         pruned_part = net.main.part(0, layers if layers is not None else len(net.main.names))
         counts = networks.weight_counts(self.spec.network, net.main.classes)

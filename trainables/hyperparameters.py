@@ -68,7 +68,7 @@ class TrainConfig(Hyperparameters):
     batch_norm: Literal["train", "freeze"] = "train"
     """BatchNorm normalises each batch by its own statistics, or by the stored ones, which then stay as they are."""
     recalibrate: Annotated[int, Field(ge=1)] | None = None
-    """Training images over which BatchNorm's statistics are taken anew after the training: those of a net that was
+    """Training images over which BatchNorm's statistics are computed again after the training: those of a net that was
     pruned follow slowly where its momentum is small. Null: they stay as the training leaves them."""
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
@@ -90,7 +90,7 @@ class TrainConfig(Hyperparameters):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, and there are {self.epochs} epochs: give fewer")
         if self.recalibrate is not None and self.batch_norm == "freeze":
-            raise ValueError("recalibrate takes statistics anew that batch_norm=freeze keeps: give one of the two")
+            raise ValueError("recalibrate recomputes statistics that batch_norm=freeze keeps: give one of the two")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov needs optimizer=sgd with momentum")
         return self

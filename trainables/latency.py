@@ -39,7 +39,7 @@ class Latency:
 
 
 def measure(nets: Sequence[LayeredNet], batch: int = 1, threads: int = 1) -> list[Latency]:
-    """Latency of each net, and beside the first one's, in evaluation mode.
+    """Latency of each net, and relative to the first one's, in evaluation mode.
 
     The nets take turns, so that a machine that gets slower or faster does so for all. A turn is several passes long:
     the first ones fetch the weights that another net has driven out of the cache, and do not count.
@@ -54,7 +54,7 @@ def measure(nets: Sequence[LayeredNet], batch: int = 1, threads: int = 1) -> lis
 
 
 def by_turns(passes: Sequence[Callable[[], object]], threads: int, seconds: float) -> list[Latency]:
-    """Time of each pass, and beside the first one's; no new round begins after so many seconds."""
+    """Time of each pass, and relative to the first one's; no new round begins after ``seconds``."""
     times: list[list[list[float]]] = [[] for _ in passes]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -56,7 +56,7 @@ class Dropout(nn.Module):
         self.rate = factor * (self.p if rate is None or self.p == 0 else rate)
 
     def start_batch(self, images: int) -> None:
-        """A batch of so many images begins, of which ``select`` will name parts."""
+        """A batch begins, of this many images, of which ``select`` will name parts."""
         self.images, self.rows, self._noise = images, None, None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class LayeredNet(nn.Module):
         return x
 
     def initialise(self, names: Iterable[str], seed: int) -> None:
-        """Draw the named layers anew: Kaiming normal weights (He et al. 2015), zero biases, one seed a layer."""
+        """Initialise the named layers again: Kaiming normal weights (He et al. 2015), zero biases, one seed a layer."""
         for name in names:
             op = self.op(name)
             gain: Literal["linear", "relu"] = "linear" if name == self.names[-1] else "relu"

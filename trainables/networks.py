@@ -1,7 +1,7 @@
 """Networks by their names: the paper's, those of torchvision and timm, and a user's own.
 
 A name is one of :data:`trainables.architectures.NETWORKS`, ``torchvision:resnet18``, ``timm:convnext_atto`` or
-``package.module:function``, a function of one's own that takes the number of classes and gives an ``nn.Module``. After
+``package.module:function``, a function of yours that takes the number of classes and returns an ``nn.Module``. After
 a question mark come settings: ``input``, the shape of the images, and arguments of the function, as in
 ``timm:vit_tiny_patch16_224?input=1x24x24&img_size=24&in_chans=1``.
 """
@@ -46,7 +46,7 @@ def find(name: str) -> Callable[[int], nn.Module]:
     """The function ``classes -> nn.Module`` of a network's name.
 
     Raises:
-        KeyError: no such network; the first argument says what is wrong, for people.
+        KeyError: no such network; the first argument says what is wrong.
     """
     parts = _parsed(name)
     if parts.library is not None:
@@ -78,7 +78,7 @@ def build(name: str, classes: int) -> LayeredNet:
 
 
 def fresh(name: str, classes: int, seed: int, top: int | None = None) -> LayeredNet:
-    """The named network as it starts, the seed deciding how; ``top`` asks for so many of its top layers alone.
+    """The named network as it starts, the seed deciding how; ``top`` asks for this many of its top layers only.
 
     The paper's nets get Kaiming normal weights (He et al. 2015), one seed a layer; others start as their own
     constructors have it.
@@ -141,7 +141,7 @@ def normalises_batches(name: str) -> bool:
 
 
 def problem(name: str) -> str | None:
-    """Why the network cannot be used, for people; None if it can."""
+    """Why the network cannot be used, as text; None if it can."""
     try:
         examine(name)
     except (KeyError, TypeError, ValueError) as error:
@@ -154,7 +154,7 @@ def examine(name: str) -> None:
     """Make sure that the network can be used: that in layers it computes what it does whole, and that it can be seeded.
 
     Raises:
-        KeyError: no such network; the first argument says what is wrong, for people.
+        KeyError: no such network; the first argument says what is wrong.
         TypeError, ValueError: it is not what the project can train; the message says why.
     """
     if outline(name, 2) and _is_written_down(name):

@@ -30,14 +30,14 @@ _GIVEN: dict[str, Given] = {}
 
 
 class ObjectError(ValueError):
-    """A function that cannot be named; the message says why, for people."""
+    """A function that cannot be named; the message says why."""
 
 
 def named(function: Callable[..., Any]) -> str:
     """Keep the function, and give the name under which :func:`find` finds it.
 
     Raises:
-        ObjectError: its source text is not to be had.
+        ObjectError: its source text is not available.
     """
     if (importable := _importable(function)) is not None:
         return importable
@@ -51,7 +51,7 @@ def find(name: str) -> Callable[..., Any]:
     """The function of a name: ``module:function``, or what :func:`named` gave.
 
     Raises:
-        KeyError: there is none; the first argument says what to do, for people.
+        KeyError: there is none; the first argument says what to do.
     """
     if not name.startswith(PREFIX):
         return importing.imported(name)
@@ -137,8 +137,8 @@ def _source(used: FunctionType | type) -> str:
         return inspect.getsource(used)
     except OSError as error:
         raise ObjectError(
-            f"the source text of {used.__qualname__} is not to be had, so equal results could not be told: define it "
-            "in a file or in a notebook, or name it module:function"
+            f"the source text of {used.__qualname__} is not available, so equal results could not be recognised: "
+            "define it in a file or in a notebook, or name it module:function"
         ) from error
 
 

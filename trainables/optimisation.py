@@ -29,7 +29,7 @@ def optimizer_of(branches: Iterable[LayeredNet], config: TrainConfig) -> torch.o
 
 
 def learning_rate(config: TrainConfig, epochs: float) -> float:
-    """Learning rate after so many epochs, a step being a part of one."""
+    """Learning rate after a number of epochs, a step being a part of one."""
     if epochs < config.warmup_epochs:
         return config.learning_rate * epochs / config.warmup_epochs
     if config.decay == "constant":

@@ -1,7 +1,7 @@
 """Patterns of masks that hardware and kernels are made for: N of M inputs (2:4, say), and blocks.
 
 A weight is seen as ``(outputs, positions, inputs)``, positions being those of a convolution's kernel: N of each M
-consecutive inputs stay, or blocks of so many outputs and inputs stay or go as one.
+consecutive inputs stay, or blocks of N x M outputs and inputs stay or go as one.
 """
 
 import re

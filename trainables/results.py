@@ -96,7 +96,7 @@ def net_metrics(
     """What there is to say of a final net in addition to its accuracies on validation and test images."""
     after, dense = Extent.of(net.main, masks), networks.weight_counts(network, net.main.classes)
     total, kept = sum(dense.values()), sum(after.connections.values())
-    # Images that are read anew each time are too many to be run over once more.
+    # Images that are read again each time are too many to be run over once more.
     in_reach = isinstance(images.pixels, ArrayPixels) and len(images.train) > 0
     return {
         "train_accuracy": evaluate(net.main, images, images.train, session, crops).accuracy if in_reach else None,

@@ -26,7 +26,7 @@ NOTICE_SECONDS = 1.0
 
 
 class LeavingError(Exception):
-    """The node is about to be taken away: the training has left its checkpoint and goes on elsewhere."""
+    """The node is about to be taken away: the training has left its checkpoint and resumes elsewhere."""
 
 
 class CheckpointStore(Protocol):

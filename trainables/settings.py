@@ -57,7 +57,7 @@ class DataConfig(Hyperparameters):
     PATHS: ClassVar[dict[str, Any]] = {"path": True}
 
     name: str
-    """A data set that the project knows, ``torchvision:CIFAR10`` and its like, ``folder`` for a folder of one's own, or
+    """A data set that the project knows, ``torchvision:CIFAR10`` and its like, ``folder`` for a folder of your own, or
     ``module:function``."""
     path: FilePath | None = None
     """Folder of the data set (of torchvision's, what it calls ``root``); null: the folder of its name in the data root

@@ -291,7 +291,7 @@ def _evaluation(stage: StageContext, _params: EvaluationParams) -> StageResult:
 
 
 def _holds_scores(artifact: Artifact) -> bool:
-    """Whether a net is for the target: the class scores of other nets are large, and nobody fuses them."""
+    """Whether a net is for the target: the class scores of other nets are large and never fused."""
     return "labels.test" in artifact.tensors
 
 

@@ -32,7 +32,7 @@ NEURONWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.ReLU6, nn.Tanh, nn.Ide
 """What leaves a neuron's value to itself: around an inner product of such alone, neurons can be removed."""
 
 BATCH = 3
-"""Images that shapes are found for: few tensors begin with so many of anything else."""
+"""Images that shapes are found for: few tensors have this size in their first dimension."""
 
 Connections = dict[str, str]
 """Names of connections, by the names of their weights in the net's own state dict."""

@@ -65,7 +65,7 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Round:
-    """Which of a stage's trainings this is, and what came before it: kept in the checkpoints beside the training."""
+    """Which of a stage's trainings this is, and what came before it: kept in the checkpoints next to the training."""
 
     number: int = 0
     before: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, total: Tensor, images: int) -> "Evaluation":
-        """The evaluation of so many images, from the sum of their tallies."""
+        """The evaluation of ``count`` images, from the sum of their tallies."""
         right, among_five, loss = total.tolist()
         return cls(100 * right / images, 100 * among_five / images, loss / images)
 
@@ -363,7 +363,7 @@ class Training:
 
 @torch.no_grad()
 def recalibrate(net: LayeredNet, images: Images, count: int, seed: int) -> None:
-    """Take BatchNorm's statistics anew, each the mean over batches of up to ``count`` training images.
+    """Recompute BatchNorm's statistics, each the mean over batches of up to ``count`` training images.
 
     What is normalised by statistics of another net has lost far more than its pruned connections (Li et al. 2020,
     "EagleEye: Fast sub-net evaluation for efficient neural network pruning").

@@ -43,7 +43,7 @@ def fingerprint(file: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, size: int, modified: int) -> str:
-    """Size and time of change are there to read a changed file anew."""
+    """Size and time of change are there so that a changed file is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,7 +8,7 @@ TORCHVISION_LAYER = re.compile(r"(features|classifier)\.(\d+)\.")
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be had, read or used; the message says why, for people."""
+    """Weights that are missing, unreadable or unusable; the message says why."""
 
 
 def torchvision_position(name: str) -> tuple[bool, int]:

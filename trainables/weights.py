@@ -147,7 +147,7 @@ def _layers(tensors: Mapping[str, Tensor]) -> Layers:
 
 
 def _place(net: LayeredNet, file: str, tensors: Mapping[str, Tensor], output: bool) -> tuple[Layers, list[str]]:
-    """The file's tensors for each layer to be loaded, and what stands in the way of matching them."""
+    """The file's tensors for each layer to be loaded, and what prevents matching them."""
     layers = _layers(tensors)
     found = {name: [layer for layer in layers if re.split("[./]", layer)[-1] == name] for name in net.names}
     if not any(found.values()):

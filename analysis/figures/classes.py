@@ -18,7 +18,7 @@ NORM = PowerNorm(0.5, 0, 100)
 
 
 def confusion_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
-    """Standard-TransferNet beside the best net by validation accuracy: what images of each class are taken for."""
+    """Standard-TransferNet next to the best net by validation accuracy: what images of each class are taken for."""
     shown = compared(results, cells)
     if not shown.both:
         return None

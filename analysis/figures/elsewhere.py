@@ -16,7 +16,7 @@ SOFT = 1.0
 
 
 def verdicts_figure(results: Elsewhere) -> Plot:
-    """The difference to the baseline of each net on each data set; what is open stands in brackets."""
+    """The difference to the baseline of each net on each data set; what is open is in brackets."""
     rows = results.comparisons
     arms = [*dict.fromkeys(zip(rows["sparsity"], rows["net"], strict=True))]
     arms.sort(key=lambda arm: (arm[0], arm[1]))

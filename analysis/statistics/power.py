@@ -1,4 +1,4 @@
-"""What a study of so many seeds could have shown, and how many seeds would show it: the power of the paired t test.
+"""What a study of N seeds could have shown, and how many seeds would show it: the power of the paired t test.
 
 The power is that of Cohen, "Statistical power analysis for the behavioral sciences" (1988), chapter 2: with d_z
 standard deviations between the nets of a pair, the t of n pairs has the noncentral t distribution with n - 1 degrees

@@ -17,7 +17,7 @@ means with unknown variance", Sequential Analysis 44 (2025); Lindon et al., "Any
 adjusted causal inference in randomized experiments", 2022).
 
 Group sequential designs (O'Brien-Fleming, Lan-DeMets) need fewer seeds where the largest number of them is fixed
-beforehand. It is not, here: who runs the command again with a larger budget just goes on. Like the t test, this assumes
+beforehand. It is not, here: who runs the command again with a larger budget resumes. Like the t test, this assumes
 that the seeds' differences are independent and normal. The error rate and the effects found are simulated in the tests.
 """
 

@@ -33,7 +33,7 @@ from analysis.tables.table import (
 
 PAIRED = "Differences are paired by seed, with their own 95 % interval."
 LOOKED = (
-    "Seeds were added while looking, for which intervals here take no account: whether a difference is shown stands in "
+    "Seeds were added while looking, for which intervals here take no account: whether a difference is shown is in "
     "the table of comparisons."
 )
 # With fewer classes nearly everything is among the five most probable ones.
@@ -95,7 +95,7 @@ def controls(results: Results, cells: pd.DataFrame) -> Table | None:
 
 
 def probes(results: Results, cells: pd.DataFrame) -> Table | None:
-    """Linear probes of the source nets, beside the net that is fine-tuned."""
+    """Linear probes of the source nets, next to the net that is fine-tuned."""
     rows = nets(in_table(cells, "probes"))
     if not rows:
         return None
@@ -178,7 +178,7 @@ def _of_paper(paper: dict[str, Published], text: Callable[[Published], str]) -> 
 
 
 def roles(rows: list[Net], published: Mapping[str, tuple[float, float]]) -> dict[str, Published]:
-    """The paper's net beside each row, by label: its C nets beside ours in order, the least pruned first."""
+    """The paper's net for each row, by label: its C nets next to ours in order, the least pruned first."""
     paper = {net: Published(net, *values) for net, values in published.items()}
     theirs = [net for net in paper if net not in (STANDARD, HYBRID, NEURONS)]
     ours = [net.label for net in rows if net.name.startswith(CONNECTIONS)]

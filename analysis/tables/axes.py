@@ -1,4 +1,4 @@
-"""The table of an ablation's axis: how each point does, beside the study's own setting and Standard-TransferNet."""
+"""The table of an ablation's axis: how each point does, next to the study's own setting and Standard-TransferNet."""
 
 import pandas as pd
 

@@ -38,7 +38,7 @@ class Compared(NamedTuple):
 
 
 class ClassResult(NamedTuple):
-    """One class in one net, beside Standard-TransferNet of the same stream."""
+    """One class in one net, next to Standard-TransferNet of the same stream."""
 
     name: str
     images: float
@@ -164,7 +164,7 @@ def _row(result: ClassResult, seeds: int) -> list[str]:
 
 
 def _data(results: Results, cells: pd.DataFrame) -> pd.DataFrame:
-    """Every class of every net beside Standard-TransferNet of its stream."""
+    """Every class of every net, next to Standard-TransferNet of its stream."""
     rows: list[dict[str, object]] = []
     for net in _nets(results, cells):
         standard = plain(cells, STANDARD, net.stream)

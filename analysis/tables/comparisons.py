@@ -99,7 +99,7 @@ def _notes(found: list[Comparison], points: float) -> list[str]:
         return [*_sequential_notes(found[0].design), measures]
     return [
         f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
-        f"{found[0].reason} The p by each comparison's own variance stands beside (details).",
+        f"{found[0].reason} The p by each comparison's own variance is shown next to it (details).",
         f"p: of the paired t test, two-sided; costs < {points:g}: one-sided, of the claim that a pruned net loses less "
         f"than {points_of(points)}. Holm: corrected for all {family} such claims of this table together. Shown: Holm's "
         f"p below {ALPHA}, and for a difference an interval without zero. The sign-flip p assumes less and decides "

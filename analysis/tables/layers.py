@@ -65,7 +65,7 @@ def table2(results: Results, cells: pd.DataFrame) -> Table | None:
 
 
 def ratios(results: Results, cells: pd.DataFrame) -> Table | None:
-    """Measured weight of the extra loss beside the main loss, for every net trained with knowledge."""
+    """Measured weight of the extra loss relative to the main loss, for every net trained with knowledge."""
     headers = [Header("net"), Header("seeds")]
     headers += [Header(epoch, name) for name in RATIOS.values() for epoch in ("first epoch", "last epoch")]
     text, data, sources = [], [], []

@@ -79,7 +79,7 @@ def _data(made: list[Trial]) -> pd.DataFrame:
         row |= {"prune_percent": trial.prune_percent}
         row |= {"latency_percent": trial.latency_percent, "latency_ms": trial.latency_ms} if timed else {}
         rows.append(row | {name: trial.hyperparameters.get(name) for name in names})
-    # As objects, so that whole numbers stay whole beside empty fields.
+    # As objects, so that whole numbers stay whole next to empty fields.
     return pd.DataFrame(rows, dtype=object)
 
 

@@ -29,7 +29,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Table:
-    """A table for people (``rows`` of text under ``headers``) and for programs (``data``)."""
+    """A table as text (``rows`` under ``headers``) and for programs (``data``)."""
 
     name: str
     title: str

@@ -25,7 +25,7 @@ MANY_STAGES = 1000
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     if options.list_presets:
         titles = {name: preset_title(name) for name in list_presets()}
         return _answer(options, lambda: Choices(choices=titles), lambda: as_lines(titles))

@@ -25,7 +25,7 @@ SHOWN_CLASSES = 10
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     config = study_config.read_config(options.preset, options.set)
     places = config.data
     if options.data_root is not None:
@@ -104,7 +104,7 @@ def _check_reference(config: study_config.StudyConfig) -> bool:
 def _reference_doubts(config: study_config.StudyConfig) -> list[str]:
     try:
         return reference_doubts(config)
-    # A network or weights that cannot be had: a study says the same.
+    # A network or weights that are not available: a study says the same.
     except (KeyError, TypeError, ValueError) as error:
         return [f"reference: {error.args[0]}"]
 

@@ -217,7 +217,7 @@ def _time(stored: StoredNet, call: Call, options: argparse.Namespace) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     return _compare(options) if options.compare else _export(options)
 
 

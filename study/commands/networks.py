@@ -19,7 +19,7 @@ FROM_THE_TOP = (
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     name = str(options.name)
     if (problem := networks.problem(name)) is not None:
         raise ConfigError(problem)

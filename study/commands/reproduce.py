@@ -24,7 +24,7 @@ SETTABLE = ("data.", "resources.", "source.data.path", "target.data.path", "sour
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     for override in options.set:
         if not override.startswith(SETTABLE):
             raise ConfigError(f"--set {override}: that would be another study; {', '.join(SETTABLE)} may be set")

@@ -9,7 +9,7 @@ from study.run.search import SearchSettings, run_search
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command. Return the exit status."""
     settings = SearchSettings(
         trials=options.trials,
         sampler=options.sampler,

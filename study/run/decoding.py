@@ -68,7 +68,7 @@ def decoded(content: ImageSet) -> str:
     """
     decode = content.decoding
     if decode is None:
-        return f"{content.title} is read anew in each epoch: there is nothing to decode"
+        return f"{content.title} is read again in each epoch: there is nothing to decode"
     if decode.is_done():
         return f"{content.title} is decoded already: {decode.array}"
     with progress_bar(f"decoding {content.title}") as progress:

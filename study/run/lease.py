@@ -80,7 +80,7 @@ def only_driver(folder: Folder, study: str) -> Iterator[None]:
 
 
 def is_running(folder: Folder, study: str) -> bool:
-    """Whether a driver runs the study, as far as can be told from here without leaving a sign of one's own."""
+    """Whether a driver runs the study, as far as can be told from here without leaving a sign of life."""
     signs = {name: at for name, at in folder.files(f"studies/{study}").items() if name.startswith("driver-")}
     for name, written in signs.items():
         driver = _driver(folder, f"studies/{study}/{name}", (datetime.now(UTC) - written).total_seconds())

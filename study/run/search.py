@@ -98,7 +98,7 @@ def run_search(
         settings: how to search; None: 40 trials by TPE.
         storage: folder of all results; Optuna's database wants a local or shared disk.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: as many as fit.
+        slots: stages side by side; None: what fits.
         progress: whether to show progress on the terminal or in the notebook.
 
     Raises:
@@ -336,7 +336,7 @@ class _Search:
         found = with_changes(self.config, changes, "the best trial")
         share = hybrid_share(found)
         if share is not None and found.target_prune.keep[0] >= share:
-            # Hybrid-TransferNet keeps less than that already: such a preset goes on with what lies below.
+            # Hybrid-TransferNet keeps less than that already: such a preset continues with what lies below.
             below = [keep for keep in self.config.target_prune.keep if keep < share] or [round(share / 2, 6)]
             named = [keep for keep in self.config.target_prune.named if keep < share] or below[-1:]
             changes |= {"target_prune.keep": below, "target_prune.named": named}

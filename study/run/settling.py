@@ -44,7 +44,7 @@ class Settling:
         return more_seeds(self.config, self.design.most_seeds - len(self.config.seed_list))
 
     def after_round(self, results: Results) -> tuple[str, bool]:
-        """How the study stands after a round, and whether it goes on: then the configuration has one more seed."""
+        """How the study stands after a round, and whether it continues: then the configuration has one more seed."""
         found = main_comparisons(results)
         now = time.monotonic()
         self._longest, self._round_began = max(self._longest, now - self._round_began), now
@@ -72,7 +72,7 @@ class Settling:
 
 
 def more_seeds(config: StudyConfig, count: int) -> StudyConfig:
-    """The study with so many seeds more: the next numbers."""
+    """The study with ``count`` more seeds: the next numbers."""
     if isinstance(config.seeds, int):
         return config.model_copy(update={"seeds": config.seeds + count})
     after = max(config.seeds) + 1

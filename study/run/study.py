@@ -49,7 +49,7 @@ def run_study(
         name: name of its folder in the storage.
         storage: folder or URI of all results.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: as many as fit.
+        slots: stages side by side; None: what fits.
         dashboard: whether to start the Ray dashboard too.
         until_settled: add seeds until S and K are settled, as this design says.
         hours: start no round of ``until_settled`` that would end later than this.

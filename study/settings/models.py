@@ -294,7 +294,7 @@ class NeuronPruneConfig(Hyperparameters):
         return self
 
     def params(self, knowledge: KnowledgeConfig | None, **one_step: Any) -> NeuronPruneParams:
-        """The hyperparameters of a stage that goes on until accuracy falls, or of one step."""
+        """The hyperparameters of a stage that continues until accuracy falls, or of one step."""
         until = {} if one_step else {"tolerance": self.tolerance}
         channels = {name: getattr(self, name) for name in ("channels_per_step", "importance", "round_to")}
         return NeuronPruneParams(
@@ -364,7 +364,7 @@ class StudyConfig(Hyperparameters):
     ablations: Annotated[tuple[str, ...], Field(min_length=1)] = ("paper",)
     """What is compared: named ablations (``paper``, ``transfer``, ``controls``, ``probes``), axes and crossings."""
     published: PaperData | None = None
-    """Which of the paper's targets to print beside one's own results."""
+    """Which of the paper's targets to print next to your results."""
     same_data: bool = False
     """Whether the target is the very data set that ``published`` names."""
     control_study: bool = False

@@ -1,4 +1,4 @@
-"""Reading a study's configuration: a preset, dotted keys that override it, and errors for people."""
+"""Reading a study's configuration: a preset, dotted keys that override it, and readable errors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources

@@ -33,7 +33,7 @@ class Cluster:
     address: str | None = None
     """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment alone."""
     slots: int | None = None
-    """Stages side by side; None: as many as fit."""
+    """Stages side by side; None: what fits."""
     dashboard: bool = False
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Cluster:
             ClusterError: there is none.
         """
         if self.slots is not None and self.slots < 1:
-            raise ClusterError(f"slots is {self.slots}: give 1 or more, or None for as many as fit")
+            raise ClusterError(f"slots is {self.slots}: give 1 or more, or None for what fits")
 
     @property
     def is_this_machine(self) -> bool:
@@ -90,7 +90,7 @@ def connect(address: str) -> Any:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    """Raise OSError if nothing listens; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -147,7 +147,7 @@ def while_the_head_answers(address: str | None, console: Console) -> Iterator[No
                 console.show_cursor()
                 print(
                     f"the head of the Ray cluster at {head} is gone: it has not answered for {HEAD_SECONDS:.0f} s\n"
-                    "  start it again, then run the same command: what is complete is stored, the rest goes on",
+                    "  start it again, then run the same command: what is complete is stored, the rest resumes",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -62,7 +62,7 @@ def sampler(name: SamplerName, seed: int) -> optuna.samplers.BaseSampler:
 class TrialBook:
     """A persistent Optuna study that hands out trials, to be continued after a crash.
 
-    The sampler is made anew for each trial, with its own seed, and takes its knowledge from the stored trials: so a
+    The sampler is made again for each trial, with its own seed, and takes its knowledge from the stored trials: so a
     restarted search resumes as if nothing had happened, and never proposes its first points again.
     """
 
@@ -164,7 +164,7 @@ class ConfigurationSearcher(StageSearcher):
             book: the Optuna study.
             nets: gives the cells of a configuration.
             metrics: metrics of the net that a complete stage gives.
-            trials: trials that the Optuna study shall have in the end.
+            trials: trials that the Optuna study should have in the end.
             abreast: configurations under way side by side.
             expired: whether the time for new trials is over.
             announce: takes a line when a trial ends.
@@ -251,7 +251,7 @@ class ConfigurationSearcher(StageSearcher):
 
 @dataclass(frozen=True)
 class _Compared:
-    """What ASHA takes for a trial: a stage, which stays the same when its process is lost and another goes on."""
+    """What ASHA takes for a trial: a stage, which stays the same when its process is lost and another resumes it."""
 
     trial_id: str
     """The stage's key."""
@@ -260,7 +260,7 @@ class _Compared:
 class EarlyStopping(AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020) on validation accuracy, for the stages that configurations are judged by alone.
 
-    The better half goes on from each comparison, and only a configuration's first seed is compared: a search wants to
+    The better half continues after each comparison. Only a configuration's first seed is compared: a search wants to
     learn from bad trials too, and importance can be had of complete ones alone.
     """
 

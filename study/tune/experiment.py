@@ -61,7 +61,7 @@ class Experiment:
         """Run what is not complete yet.
 
         Raises:
-            KeyboardInterrupt: the user has had enough. What is complete stays, the rest goes on from its checkpoint.
+            KeyboardInterrupt: the user has had enough. What is complete stays, the rest resumes from its checkpoint.
         """
         stored = self.storage.stored(self.graph.stages)
         damaged = self.storage.damaged(stored)

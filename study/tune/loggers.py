@@ -174,7 +174,7 @@ class Loggers(Observer):
         return self
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Begin the run of a stage; one that starts again after a loss goes on with its run."""
+        """Begin the run of a stage; one that starts again after a loss resumes its run."""
         key = trial.config["stage"]
         if key in self._open or self._graph is None:
             return

@@ -100,7 +100,7 @@ class Progress(Observer):
             self._finish(key, self._searcher.failed[key])
             return
         self._started.pop(key, None)
-        line = f"{label(self._graph, key)}: its process is gone; it goes on from its last checkpoint"
+        line = f"{label(self._graph, key)}: its process is gone; it resumes from its last checkpoint"
         self._console.print(Text(line, style="yellow"), soft_wrap=True)
 
     def _finish(self, key: str, error: str | None) -> None:

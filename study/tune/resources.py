@@ -40,11 +40,11 @@ class Capacity:
     """What there is to run stages on."""
 
     where: str
-    """In words, for people."""
+    """As text."""
     present: tuple[Nodes, ...]
     """Nodes that are up."""
     startable: tuple[Nodes, ...] | None = ()
-    """Kinds of nodes that an autoscaler would start, each with its most; None: nobody here can know."""
+    """Kinds of nodes that an autoscaler would start, each with its maximum; None: unknown here."""
     most_started: int = 0
     """Most nodes that the autoscaler starts of all kinds together."""
 
@@ -129,7 +129,7 @@ def connected_cluster() -> Capacity:
 def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
     """The configuration of the cluster's autoscaler; empty if it adds no nodes. To be called on the head node.
 
-    Ray tells nobody which nodes an autoscaler could start, but its process was given the file that says so. None
+    Ray does not tell which nodes an autoscaler could start, but its process was given the file that says so. None
     where that process is not on the head node's machine, as with KubeRay.
     """
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -14,9 +14,9 @@ from study.tune.advice import SHARE_LESS, out_of_memory
 from study.tune.trial import ERROR, LOST, STORED, TRACEBACK
 
 MOST_LOSSES = 2
-"""How often a stage is trained again within a run because it was damaged; a disk that goes on so is broken."""
+"""How often a stage is trained again within a run because it was damaged: more often, the disk is broken."""
 MOST_LOST_PROCESSES = 4
-"""How often a stage's process may be lost before it fails, counted anew whenever it gets further than before."""
+"""How often a stage's process may be lost before it fails, counted again whenever it gets further than before."""
 
 
 class StageSearcher(Searcher):
@@ -125,7 +125,7 @@ class StageSearcher(Searcher):
         return True
 
     def _start_again(self, key: str) -> None:
-        """Queue a stage whose process was lost, which goes on from its checkpoint; not where it never gets further."""
+        """Queue a stage whose process was lost, which resumes from its checkpoint; not if it never gets further."""
         self._lost_processes[key] += 1
         if self._lost_processes[key] < MOST_LOST_PROCESSES:
             self._enqueue([key])

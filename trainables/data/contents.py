@@ -147,7 +147,7 @@ def same_images(folder: Path, catalogue: Catalogue, held: Sequence[str]) -> list
 def without_copies(catalogue: Catalogue, held: Sequence[str]) -> tuple[Catalogue, list[str]]:
     """The catalogue without copies, and the digests of what is left. Where two classes claim an image, neither gets it.
 
-    Which of them is right nobody can tell.
+    Which of them is right is unknown.
     """
     label = catalogue.labels.tolist()
     dropped = set()

@@ -52,7 +52,7 @@ def decode_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
 
     Raises:
         OSError: the file is no image, or is truncated.
-        DataError: it holds numbers whose range nobody knows.
+        DataError: it holds numbers of unknown range.
     """
     with Image.open(path) as image:
         image.draft("RGB", (config.size, config.size))  # a far larger JPEG is decoded at 1/2, 1/4 or 1/8
@@ -68,7 +68,7 @@ def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
 
     Raises:
         OSError: its file is truncated.
-        DataError: it holds numbers whose range nobody knows.
+        DataError: it holds numbers of unknown range.
     """
     square = ImageOps.fit(_rgb(image), (config.size, config.size), method=Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)[np.newaxis])
@@ -79,7 +79,7 @@ def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
 
     Raises:
         OSError: the file is no image, or is truncated.
-        DataError: it holds numbers whose range nobody knows.
+        DataError: it holds numbers of unknown range.
     """
     with Image.open(path) as image:
         found = []
@@ -109,7 +109,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8))
     elif image.mode in ("I", "F"):
         kind = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
-        raise DataError(f"it holds {kind}, whose black and white nobody knows: store it with 8 or 16 bits")
+        raise DataError(f"it holds {kind}, whose black and white are unknown: store it with 8 or 16 bits")
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -201,7 +201,7 @@ def _mapped(path: Path) -> Tensor:
 
 @contextmanager
 def _writing_to(folder: Path) -> Iterator[None]:
-    """Makes the folder; what goes wrong with writing is said for people."""
+    """Make the folder; report what goes wrong with writing as text."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -327,5 +327,5 @@ def listing(heading: str, problems: list[Problem]) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """A size for people."""
+    """A size as text."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -38,7 +38,7 @@ DECODER_VERSION = 2
 OWN_FOLDER = "folder"
 """The layout of a user's own folder, which no data root can hold."""
 MOST_WORKERS = 8
-"""Processes that read ahead for a stage, where there are so many cores."""
+"""Processes that read ahead for a stage, if there are as many cores."""
 FEW_ROWS = 256
 """So few images are read by the process itself: starting others takes longer."""
 
@@ -54,7 +54,7 @@ class Reading:
     shape: tuple[int, int, int]
     positions: int
     settings: Mapping[str, Any]
-    """What decides the pixels, beside the files."""
+    """What decides the pixels, in addition to the files."""
     processes: bool
 
 

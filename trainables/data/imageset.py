@@ -57,7 +57,7 @@ class ImageSet:
     official: Mapping[str, Tensor] = field(default_factory=dict)
     """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
     notes: tuple[str, ...] = ()
-    """What was passed over, for people."""
+    """What was passed over, as text."""
     decoding: Decoding | None = None
     """How its files are decoded into the array that is kept; None where nothing is kept."""
     reads: frozenset[str] = frozenset(READING)

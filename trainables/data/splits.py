@@ -74,7 +74,7 @@ def _sizes(available: int, config: DataConfig, label: str, *, has_val: bool) -> 
         enough = train >= 1 and val >= 1 and train + val <= available
     if not enough:
         raise ValueError(
-            f"class {label} of {config.name} has {available} images beside the test set: "
+            f"class {label} of {config.name} has {available} images outside the test set: "
             f"too few for {config.train_per_class or 'some'} training and {config.val_per_class or 'some'} validation"
         )
     return train, val

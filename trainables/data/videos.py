@@ -97,7 +97,7 @@ def _counted(path: Path) -> tuple[int, int]:
     """Frames that can be read, and those that the file's header says, which may be a little off.
 
     Raises:
-        DataError: there is none, or so many fewer that the file must be cut or damaged.
+        DataError: there is none, or far fewer: the file must be cut or damaged.
     """
     with _opened(path) as video:
         claimed = int(video.get(opencv().CAP_PROP_FRAME_COUNT))

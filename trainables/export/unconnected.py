@@ -20,8 +20,8 @@ _CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Iden
 Local response normalisation, say, does neither: its neighbours would see another window."""
 
 CHANNELS = 16
-"""Convolutions lose channels by so many: ONNX Runtime is slower with other numbers (seen: a net with 50 of 64 channels
-in its last convolution, and a few less in others, took 1.6 times as long as the whole one)."""
+"""Convolutions lose channels in multiples of this: ONNX Runtime is slower with other numbers (a net with 50 of 64
+channels in its last convolution, and a few less in others, took 1.6 times as long as the whole one)."""
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def remove_unconnected(net: LayeredNet) -> dict[str, int]:
 
 
 def _remove_between(net: LayeredNet, lower: str, upper: str, lost: dict[str, int]) -> bool:
-    """Remove what the lower layer gives in vain; gives whether there was anything."""
+    """Remove unused outputs of the lower layer. Return whether there were any."""
     between = [*net.weighted(lower).after, *net.weighted(upper).before]
     if not all(isinstance(module, _CHANNELWISE) for module in between):
         return False

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainables.settings import DataConfig
 
 Medium = Literal["images", "stream", "videos"]
-"""``images`` are decoded once into a memory-mapped array, ``stream`` reads images anew in each epoch (too many to
+"""``images`` are decoded once into a memory-mapped array, ``stream`` reads images again in each epoch (too many to
 keep), ``videos`` are decoded once into frames or flow fields at uniform positions."""
 
 
@@ -57,7 +57,7 @@ class Catalogue:
     problems: tuple[Problem, ...] = ()
     """What is missing; the items are then those that are there."""
     notes: tuple[str, ...] = ()
-    """What was passed over, for people."""
+    """What was passed over, as text."""
     pack: Pack | None = None
     """Holds the images where they have no files of their own; ``files`` then are names alone."""
 
@@ -81,7 +81,7 @@ class Layout:
     lies_in: str | None = None
     """Folder within the data root; None: the one of its name."""
     fetch: Callable[[Path], None] | None = None
-    """Downloads it into a folder, and raises a :class:`DataError` where it cannot be had; None: nothing does."""
+    """Downloads it into a folder, and raises a :class:`DataError` if it is not available; None: nothing does."""
 
     @property
     def things(self) -> str:

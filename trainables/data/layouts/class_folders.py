@@ -1,4 +1,4 @@
-"""Layouts in which an image's folder is its class: ImageNet, and any image folder of one's own."""
+"""Layouts in which an image's folder is its class: ImageNet, and any image folder of your own."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ def imagenet(folder: Path, config: DataConfig) -> Catalogue:
 
 
 def _imagenet_names(folder: Path, synsets: Sequence[str], problems: list[Problem]) -> list[str]:
-    """Names for people: of the list of the Kaggle edition, of torchvision for all 1000 classes, or the synsets."""
+    """Readable names: of the list of the Kaggle edition, of torchvision for all 1000 classes, or the synsets."""
     listed = folder / "LOC_synset_mapping.txt"
     if listed.is_file():
         lines = (line.partition(" ") for _, line in lines_of(listed, problems, what="the list of names"))
@@ -75,7 +75,7 @@ def image_folder(folder: Path, config: DataConfig) -> Catalogue:
     """``<class>/*``, split by the seed, or ``{train,val,test}/<class>/*``, of which ``val`` may be left out.
 
     The parts may have the other usual names (:data:`PARTS`), whatever their case. A folder of that name with images
-    of its own, beside others that have some, is a class, say of trains.
+    of its own, next to others that have some, is a class, say of trains.
     """
     tree = _ClassTree(folder, {"all": ""})
     named = [name for name in tree.classes if name.lower() in PARTS]
@@ -98,7 +98,7 @@ def image_folder(folder: Path, config: DataConfig) -> Catalogue:
         tree.problems = [*problems]
     split = _ClassTree(folder, {part: parts[part] for part in ("train", "val", "test") if part in parts})
     split.problems += tree.problems
-    split.search.left_out.update({f"folders {name}/ beside the parts": 1 for name in others})
+    split.search.left_out.update({f"folders {name}/ next to the parts": 1 for name in others})
     return split.catalogue(split.classes)
 
 

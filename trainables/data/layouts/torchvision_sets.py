@@ -82,7 +82,7 @@ def fetch(name: str, folder: Path) -> None:
     """Download a data set that is not there yet, by torchvision, which checks what it gets.
 
     Raises:
-        DataError: it could not be had.
+        DataError: it is not available.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
