@@ -1,4 +1,4 @@
-"""What is concluded: a study's tables, figures and report, from its Parquet files alone (neither torch nor ray)."""
+"""What is concluded: a study's tables, figures and report, from its Parquet files only (neither torch nor ray)."""
 
 from analysis.comparisons import pairs
 from analysis.loading import Results, StudyError, load

@@ -15,7 +15,7 @@ SEARCH = "search"
 
 @dataclass(frozen=True)
 class Point:
-    """One net at one point of an axis, with a cell a seed."""
+    """One net at one point of an axis, with a cell per seed."""
 
     name: str
     index: int

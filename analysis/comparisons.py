@@ -66,7 +66,7 @@ class Seeds(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a study says to a question, in percentage points of test accuracy; all differences are paired by seed."""
+    """A study's answer to a question, in percentage points of test accuracy; all differences are paired by seed."""
 
     question: Question
     differences: dict[int, float]
@@ -119,7 +119,7 @@ class Comparison:
 
     @cached_property
     def p(self) -> float | None:
-        """The p of this comparison alone."""
+        """The p of this comparison, not corrected."""
         if self.design is not None:
             return sequential_p(self.values)
         if not self.moderated or not self.variance:
@@ -360,7 +360,7 @@ def _probes(cells: pd.DataFrame) -> Iterator[Question]:
 
 
 def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:
-    """The control that differs from a transfer net in one of its parts alone."""
+    """The control that differs from a transfer net in only one of its parts."""
     wanted = {key: str(net.cells[key].iloc[0]) for key in ("sparsity", "knowledge")} | change
     same = in_table(cells[cells["stream"] == net.stream], "controls")
     for key, value in wanted.items():

@@ -18,7 +18,7 @@ ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
 @dataclass(frozen=True)
 class Net:
-    """One variant, in one stream where the study has several, with a cell a seed.
+    """One variant, in one stream where the study has several, with a cell per seed.
 
     ``variant`` is the name with what tells the net from others of this name: what a row of a table is called.
     """

@@ -85,7 +85,7 @@ def markdown_summary(study: str | Path | Results) -> str:
 
 
 def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
-    """Write the report into a folder on a disk, as :func:`write_report` does; gives the path of ``index.html``."""
+    """Write the report into a folder on a disk, as :func:`write_report` does; return the path of ``index.html``."""
     return Path(write_report(study, out))
 
 

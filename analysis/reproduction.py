@@ -68,7 +68,7 @@ class Reproduction:
     made_otherwise: list[str]
     """What differs in code, packages, hardware, data and settings, in words."""
     conclusions: list[str]
-    """Comparisons that are shown in one of the two alone, in words."""
+    """Comparisons that are shown in only one of the two, as text."""
     lacking: int
     """Cells of the report that the study, as it was run again, has not."""
 

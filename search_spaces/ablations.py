@@ -106,7 +106,7 @@ def paper(config: StudyConfig, seed: int) -> list[Cell]:
 
 @ablation("transfer")
 def transfer(config: StudyConfig, seed: int) -> list[Cell]:
-    """The four transfer nets of Table 1 alone, for a study that prunes nothing in the target."""
+    """Only the four transfer nets of Table 1, for a study that prunes nothing in the target."""
     table1 = [cell for cell in paper(config, seed) if "table1" in cell.tables]
     return [replace(cell, ablation="transfer", tables=("table1",)) for cell in table1]
 

@@ -40,7 +40,7 @@ class Cell:
     parts: tuple["Cell", ...] = ()
     """Nets, one a stream, whose class scores this cell fuses; it has no net of its own then."""
     probe: bool = False
-    """Train the output layer alone, on the source net as it is."""
+    """Train only the output layer, on the source net as it is."""
     neuron_steps: int = 0
     """Steps of neuron pruning straight after the transfer, whatever becomes of the accuracy."""
 

@@ -143,7 +143,7 @@ def changes_of(config: StudyConfig, params: Params) -> dict[str, Any]:
 
 
 def cell_of(config: StudyConfig, params: Params, seed: int, what: str) -> Cell:
-    """The net that a point of the space stands for, at one seed; ``what`` says in an error which point it was."""
+    """The net that a point of the space stands for, at one seed; ``what`` names the point in errors."""
     own = with_changes(config, changes_of(config, params), what)
     sparsity, knowledge = params["sparsity"], params["knowledge"]
     name = transfer_name(sparsity, knowledge)

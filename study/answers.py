@@ -144,7 +144,7 @@ class ComparisonResult(Answer):
     high: float | None
     """Upper end of its 95 % interval."""
     p: float | None
-    """p of this comparison alone."""
+    """p of this comparison, not corrected."""
     p_holm: float | None
     """p after Holm's correction over all claims of the study."""
     verdict: Literal["better", "worse", "within margin", "negligible", "open"]
@@ -198,7 +198,7 @@ class StageRecord(Answer):
     row: dict[str, Any]
     """The columns of ``study/schema.py``."""
     nets: list[str]
-    """The nets that it gives, as the studies of the storage name them."""
+    """The nets that it produces, as the studies of the storage name them."""
     files: str | None
     """Path or URI of its folder; null if it is damaged or gone."""
 

@@ -1,4 +1,4 @@
-"""The model card of an exported net: what it takes, what it gives, how good it is, and what made it.
+"""The model card of an exported net: what it takes, what it returns, how good it is, and what made it.
 
 The same facts go into an ONNX file's metadata. The card's head is the YAML that model hubs read (metrics as
 ``model-index``).

@@ -70,7 +70,7 @@ def load_config(preset: str, overrides: Overrides = ()) -> StudyConfig:
 
 
 def check(config: StudyConfig, what: str, *, prunes_target: bool = True) -> None:
-    """Make sure that a configuration can be used; ``what`` says in an error which one it is.
+    """Make sure that a configuration can be used; ``what`` names it in errors.
 
     Where nothing is to be pruned in the target, ``prunes_target=False`` leaves its schedule unchecked.
 

@@ -1,6 +1,6 @@
 """``python -m study.data``: check the data sets of a preset, and decode them before a study does.
 
-``check`` says for each data set where it was looked for, what is there, missing or broken, and where to get it;
+``check`` reports for each data set where it was looked for, what is there, missing or broken, and where to get it;
 ``prepare`` decodes images and videos now, on this node, so that no trial has to; ``fetch`` downloads the data sets that
 torchvision can download. No other command downloads any.
 """

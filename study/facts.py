@@ -44,7 +44,7 @@ class StudyFacts(BaseModel):
     same_data: bool
     """Whether the study's data set is that one."""
     control_study: bool = False
-    """Whether the effects are known beforehand, so that the report says whether the study sees them."""
+    """Whether the effects are known beforehand, so that the report states whether the study detects them."""
     tau: float | None
     streams: list[str]
     fusion: dict[str, float]

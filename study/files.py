@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 class StorageError(Exception):
-    """The storage cannot be used, or a stored stage is damaged; the message says where and what to do."""
+    """The storage cannot be used, or a stored stage is damaged; the message states where and what to do."""
 
 
 class Folder:

@@ -70,7 +70,7 @@ class StageGraph:
         return key
 
     def net_of(self, key: str) -> str:
-        """The stage that gives the net which a cell's stage measures: most measure their own."""
+        """The stage that produces the net which a cell's stage measures: most measure their own."""
         stage = self.stages[key]
         return stage.parents["net"] if stage.spec.kind == "evaluation" else key
 
@@ -144,7 +144,7 @@ class _Path:
         return self.evaluation(self.net(), self.config.target.data, self.cell.seed)
 
     def net(self) -> str:
-        """The stage that gives the cell's net."""
+        """The stage that produces the cell's net."""
         cell = self.cell
         if cell.probe:
             return self.probe(cell.sparsity)

@@ -49,7 +49,7 @@ def open_net(storage: Storage, key: str) -> StoredNet:
     """The net of a stage.
 
     Raises:
-        ConfigError: the stage gives no net.
+        ConfigError: the stage has no net.
         StorageError: the stage is not complete, or damaged.
     """
     kind = key.rpartition("-")[0]

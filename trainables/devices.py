@@ -21,7 +21,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class DeviceError(RuntimeError):
-    """PyTorch cannot use the GPU that it is meant to use; the message says why."""
+    """PyTorch cannot use the GPU that it is meant to use; the message states why."""
 
 
 def usable_gpu() -> str:

@@ -169,7 +169,7 @@ class MaskParams(Hyperparameters):
 
 
 class StageParams(Hyperparameters):
-    """What one stage kind is given; a runner for it is registered in :mod:`trainables.stages`."""
+    """The settings of one stage kind; a runner for it is registered in :mod:`trainables.stages`."""
 
     kind: ClassVar[str]
 
@@ -204,13 +204,13 @@ class KnowledgeParams(StageParams):
 
 
 class FeaturesParams(StageParams):
-    """Compute what a source net gives to its output layer, for all target images."""
+    """Compute the inputs of a source net's output layer, for all target images."""
 
     kind = "features"
 
 
 class ProbeParams(StageParams):
-    """Train a new output layer alone, on features that stay as they are: a linear probe of a source net."""
+    """Train only a new output layer, on features that stay as they are: a linear probe of a source net."""
 
     kind = "probe"
 
@@ -290,7 +290,7 @@ class FusionParams(StageParams):
     kind = "fusion"
 
     weights: dict[str, Annotated[float, Field(gt=0)]]
-    """Weight of each stream's scores, by the role of the parent that gives them."""
+    """Weight of each stream's scores, by the role of the parent that has them."""
 
 
 PARAMS = {params.kind: params for params in StageParams.__subclasses__()}

@@ -19,7 +19,7 @@ def imported(name: str) -> Callable[..., Any]:
     """The function that ``package.module:function`` names.
 
     Raises:
-        KeyError: it cannot be imported; the first argument says why.
+        KeyError: it cannot be imported; the first argument states why.
     """
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:

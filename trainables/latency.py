@@ -1,7 +1,7 @@
 """How long nets take for a forward pass on the CPU.
 
 In a study nets are executed densely: a pruned connection is a zero that is multiplied like any other number. So latency
-depends on the shapes of the layers alone, not on masks nor on what was learned, and only removed neurons make a net
+depends only on the shapes of the layers, not on masks nor on what was learned, and only removed neurons make a net
 faster. Exported nets (:mod:`trainables.export.compact`) are measured by :func:`by_turns` too.
 """
 

@@ -36,7 +36,7 @@ class Home(NamedTuple):
 class Dropout(nn.Module):
     """Inverted dropout with a generator of its own.
 
-    The noise of one layer depends on its seed alone. So nets that differ elsewhere (an extra branch, say) see the
+    The noise of one layer depends only on its seed. So nets that differ elsewhere (an extra branch, say) see the
     same noise, which pairs their comparison, and no global generator is touched. Where a batch is seen in parts, by one
     worker or several, noise is drawn for the whole of it and each part takes its rows: so the parts change nothing.
     """
@@ -106,7 +106,7 @@ class StochasticDepth(Dropout):
 
 
 class Layer(nn.Module):
-    """One layer of a chain: it takes a tensor and gives one, and has connections."""
+    """One layer of a chain: it takes a tensor and returns one, and has connections."""
 
     @abstractmethod
     def connections(self, name: str) -> dict[str, Home]:

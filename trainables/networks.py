@@ -46,7 +46,7 @@ def find(name: str) -> Callable[[int], nn.Module]:
     """The function ``classes -> nn.Module`` of a network's name.
 
     Raises:
-        KeyError: no such network; the first argument says what is wrong.
+        KeyError: no such network; the first argument states what is wrong.
     """
     parts = _parsed(name)
     if parts.library is not None:
@@ -70,7 +70,7 @@ def build(name: str, classes: int) -> LayeredNet:
 
     Raises:
         KeyError: no such network.
-        TypeError, ValueError: a network is not what the project can train; the message says why.
+        TypeError, ValueError: a network is not what the project can train; the message states why.
     """
     if _is_written_down(name):
         return _outline(name, classes).to_empty(device="cpu")
@@ -98,7 +98,7 @@ def outline(name: str, classes: int) -> LayeredNet:
 
     Raises:
         KeyError: no such network.
-        TypeError, ValueError: a network is not what the project can train; the message says why.
+        TypeError, ValueError: a network is not what the project can train; the message states why.
     """
     return _outline(name, classes)
 
@@ -154,8 +154,8 @@ def examine(name: str) -> None:
     """Make sure that the network can be used: that in layers it computes what it does whole, and that it can be seeded.
 
     Raises:
-        KeyError: no such network; the first argument says what is wrong.
-        TypeError, ValueError: it is not what the project can train; the message says why.
+        KeyError: no such network; the first argument states what is wrong.
+        TypeError, ValueError: it is not what the project can train; the message states why.
     """
     if outline(name, 2) and _is_written_down(name):
         return

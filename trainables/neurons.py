@@ -54,7 +54,7 @@ def least_activated(activations: Tensor, count: int) -> Tensor:
 
 
 def remove(net: HybridTransferNet, masks: Masks, layer: str, neurons: Tensor) -> Masks:
-    """Remove neurons of an inner-product layer of the main branch, in place; gives the masks of the smaller matrices.
+    """Remove neurons of an inner-product layer of the main branch, in place; return the masks of the smaller matrices.
 
     Raises:
         ValueError: the layer is the output layer or no inner-product layer, or no neuron would be left.

@@ -30,7 +30,7 @@ _GIVEN: dict[str, Given] = {}
 
 
 class ObjectError(ValueError):
-    """A function that cannot be named; the message says why."""
+    """A function that cannot be named; the message states why."""
 
 
 def named(function: Callable[..., Any]) -> str:
@@ -51,7 +51,7 @@ def find(name: str) -> Callable[..., Any]:
     """The function of a name: ``module:function``, or what :func:`named` gave.
 
     Raises:
-        KeyError: there is none; the first argument says what to do.
+        KeyError: there is none; the first argument states what to do.
     """
     if not name.startswith(PREFIX):
         return importing.imported(name)

@@ -23,7 +23,7 @@ KNOWLEDGE_RANKS = 10
 
 @dataclass
 class StageResult:
-    """What a stage gives: tensors and facts for its children, and its rows for the result tables."""
+    """The result of a stage: tensors and facts for its children, and its rows for the result tables."""
 
     tensors: dict[str, Tensor]
     metrics: Row

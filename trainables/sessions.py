@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainables.data import Places
 
 CHECKPOINT_SECONDS = 1.0
-"""Least time between two checkpoints, unless a study says otherwise; 0: one after every epoch, whatever it costs."""
+"""Least time between two checkpoints, unless a study sets it; 0: one after every epoch, whatever it costs."""
 CHECKPOINT_SHARE = 0.05
 """Most of a training's time that its checkpoints may take, else."""
 

@@ -129,7 +129,7 @@ def _features(stage: StageContext, _params: FeaturesParams) -> StageResult:
 
 
 def _of_all_views(stage: StageContext, name: str, net: LayeredNet, shape: tuple[int, ...]) -> StageResult:
-    """What a net gives, of this shape an image, for all training views of all images that may be known."""
+    """The output of a net, of this shape per image, for all training views of all images that may be known."""
     images = stage.known_images()
     net.eval()
     views = images.placements(images.config.views)

@@ -75,11 +75,11 @@ def cut(name: str, net: nn.Module, input_shape: tuple[int, int, int]) -> Layered
 
     Args:
         name: what the network is called in errors.
-        net: any module that takes a batch of images and gives class scores.
+        net: any module that takes a batch of images and returns class scores.
         input_shape: channels, height and width of the images.
 
     Raises:
-        ValueError: it cannot be traced, cut or trained here; the message says where and what would help.
+        ValueError: it cannot be traced, cut or trained here; the message states where and what would help.
     """
     _own_randomness(name, net)
     graph = _traced(name, net)

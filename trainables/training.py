@@ -127,8 +127,8 @@ def evaluate(net: LayeredNet, images: Images, items: Tensor, session: Session, c
 class Training:
     """One training of a net, in place; its masked weights stay zero.
 
-    Learning rate, image order and dropout are functions of (seed, epoch), so a resumed training gives the same net as
-    an undisturbed one. A stage that trains several times says in ``round_`` which time this is.
+    Learning rate, image order and dropout are functions of (seed, epoch), so a resumed training ends with the same
+    net as an undisturbed one. A stage that trains several times counts its trainings in ``round_``.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Training:
         }
 
     def resume(self) -> int:
-        """Take over a checkpoint, if there is one; gives the epochs already trained."""
+        """Take over a checkpoint if there is one. Return the epochs trained before."""
         state = self.session.resume()
         if state is not None and state["round"] == self.round.number:
             self.net.load_state_dict(state["net"])

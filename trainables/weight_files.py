@@ -81,7 +81,7 @@ def _read(file: str) -> dict[str, Tensor]:
 
 
 def _check_name(path: Path) -> None:
-    """Where a file's name says what it holds, it has to."""
+    """If a file's name states its hash, the content must match."""
     if (named := HASHED.fullmatch(path.name)) and not fingerprint(str(path)).startswith(named[1]):
         raise WeightsError(
             f"{path} does not hold what its name says: its SHA-256 starts with {fingerprint(str(path))[:8]}, not "

@@ -8,7 +8,7 @@ TORCHVISION_LAYER = re.compile(r"(features|classifier)\.(\d+)\.")
 
 
 class WeightsError(ValueError):
-    """Weights that are missing, unreadable or unusable; the message says why."""
+    """Weights that are missing, unreadable or unusable; the message states why."""
 
 
 def torchvision_position(name: str) -> tuple[bool, int]:

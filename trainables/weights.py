@@ -4,7 +4,7 @@ A file's layers are matched by name where it has a layer of one of our names (``
 else by order, which is how torchvision's names (``features.0.weight``) are read. Either way, all of the file has to go
 somewhere: a layer or a normalisation left over means that the file holds another net, whatever its shapes.
 
-A traced net (:mod:`trainables.tracing`) takes its own state dict alone, by its names.
+A traced net (:mod:`trainables.tracing`) takes only its own state dict, by its names.
 
 Inner products need no reordering: Caffe, ONNX and torch all flatten images, channels, height, width in this order, the
 last the fastest. So the columns of ``fc6`` mean the same in each. (A net exported from TensorFlow flattens otherwise.)

@@ -77,7 +77,7 @@ def search_history(made: list[Trial]) -> Plot | None:
 
 
 def search_importance(results: Results) -> Plot | None:
-    """How much each hyperparameter mattered: a bar for the mean over the search's seeds, a point a seed."""
+    """How much each hyperparameter mattered: a bar for the mean over the search's seeds, a point per seed."""
     if results.importance is None or (shares := results.importance.dropna(subset=["importance"])).empty:
         return None
     data = _mean_importance(shares)

@@ -97,7 +97,7 @@ def _ratio(value: float) -> str:
 
 
 def _by_layer(net: Net, results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each layer that neurons are removed from, and the output; then their total, with a row a seed."""
+    """Each layer that neurons are removed from, and the output; then their total, with a row per seed."""
     layers = _over_all_steps(net, results)
     if layers.empty:
         return

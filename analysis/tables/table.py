@@ -42,7 +42,7 @@ class Table:
 
 
 def published_heading(results: Results) -> str:
-    """Heading of the paper's columns; says so where the paper's data is not the study's."""
+    """Heading of the paper's columns; with a note if the paper's data is not the study's."""
     other = "" if results.facts.same_data else " (another data set)"
     return f"paper, {results.facts.published}{other}"
 
@@ -118,7 +118,7 @@ def count(value: float) -> str:
 
 
 def interval_text(interval: Interval | None) -> str:
-    """``81.6 ± 0.4``; one seed says that it has no interval."""
+    """``81.6 ± 0.4``; for one seed, a note that it has no interval."""
     if interval is None:
         return "no result"
     if interval.half is None:

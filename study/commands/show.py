@@ -141,7 +141,7 @@ def ancestry(storage: Storage, key: str) -> list[str]:
 
 
 class _Ancestry:
-    """What is shown already, so that nothing is said twice."""
+    """What is shown already, so that nothing is shown twice."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

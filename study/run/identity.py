@@ -11,7 +11,7 @@ from study.config import ConfigError, StudyConfig
 from study.run.trials import differences
 
 RECORD = "search"
-"""The attribute of an Optuna study that says what it is of."""
+"""The attribute of an Optuna study that records what it is of."""
 DECIDING = {"network", "source", "target", "transfer", "target_prune", "neuron_prune", "search", "streams", "fusion"}
 """Keys of a configuration that decide a search's results."""
 

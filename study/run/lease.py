@@ -3,7 +3,7 @@
 Stages are safe with any number of drivers (see ``study.storage``), so that two studies may share a storage at once. The
 tables of one study are not: each driver would write its own. No file system here has more in common than to write
 a file and to list them. So a driver writes a file of its own first and looks for others then: of two that start at once
-at least one sees the other. Age is told by the file system's clock alone.
+at least one sees the other. Age is told by the file system's clock only.
 """
 
 import json
@@ -28,7 +28,7 @@ TRIES = 3
 
 
 class StudyIsRunningError(Exception):
-    """Another driver runs the study; the message says which, and what to do."""
+    """Another driver runs the study; the message states which, and what to do."""
 
 
 @dataclass(frozen=True)

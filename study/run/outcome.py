@@ -24,7 +24,7 @@ class Outcome:
     """A study or a search, run to its end."""
 
     results: Results = field(repr=False)
-    """Its tables, as ``analysis.load`` gives them."""
+    """Its tables, as ``analysis.load`` returns them."""
     folder: str
     """Path or URI of its folder: tables, configuration, report."""
     report: str

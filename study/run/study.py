@@ -51,7 +51,7 @@ def run_study(
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
         slots: stages side by side; None: what fits.
         dashboard: whether to start the Ray dashboard too.
-        until_settled: add seeds until S and K are settled, as this design says.
+        until_settled: add seeds until S and K are settled, by this design.
         hours: start no round of ``until_settled`` that would end later than this.
         graph: the study's plan, where it was made already; the configuration is not checked again then.
         progress: whether to show progress on the terminal or in the notebook.

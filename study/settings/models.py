@@ -1,4 +1,4 @@
-"""The models of a study's configuration: each key is checked alone, and nothing is opened."""
+"""The models of a study's configuration: each key is checked by itself, and nothing is opened."""
 
 import itertools
 from collections.abc import Sequence
@@ -368,7 +368,7 @@ class StudyConfig(Hyperparameters):
     same_data: bool = False
     """Whether the target is the very data set that ``published`` names."""
     control_study: bool = False
-    """Whether knowledge and magnitude pruning are known to help here: the report says whether the study sees it."""
+    """Whether knowledge and magnitude pruning are known to help here: the report states whether the study sees it."""
     margin: Annotated[float, Field(gt=0)] = 1.0
     """Percentage points that a pruned net may cost and still be as good as Standard-TransferNet, for what it saves."""
     data: Places = Field(default_factory=Places)

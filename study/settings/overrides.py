@@ -23,7 +23,7 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says where it is wrong and what would be right."""
+    """The configuration cannot be used; the message states where it is wrong and what would be right."""
 
 
 def list_presets() -> list[str]:
@@ -42,7 +42,7 @@ def preset_title(name: str) -> str:
 
 
 def read_config(preset: str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Like :func:`load_config`, but each key is checked alone: the data need not be there.
+    """Like :func:`load_config`, but each key is checked by itself: the data need not be there.
 
     Raises:
         ConfigError: the preset is unknown, or a key or value of it or of the overrides is wrong.
@@ -79,7 +79,7 @@ def _given(key: str, function: Callable[..., Any]) -> str:
 
 
 def with_changes(config: StudyConfig, changes: Mapping[str, Any], what: str) -> StudyConfig:
-    """The configuration with some dotted keys changed, each key checked alone; ``what`` names the changes in errors.
+    """The configuration with some dotted keys changed, each checked by itself; ``what`` names the changes in errors.
 
     Raises:
         ConfigError: a key is unknown, or a value is wrong.
@@ -156,7 +156,7 @@ class Source:
         branch[last] = value
 
     def parsed(self) -> StudyConfig:
-        """The configuration that the tree describes, each key checked alone."""
+        """The configuration that the tree describes, each key checked by itself."""
         if unknown := list(_unknown_keys(self.tree, StudyConfig)):
             raise self.error([(key, _suggestion(key)) for key in unknown])
         try:

@@ -177,7 +177,7 @@ def explain(name: str) -> str:
 
 
 def key_record(name: str) -> KeyRecord:
-    """What :func:`explain` says, for programs.
+    """What :func:`explain` prints, for programs.
 
     Raises:
         ConfigError: there is no such key.
@@ -217,7 +217,7 @@ def _in_preset(source: Source, name: str) -> str | None:
 
 
 def commented(config: StudyConfig) -> str:
-    """The whole configuration as a preset, each key below a comment that says what it means.
+    """The whole configuration as a preset, each key below a comment with its meaning.
 
     Keys that several sections share are explained in the first of them.
     """

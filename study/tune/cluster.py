@@ -23,7 +23,7 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 class ClusterError(Exception):
-    """The Ray cluster cannot be reached; the message says what to do."""
+    """The Ray cluster cannot be reached; the message states what to do."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cluster:
     """Where the experiment runs."""
 
     address: str | None = None
-    """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment alone."""
+    """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment only."""
     slots: int | None = None
     """Stages side by side; None: what fits."""
     dashboard: bool = False

@@ -24,7 +24,7 @@ from trainables.seeds import derive
 
 Metrics = Mapping[str, float]
 Nets = Callable[[Mapping[str, Any]], list[Cell]]
-"""From the parameters of a trial to its cells, one a seed."""
+"""From the parameters of a trial to its cells, one per seed."""
 
 ACCURACY, PRUNED = "val_accuracy", "prune_percent"
 LATENCY, LATENCY_MS = "latency_percent", "latency_ms"
@@ -160,10 +160,10 @@ class ConfigurationSearcher(StageSearcher):
         Args:
             graph: grows by the stages of each configuration.
             done: whether a stage is complete in the storage.
-            task: gives the JSON of a stage's task.
+            task: returns the JSON of a stage's task.
             book: the Optuna study.
-            nets: gives the cells of a configuration.
-            metrics: metrics of the net that a complete stage gives.
+            nets: returns the cells of a configuration.
+            metrics: metrics of the net that a complete stage has.
             trials: trials that the Optuna study should have in the end.
             abreast: configurations under way side by side.
             expired: whether the time for new trials is over.
@@ -315,7 +315,7 @@ def importance(trials: list[FrozenTrial], seed_index: int, name: str = ACCURACY)
     each trial counts several times, with other values drawn for those: no value then stands for "does not apply".
 
     Args:
-        trials: complete trials with the metric, one value a seed, among their facts.
+        trials: complete trials with the metric, one value per seed, among their facts.
         seed_index: which seed's values.
         name: the metric.
     """

@@ -24,7 +24,7 @@ LOOK_SECONDS = 60.0
 
 
 class ResourceError(Exception):
-    """No node has, or ever could have, what a stage asks for; the message says what to set."""
+    """No node has, or ever could have, what a stage asks for; the message states what to set."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
 
 
 def require(ask: Ask, capacity: Capacity) -> str | None:
-    """Make sure that a stage can run; gives a warning where that cannot be known.
+    """Make sure that a stage can run; return a warning if that cannot be known.
 
     Raises:
         ResourceError: it never can.

@@ -28,7 +28,7 @@ class StageSearcher(Searcher):
         Args:
             graph: the study's stages.
             done: keys of complete stages.
-            task: gives the JSON of a stage's task.
+            task: returns the JSON of a stage's task.
         """
         # A searcher must name a metric; this one every report has, and no decision hangs on it.
         super().__init__(metric="training_iteration", mode="max")

@@ -44,7 +44,7 @@ class ContentsError(Exception):
 
 
 class Task(Hyperparameters):
-    """What a trial is given: a stage, and where and how to run it. Travels as JSON."""
+    """What a trial receives: a stage, and where and how to run it. Travels as JSON."""
 
     key: str
     spec: StageSpec

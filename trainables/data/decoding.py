@@ -64,7 +64,7 @@ def _upright(image: Image.Image, config: DataConfig) -> Image.Image:
 
 
 def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
-    """An opened image, as :func:`decode_image` gives it.
+    """An opened image, as :func:`decode_image` returns it.
 
     Raises:
         OSError: its file is truncated.
@@ -219,7 +219,7 @@ def for_each(
     progress: Progress | None = None,
     processes: bool = False,
 ) -> Iterator[Result | Problem]:
-    """What ``on_item`` gives for each file, in order, in parallel; a :class:`Problem` where it fails.
+    """What ``on_item`` returns for each file, in order, in parallel; a :class:`Problem` where it fails.
 
     Pillow lets go of Python's lock while it decodes, so that for images threads are no slower than
     processes (470 and 280 images/s of 500 x 375 pixels on two cores, start included).
@@ -263,7 +263,7 @@ def _each_survived(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Re
 
 
 def _alone(context: ForkServerContext, on_item: OnItem[Result], path: Path, config: DataConfig) -> Result | Problem:
-    """What ``on_item`` gives for a file in a process of its own."""
+    """What ``on_item`` returns for a file in a process of its own."""
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, on_item, path, config), daemon=True)
     process.start()
@@ -297,7 +297,7 @@ def _in_order(calls: Iterator[Future[Result]], ahead: int) -> Iterator[Result]:
 
 
 def attempt(on_item: OnItem[Result], path: Path, config: DataConfig) -> Result | Problem:
-    """What ``on_item`` gives for a file, or what is wrong with the file."""
+    """What ``on_item`` returns for a file, or what is wrong with the file."""
     try:
         return on_item(path, config)
     except DataError as error:

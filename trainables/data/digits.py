@@ -53,7 +53,7 @@ def _of_scikit_learn() -> Digits:
 
 
 def _kept(name: str, package: str, places: Places, read: Callable[[], Digits]) -> Digits:
-    """What ``read`` gives, kept in the cache: the packages' text takes seconds to parse, in every process."""
+    """What ``read`` returns, kept in the cache: the packages' text takes seconds to parse, in every process."""
     try:
         release = version(package)
     except PackageNotFoundError:  # on the path, but not installed: what is kept could be another release's

@@ -121,7 +121,7 @@ def place_of(layout: Layout, config: DataConfig, places: Places) -> Path:
 
 
 def find_folder(layout: Layout, config: DataConfig, places: Places) -> Path:
-    """The folder of a data set, as :func:`place_of` says.
+    """The folder of a data set, as :func:`place_of` finds it.
 
     Raises:
         DataError: none is given, or it is not there.

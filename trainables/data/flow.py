@@ -34,7 +34,7 @@ def opencv() -> ModuleType:
 
 
 def estimator(method: FlowMethod) -> Estimator:
-    """A function of two grey images ``uint8 (h, w)`` that gives the flow from the first to the second.
+    """A function of two grey images ``uint8 (h, w)`` that returns the flow from the first to the second.
 
     The flow is ``float32 (h, w, 2)``, displacements in pixels to the right and down: what lies at ``(x, y)`` in the
     first image lies at ``(x, y) + flow[y, x]`` in the second. OpenCV's parameters are left as they are.

@@ -97,7 +97,7 @@ def inspect(
     said: Counter[str] = Counter()
     files: list[str] = []
     if decode:
-        # What is known to be wrong is said once.
+        # What is known to be wrong is reported once.
         known = {problem.path for problem in problems}
         files = [file for file in catalogue.files if f"{folder}/{file}" not in known]
         for result in for_each(folder, files, config, how.verify, progress, how.processes):

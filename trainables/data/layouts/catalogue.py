@@ -1,6 +1,6 @@
 """What lies in a data set's folder: its files with their labels and official parts, and what is wrong with it.
 
-A catalogue is read from folder and list files alone; no image is opened.
+A catalogue is read from folder and list files only; no image is opened.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ keep), ``videos`` are decoded once into frames or flow fields at uniform positio
 
 
 class DataError(ValueError):
-    """A data set cannot be used; the message says which file is missing or broken and what would be right."""
+    """A data set cannot be used; the message states which file is missing or broken and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     """What was passed over, as text."""
     pack: Pack | None = None
-    """Holds the images where they have no files of their own; ``files`` then are names alone."""
+    """Holds the images where they have no files of their own; ``files`` then are only names."""
 
 
 @dataclass(frozen=True)
