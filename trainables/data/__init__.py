@@ -1,7 +1,7 @@
 """Data sets: what they hold, where their pixels come from, and how they are split.
 
-To add a data set, write a function that returns an :class:`ImageSet` and register it with :func:`data_set`; for images or
-videos in files, a function that returns a :class:`Catalogue`, registered with :func:`layout`.
+To add a data set, write a function that returns an :class:`ImageSet` and register it with :func:`data_set`; for images
+or videos in files, a function that returns a :class:`Catalogue`, registered with :func:`layout`.
 """
 
 from trainables.data import absent as _absent  # noqa: F401  (these modules register their data sets)
