@@ -273,7 +273,7 @@ def test_study_of_axes_alone(write: Callable[..., Path]) -> None:
 
     folder = write(alone)
     page = analysis.report(folder).read_text(encoding="utf-8")
-    assert re.findall(r"<h2[^>]*>([^<]*)", page) == ["How to read", "Ablations", "Cost", "Provenance"]
+    assert re.findall(r"<h2[^>]*>([^<]*)", page) == ["How to read", "Ablations", "Checklists", "Cost", "Provenance"]
     assert {file.stem for file in (folder / "report").iterdir()} == {
         "axis_tau",
         "axis_target-schedule",

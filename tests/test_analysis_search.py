@@ -418,7 +418,14 @@ def test_page_has_the_search_before_the_ablations_and_loads_nothing(write: Calla
 
     folder = write(more)
     page = analysis.report(folder).read_text(encoding="utf-8")
-    assert re.findall(r"<h2[^>]*>([^<]*)", page) == ["How to read", "Search", "Ablations", "Cost", "Provenance"]
+    assert re.findall(r"<h2[^>]*>([^<]*)", page) == [
+        "How to read",
+        "Search",
+        "Ablations",
+        "Checklists",
+        "Cost",
+        "Provenance",
+    ]
     assert re.findall(r"<h3>([^<]*)", page) == ["tau"]
     assert "trial 4 is best with 84.0 %" in page
     assert "Final test of the search: Hybrid-TransferNet on Digits" in page
