@@ -16,13 +16,11 @@ from scipy.special import ndtri
 from analysis.statistics.intervals import LEVEL
 from study.run.standing import study_state
 from study.storage import Storage, StorageError
-from study.stored_nets import StoredNet, connections
+from study.stored_nets import StoredNet, all_cells, connections
 from trainables.data import LAYOUTS
 from trainables.settings import DataConfig
 
 MARK = "<!-- written by study.export -->"
-UNKNOWN = "unknown"
-"""The licence, if none was given."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Card:
         if self.data.name in LAYOUTS and self.data.modality == "rgb":
             lines.append(
                 f"- Preprocessing: RGB; the largest centred square resized to {self.data.size} x {self.data.size} "
-                f"pixels (bilinear, antialiased); centre crop of {height} x {width}; values divided by 255."
+                f"pixels (bilinear, antialiased); centre crop of {height} x {width}."
             )
         lines.append(
             f"- Normalisation per channel: (pixel / 255 - mean) / std with mean {self._per_channel(self.data.mean)} "
@@ -232,14 +230,8 @@ def card_of(storage: Storage, stored: StoredNet, license_: str, command: str) ->
 
 
 def _nets(storage: Storage, stored: StoredNet) -> list[tuple[str, str]]:
-    found: dict[tuple[str, str], None] = {}
-    for study in storage.studies():
-        try:
-            cells = storage.read_study(study, "cells").to_pylist()
-        except StorageError:
-            continue
-        found |= {(study, cell["net"]): None for cell in cells if cell["stage"] == stored.key and cell["point"] is None}
-    return list(found)
+    own = (pair for pair in all_cells(storage) if pair[1]["stage"] == stored.key and pair[1]["point"] is None)
+    return list(dict.fromkeys((study, cell["net"]) for study, cell in own))
 
 
 def _over_seeds(storage: Storage, nets: list[tuple[str, str]]) -> str:

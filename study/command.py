@@ -83,14 +83,14 @@ def _status(error: Exception) -> int | None:
     return SOME_FAILED if isinstance(error, analysis.StudyError) else None
 
 
-def conclude(outcome: "Outcome", name: str, options: argparse.Namespace) -> int:
-    """Print the outcome of a study or a search of this name. Return the exit status."""
+def conclude(outcome: "Outcome", options: argparse.Namespace) -> int:
+    """Print the outcome of a study or a search. Return the exit status."""
     from rich.console import Console
 
     from study.run.standing import study_outcome
 
     if options.json:
-        reply(options, study_outcome(outcome, name))
+        reply(options, study_outcome(outcome))
         return SOME_FAILED if outcome.failed else OK
     console = Console(highlight=False)
     for text in (outcome.findings, outcome.summary, f"report: {outcome.report}"):

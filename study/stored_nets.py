@@ -1,5 +1,6 @@
 """The nets of a storage: found by a key, the beginning of one or a name, and opened with what is known of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,16 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
         seeds = ", ".join(sorted({str(cell["seed"]) for cell in cells}))
         raise ConfigError(f"study {study} has no seed {seed!r}; it has {seeds}")
     return _only(f"{study}:{net}:{seed}", sorted(set(keys)))
+
+
+def all_cells(storage: Storage) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The cells of all studies, each with the study's name; a study whose table cannot be read hides no other."""
+    for study in storage.studies():
+        try:
+            cells = storage.read_study(study, "cells").to_pylist()
+        except StorageError:
+            continue
+        yield from ((study, cell) for cell in cells)
 
 
 def _cells(storage: Storage, study: str) -> list[dict[str, Any]]:

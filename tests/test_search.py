@@ -21,8 +21,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search_spaces.space import cell_of, changes_of, outside, own_params, space
-from study.config import ConfigError, StudyConfig, load_config
+from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import StageGraph, plan, plan_cells
+from study.run.identity import RECORD, claim
 from study.search import main
 from study.settings.choices import Against, SamplerName
 from study.tune.configurations import (
@@ -369,3 +370,19 @@ def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         main([*base, "--against", "speed"])
     assert ended.value.code == 2
     assert "invalid choice: 'speed'" in capsys.readouterr().err
+
+
+def test_a_search_of_an_earlier_version_is_known_again(tiny_config: StudyConfig, tmp_path: Path) -> None:
+    """Its record lacks later keys and has the place of its data; what decides a result has to be the same."""
+    study, settings = optuna.create_study(), {"against": None, "sampler": "tpe", "seed": 0}
+    claim(study, tiny_config, settings, "results")
+    record = study.user_attrs[RECORD]
+    record["config"]["source"]["data"]["path"] = "/elsewhere"
+    record["config"]["margin"] = 2.0
+    del record["config"]["search"]["latency_batch"], record["config"]["transfer"]["train"]["layer_decay"]
+    study.set_user_attr(RECORD, record)
+    elsewhere = with_changes(tiny_config, {"target.data.path": str(tmp_path), "loggers": ["wandb"]}, "a test")
+    claim(study, elsewhere, settings, "results")
+    for changes in ({"transfer.tau": 2.0}, {"transfer.train.layer_decay": 0.5}):
+        with pytest.raises(ConfigError, match=rf"in results was made with other settings: .*{next(iter(changes))}"):
+            claim(study, with_changes(tiny_config, changes, "a test"), settings, "results")

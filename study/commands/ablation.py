@@ -45,8 +45,8 @@ def main(options: argparse.Namespace) -> int:
     storage = Storage(options.storage)
     if settling:
         require_main_comparisons(graph)
+    name = options.name or Path(options.preset).stem
     if options.dry_run and options.json:
-        name = options.name or Path(options.preset).stem
         reply(options, planned(graph, storage, config, name, options.address))
         return OK
     if options.dry_run:
@@ -59,7 +59,6 @@ def main(options: argparse.Namespace) -> int:
     if options.dashboard and importlib.util.find_spec("aiohttp") is None:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
     _confirm_size(graph, storage, options.yes)
-    name = options.name or Path(options.preset).stem
     outcome = run_study(
         config,
         name,
@@ -71,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
         hours=options.hours,
         graph=plan(config) if settling else graph,
     )
-    return conclude(outcome, name, options)
+    return conclude(outcome, options)
 
 
 def _answer(options: argparse.Namespace, as_answer: Callable[[], Command], as_text: Callable[[], str]) -> int:

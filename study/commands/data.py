@@ -30,14 +30,15 @@ def main(options: argparse.Namespace) -> int:
     places = config.data
     if options.data_root is not None:
         places = places.model_copy(update={"root": absolute(options.data_root)})
+        config = config.model_copy(update={"data": places})
     action = {"check": _check, "prepare": _prepare, "fetch": _fetch}[options.command]
     # Every one of them, even where one lacks something; what two domains share is looked at once.
     data_sets = distinct(study_config.data_configs(config))
     if options.json:
-        return _reply(config.model_copy(update={"data": places}), data_sets, options)
+        return _reply(config, data_sets, options)
     done = [action(", ".join(names), own, places, options) for names, own in data_sets]
     if options.command == "check" and all(done):
-        done.append(_check_reference(config.model_copy(update={"data": places})))
+        done.append(_check_reference(config))
     return OK if all(done) else SOME_FAILED
 
 

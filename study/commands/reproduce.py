@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
         where = {"storage": storage.root, "slots": options.slots, "address": options.address}
         outcome = run_study(config, name, **where)
     if not options.json:
-        conclude(outcome, name, options)
+        conclude(outcome, options)
     found = compare(published, _judged_alike(outcome.results, published), options.tolerance)
     columns = found.stages.drop(columns="role")
     storage.write_study(name, "reproduction.csv", columns.to_csv(index=False, lineterminator="\n").encode())

@@ -22,4 +22,4 @@ def main(options: argparse.Namespace) -> int:
     name = options.name or f"{Path(options.preset).stem}-search"
     config = load_config(options.preset, options.set)
     where = {"storage": options.storage, "address": options.address, "slots": options.slots}
-    return conclude(run_search(config, name, settings, **where), name, options)
+    return conclude(run_search(config, name, settings, **where), options)

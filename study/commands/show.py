@@ -19,8 +19,9 @@ from study.answers import Ancestry, StageRecord, StudyList, StudyState
 from study.command import OK, reply
 from study.config import ConfigError
 from study.run.standing import as_table, in_one_line, study_state
+from study.settings.overrides import dotted
 from study.storage import TENSORS, LostStageError, Storage, StorageError
-from study.stored_nets import find_stage
+from study.stored_nets import all_cells, find_stage
 from study.tune.progress import duration
 from trainables.hyperparameters import PARAMS
 from trainables.settings import DataConfig
@@ -200,15 +201,7 @@ def settings(kind: str, hyperparameters: str) -> dict[str, Any]:
         # Of a version with other hyperparameters: all of them.
         own = values
     images.pop("name")
-    return dict(_flat({"data": images, **own}))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return dict(dotted({"data": images, **own}))
 
 
 def _gave(row: Mapping[str, Any]) -> str:
@@ -236,12 +229,7 @@ def _made_with(row: Mapping[str, Any]) -> str:
 def _nets(storage: Storage) -> dict[str, list[str]]:
     """The nets that stages give, as the studies of the storage name them."""
     found: dict[str, dict[str, None]] = {}
-    for study in storage.studies():
-        try:
-            cells = storage.read_study(study, "cells").to_pylist()
-        except StorageError:
-            continue
-        for cell in cells:
-            name = ", ".join(filter(None, (cell["net"], cell.get("stream"), cell.get("point"))))
-            found.setdefault(cell["stage"], {})[f"{name} of study {study}"] = None
+    for study, cell in all_cells(storage):
+        name = ", ".join(filter(None, (cell["net"], cell.get("stream"), cell.get("point"))))
+        found.setdefault(cell["stage"], {})[f"{name} of study {study}"] = None
     return {stage: list(nets) for stage, nets in found.items()}

@@ -33,7 +33,8 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
 
 def planned(graph: StageGraph, storage: Storage, config: StudyConfig, name: str, address: str | None) -> Plan:
     """The plan of a study of this name, for programs."""
-    done = set(storage.stored(graph.stages))
+    stored = storage.stored(graph.stages)
+    done, ask = set(stored), ask_of(config.resources)
     return Plan(
         study=name,
         storage=storage.root,
@@ -63,8 +64,8 @@ def planned(graph: StageGraph, storage: Storage, config: StudyConfig, name: str,
             for key, stage in graph.stages.items()
         ],
         stages_without_sharing=graph.unshared,
-        side_by_side=_capacity(ask_of(config.resources), address).stages(ask_of(config.resources)),
-        device_hours=_device_hours(graph, storage, config.resources)[0],
+        side_by_side=_capacity(ask, address).stages(ask),
+        device_hours=_device_hours(graph, storage, config.resources, stored)[0],
     )
 
 
@@ -89,15 +90,16 @@ def _capacity(ask: Ask, address: str | None) -> Capacity:
 def describe_cost(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> str:
     """Device hours that the missing stages take, at the pace of those that are stored."""
     unit = "GPU-hours" if resources.gpus else "CPU-hours"
-    hours, unknown = _device_hours(graph, storage, resources)
+    hours, unknown = _device_hours(graph, storage, resources, storage.stored(graph.stages))
     if hours is None:
         return f"{unit}: unknown, as no stage of {unknown} with these resources is stored yet"
     return f"{unit}: about {hours:.2g}, at the pace of the stored stages" if hours else f"{unit}: none"
 
 
-def _device_hours(graph: StageGraph, storage: Storage, resources: ResourceConfig) -> tuple[float | None, str]:
-    """The hours; or None, and the network of which nothing is stored to tell them by."""
-    done = storage.stored(graph.stages)
+def _device_hours(
+    graph: StageGraph, storage: Storage, resources: ResourceConfig, done: list[str]
+) -> tuple[float | None, str]:
+    """The hours of what is not ``done``; or None, and the network of which nothing is stored to tell them by."""
     ask = ask_of(resources)
     held = (ask.gpus or ask.cpus) * ask.processes
     seconds: dict[str, float] = {}

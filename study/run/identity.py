@@ -1,6 +1,5 @@
 """Whether an Optuna study is of this very search: then the search resumes with its trials."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,13 +15,19 @@ DECIDING = {"network", "source", "target", "transfer", "target_prune", "neuron_p
 """Keys of a configuration that decide a search's results."""
 
 
-def claim(study: optuna.Study, config: StudyConfig, settings: Mapping[str, Any]) -> None:
+def claim(study: optuna.Study, config: StudyConfig, settings: Mapping[str, Any], place: str) -> None:
     """Make sure that the Optuna study is of this very search, or record what search it is of.
+
+    Args:
+        study: the Optuna study.
+        config: the search's configuration.
+        settings: what else decides its trials.
+        place: the storage, to be named in an error.
 
     Raises:
         ConfigError: it is of a search with other settings.
     """
-    ours = json.loads(json.dumps({"config": deciding(config), **settings}))
+    ours = {"config": _deciding(config), **settings}
     theirs = study.user_attrs.get(RECORD)
     if theirs is None:
         study.set_user_attr(RECORD, ours)
@@ -31,12 +36,12 @@ def claim(study: optuna.Study, config: StudyConfig, settings: Mapping[str, Any])
     if theirs != ours:
         differing = ", ".join(sorted(differences(ours, theirs)))
         raise ConfigError(
-            f"the search {study.study_name!r} was made with other settings: {differing}"
+            f"the search {study.study_name!r} in {place} was made with other settings: {differing}"
             "\n  give this one another --name, or the settings of that one"
         )
 
 
-def deciding(config: StudyConfig) -> dict[str, Any]:
+def _deciding(config: StudyConfig) -> dict[str, Any]:
     """What of a configuration decides a search's results: neither where data lie nor how it is reported."""
     content: dict[str, Any] = config.model_dump(mode="json", by_alias=True, include=DECIDING)
     for domain in ("source", "target"):
@@ -49,18 +54,9 @@ def deciding(config: StudyConfig) -> dict[str, Any]:
 def _as_now(recorded: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
     """A recorded configuration as this version would record it: keys that it did not know are at their defaults."""
     known = {name: value for name, value in recorded.items() if name in DECIDING}
-    known = json.loads(json.dumps(known))
-    weights = known["source"].get("weights")
-    if weights is not None:
-        weights.setdefault("file", "")
-    rest = config.model_dump(mode="json", by_alias=True)
+    if weights := known["source"].get("weights"):
+        known["source"] = {**known["source"], "weights": {"file": "", **weights}}
     try:
-        return _json_of(StudyConfig.model_validate({**rest, **known}))
+        return _deciding(StudyConfig.model_validate({**config.model_dump(mode="json", by_alias=True), **known}))
     except ValidationError:
         return recorded
-
-
-def _json_of(config: StudyConfig) -> dict[str, Any]:
-    """:func:`deciding` in the types that JSON has."""
-    content: dict[str, Any] = json.loads(json.dumps(deciding(config)))
-    return content

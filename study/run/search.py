@@ -173,7 +173,8 @@ class _Search:
             seed=settings.seed,
             against=self.against,
         )
-        claim(self.book.study, config, {"against": self.against, "sampler": settings.sampler, "seed": settings.seed})
+        own = {"against": self.against, "sampler": settings.sampler, "seed": settings.seed}
+        claim(self.book.study, config, own, storage.root)
         self._enqueue(self.own, "own")
         if settings.warm_start:
             self._warm_start(settings.warm_start)

@@ -42,12 +42,12 @@ def study_state(storage: Storage, study: str) -> StudyState:
     return StudyState(study=study, folder=folder, running=running, stages_done=len(done), stages=len(keys), nets=shown)
 
 
-def study_outcome(outcome: Outcome, study: str) -> StudyOutcome:
+def study_outcome(outcome: Outcome) -> StudyOutcome:
     """A study that was run to its end."""
     results = outcome.results
     cells = joined(results.cells, results.stages)
     return StudyOutcome(
-        study=study,
+        study=results.facts.name,
         folder=outcome.folder,
         running=False,
         stages_done=int((results.stages["status"] == "done").sum()),

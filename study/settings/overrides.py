@@ -202,6 +202,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return unshared
 
 
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a tree by their dotted keys."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _drop(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Remove the key at ``path`` if it holds ``value``."""
     name, *inner = path

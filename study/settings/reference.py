@@ -52,7 +52,7 @@ USED_BY = {
     "transfer.train": "transfer",
     "transfer.probe": "probe",
     "target_prune": "target_prune",
-    "target_prune.named": f"the report (Table 3) and neuron_prune, which starts from the last; {PART_OF_NO_KEY}",
+    "target_prune.named": "the report (Table 3), and neuron_prune, which starts from the last of them",
     "neuron_prune": "neuron_prune",
 }
 """Which stage kinds read a key, by the longest prefix of it; these stages, and those made from them, have other keys
@@ -172,8 +172,11 @@ def explain(name: str) -> str:
     values: dict[str, list[str]] = {}
     for preset, value in _in_presets(name).items():
         values.setdefault(value, []).append(preset)
-    lines += ["  presets:  " + "\n            ".join(f"{value} ({', '.join(of)})" for value, of in values.items())]
-    return "\n".join(lines if values else lines[:-1])
+    if values:
+        lines.append(
+            "  presets:  " + "\n            ".join(f"{value} ({', '.join(of)})" for value, of in values.items())
+        )
+    return "\n".join(lines)
 
 
 def key_record(name: str) -> KeyRecord:
@@ -229,15 +232,13 @@ def _commented(tree: Mapping[str, Any], prefix: str, explained: set[type[BaseMod
     indent = "  " * prefix.count(".")
     for name, value in tree.items():
         key = keys()[prefix + name]
-        is_new = key.section is None or key.section not in explained
         if not _is_explained(prefix, explained):
             about = f"{key.meaning} {key.type[0].upper()}{key.type[1:]}." if not key.section else key.meaning
             yield from textwrap.wrap(about, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
         if isinstance(value, dict) and key.section:
             yield f"{indent}{name}:"
             yield from _commented(value, f"{prefix}{name}.", explained)
-            if is_new:
-                explained.add(key.section)
+            explained.add(key.section)
         else:
             yield f"{indent}{name}: {_as_yaml(value)}"
 

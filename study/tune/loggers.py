@@ -6,8 +6,8 @@ on them: a tracker that fails is reported, and used no more.
 """
 
 import io
-import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -19,10 +19,10 @@ from rich.console import Console
 from study import schema
 from study.graph import StageGraph
 from study.settings.choices import LoggerName
-from study.settings.overrides import ConfigError
+from study.settings.overrides import ConfigError, dotted
 from study.tune.progress import label
 from study.tune.scheduling import Observer
-from study.tune.trial import ERROR, STORED, TRACEBACK
+from study.tune.trial import ERROR, STORED
 
 REPORT = "report"
 """Name of the run with the study's tables."""
@@ -50,8 +50,10 @@ class MLflow:
     """MLflow, by its client: an experiment per study."""
 
     def __init__(self, study: str) -> None:
+        from mlflow.entities import Metric, Param
         from mlflow.tracking import MlflowClient
 
+        self._metric, self._param = Metric, Param
         self._client = MlflowClient()
         known = self._client.get_experiment_by_name(study)
         self._experiment = known.experiment_id if known else self._client.create_experiment(study)
@@ -60,14 +62,14 @@ class MLflow:
     def start(self, key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> None:
         """Begin a run; parameters are texts in MLflow."""
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags)).info.run_id
-        for setting, value in settings.items():
-            self._client.log_param(run, setting, value)
+        self._client.log_batch(run, params=[self._param(name, str(value)) for name, value in settings.items()])
         self._runs[key] = run
 
     def log(self, key: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics at an epoch."""
-        for name, value in metrics.items():
-            self._client.log_metric(self._runs[key], name, value, step=step)
+        """Log metrics at an epoch, in one request: the study waits for it."""
+        now = round(1000 * time.time())
+        entries = [self._metric(_metric_name(name), value, now, step) for name, value in metrics.items()]
+        self._client.log_batch(self._runs[key], metrics=entries)
 
     def end(self, key: str, failed: bool) -> None:
         """End the run."""
@@ -76,8 +78,7 @@ class MLflow:
     def report(self, metrics: Mapping[str, float], tables: Mapping[str, str], summary: str) -> None:
         """Log numbers as metrics, tables and summary as artifacts."""
         self.start(REPORT, REPORT, {"kind": REPORT}, {})
-        for name, value in metrics.items():
-            self._client.log_metric(self._runs[REPORT], _metric_name(name), value)
+        self.log(REPORT, metrics, step=0)
         for name, table in tables.items():
             self._client.log_text(self._runs[REPORT], table, f"{name}.csv")
         self._client.log_text(self._runs[REPORT], summary, "summary.md")
@@ -182,7 +183,7 @@ class Loggers(Observer):
         spec = self._graph.stages[key].spec
         tags = {"study": self._study, "stage": key, "kind": spec.kind, "network": spec.network, "data": spec.data.name}
         tags |= {"seed": str(spec.seed)} if spec.seed is not None else {}
-        settings = dict(_flat(json.loads(spec.params.model_dump_json(by_alias=True))))
+        settings = dict(dotted(spec.params.model_dump(mode="json", by_alias=True)))
         name = label(self._graph, key)
         self._tell(lambda tracker: tracker.start(key, name, tags, settings))
 
@@ -200,7 +201,7 @@ class Loggers(Observer):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """End the run of a stage that is stored or has failed."""
         result = trial.last_result or {}
-        self._end(trial.config["stage"], failed=ERROR in result or TRACEBACK in result)
+        self._end(trial.config["stage"], failed=ERROR in result)
 
     def _end(self, key: str, failed: bool) -> None:
         if key in self._open:
@@ -229,10 +230,3 @@ class Loggers(Observer):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
