@@ -21,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         # A study's folder comes first, so that no verb is needed to report it; one called import is ./import.
+        if given[:1] == ["trace"]:
+            raise StudyError("`python -m study.show STUDY TABLE ROW` shows where a row of a table comes from")
         return _import(given[1:]) if given and given[0] == "import" else _report(given)
     except StudyError as error:
         print(f"analysis: {error}", file=sys.stderr)

@@ -166,6 +166,11 @@ def test_trace_says_what_there_is(
     assert "table1" in error
 
 
+def test_the_former_command_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "results/studies/digits", "table1", "1"]) == 2
+    assert "study.show STUDY TABLE ROW" in capsys.readouterr().err
+
+
 def test_every_table_of_nets_can_be_traced(write: Callable[..., Path]) -> None:
     study = write(lambda study: study.axis("tau", {"tau = 2": 2.0}, "tau = 4", {"tau = 2": 81.0}))
     for name in ("comparisons", "table1", "table2", "table3", "controls", "ratios", "operating_points", "axis_tau"):
