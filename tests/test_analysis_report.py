@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import analysis
+from analysis.__main__ import main
 from analysis.nets import outcomes
 from analysis.tables.checklist import NOTES, Item, checklist
 from study import schema, show

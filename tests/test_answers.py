@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(*command, folder=folder, MLFLOW_TRACKING_URI=uri, WANDB_MODE="offline", WANDB_DIR=str(folder))
     assert done.returncode == OK, done.stderr
     assert "[1/" in done.stderr  # progress
-    assert "used no more" not in done.stderr
+    assert "left out" not in done.stderr
     (folder / "answer.json").write_text(done.stdout)
     return folder
 
@@ -134,7 +134,7 @@ def test_a_tracker_that_fails_ends_nothing() -> None:
     loggers = Loggers(["mlflow"], "tiny", console)
     loggers._trackers = {"mlflow": object()}  # type: ignore[dict-item]
     loggers.conclude({}, {}, "")
-    assert "mlflow is used no more" in said.getvalue() and not loggers.in_use
+    assert "mlflow failed and is left out" in said.getvalue() and not loggers.in_use
 
 
 def test_show_lists_studies_nets_and_origins(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def _reproducible(results: Results) -> Item:
         detail += ", with changes that no commit holds"
     elif len(versions) > 1:
         detail += ": its stages were made by several versions"
-    return Item("Is all disclosed that is needed to reproduce the results?", answer, detail)
+    return Item("Is everything disclosed that is needed to reproduce the results?", answer, detail)
 
 
 def _setting(results: Results) -> Item:

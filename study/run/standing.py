@@ -30,7 +30,7 @@ def study_state(storage: Storage, study: str) -> StudyState:
     running = is_running(storage.folder, study)
     planned = storage.read_study(study, PLAN if storage.has_table(study, PLAN) else "cells")
     cells = planned.to_pandas()
-    # Rows in which no cell ends stand for nothing here.
+    # Every stage of a study is on the path of a cell.
     keys = list(dict.fromkeys(key for path in cells["path"] for key in path))
     stages = storage.rows("stages", done := storage.stored(keys)).to_pandas()
     if not running and storage.has_table(study, "stages"):
@@ -143,6 +143,6 @@ def _row(one: NetResult, many: tuple[bool, bool]) -> Iterator[str]:
 
 
 def in_one_line(state: StudyState) -> str:
-    """How far a study is."""
+    """A study's progress on one line."""
     running = "running" if state.running else "not running"
     return f"{state.study}: {state.stages_done} of {state.stages} stages stored, {running}"

@@ -44,7 +44,7 @@ class Experiment:
     places: Places
     cluster: Cluster
     loggers: Loggers = field(default_factory=Loggers)
-    """Trackers to tell of stages."""
+    """Trackers that stages are logged to."""
     ran: list[str] = field(default_factory=list)
     """Stages completed by this run."""
     failed: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 They run in the driver's process, so that no node of a cluster needs them. Where runs go is what each tracker's own
 environment variables say (``MLFLOW_TRACKING_URI``; ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_API_KEY``). No result depends
-on them: a tracker that fails is reported, and used no more.
+on them: a tracker that fails is reported and then left out.
 """
 
 import io
@@ -144,7 +144,7 @@ def require_packages(names: Sequence[LoggerName]) -> None:
 
 
 class Loggers(Observer):
-    """Tells trackers of stages and of the study's end."""
+    """Reports stages and the study's end to the trackers."""
 
     def __init__(self, names: Sequence[LoggerName] = (), study: str = "", console: Console | None = None) -> None:
         """Open the trackers; one that cannot be opened is reported.
@@ -163,7 +163,7 @@ class Loggers(Observer):
 
     @property
     def in_use(self) -> bool:
-        """Whether there is a tracker to tell."""
+        """Whether any tracker is in use."""
         return bool(self._trackers)
 
     def _open_tracker(self, name: LoggerName) -> None:
@@ -224,7 +224,7 @@ class Loggers(Observer):
         # Trackers raise what they like, from HTTP errors to their own; none of it concerns the study.
         except Exception as error:
             self._trackers.pop(name, None)
-            line = f"warning: {name} is used no more: {type(error).__name__}: {error}"
+            line = f"warning: {name} failed and is left out from here on: {type(error).__name__}: {error}"
             self._console.print(line, markup=False, soft_wrap=True)
 
 
