@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from analysis.loading import Results
+from analysis.loading import Results, once
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
 from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, PROBE, SPARSE_ONLY, STANDARD
 from analysis.statistics.effects import cohens_dz, probability_of_improvement, standard_deviation
@@ -211,13 +211,14 @@ class Comparison:
         return self.shown or self.negligible
 
 
-def comparisons(results: Results, cells: pd.DataFrame | None = None) -> list[Comparison]:
+@once
+def comparisons(results: Results) -> list[Comparison]:
     """The study's questions answered; their family is all of them that have two pairs or more.
 
     Where seeds were added until the main comparisons were settled, these are a family of their own, and their intervals
     hold jointly (Bonferroni): claims of difference and of no difference are read from the same intervals.
     """
-    asked = questions(results, off_axis(outcomes(results)) if cells is None else cells)
+    asked = questions(results, off_axis(outcomes(results)))
     design = results.facts.sequential
     if design is None:
         return _family(asked, margin=results.facts.margin)

@@ -64,7 +64,7 @@ def controls(results: Results, cells: pd.DataFrame) -> list[Control]:
     """
     if not results.facts.control_study:
         return []
-    found = {one.question.name: one for one in comparisons(results, cells)}
+    found = {one.question.name: one for one in comparisons(results)}
     return [Control(name, name in POSITIVE, found.get(name)) for name in (*POSITIVE, *NEGATIVE)]
 
 

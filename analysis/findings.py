@@ -27,7 +27,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
     """
     cells = outcomes(results) if cells is None else cells
     own = off_axis(cells)
-    found = comparisons(results, own)
+    found = comparisons(results)
     asked = controls(results, own)
     if not found:
         return [*results.facts.doubts, *([verdict(asked)] if asked else [])]

@@ -1,8 +1,11 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -39,6 +42,8 @@ class Results:
     confusion: pd.DataFrame
     trials: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
+    memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What :func:`once` keeps."""
 
     @property
     def seeds(self) -> list[int]:
@@ -61,6 +66,22 @@ class Results:
     def evaluation(self) -> str:
         """How test images were shown to the nets, in brackets to follow a phrase."""
         return f" ({self.facts.evaluation})" if self.facts.evaluation else ""
+
+
+Value = TypeVar("Value")
+
+
+def once(function: Callable[[Results], Value]) -> Callable[[Results], Value]:
+    """Decorator of what tables, figures and findings all ask of a study: it is computed once, and not to be changed."""
+
+    @wraps(function)
+    def kept(results: Results) -> Value:
+        if function not in results.memo:
+            results.memo[function] = function(results)
+        value: Value = results.memo[function]
+        return value
+
+    return kept
 
 
 def load(path: str | Path) -> Results:

@@ -4,14 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 
-from analysis.loading import Results, StudyError
+from analysis.loading import Results, StudyError, once
 from analysis.published import CONNECTIONS, NEURONS, TRANSFER_NETS
 
 VARIANT = ["stream", "net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
 MEASURED = ["status", "val_accuracy", "test_accuracy", "test_top5_accuracy", "prune_percent"]
+IDENTITY = "identity"
+"""A column of numbers, of which cells that are alike in all of ``VARIANT`` have the same: ten columns as one."""
 CONTROLS = ["stream", "net", "sparsity", "knowledge"]
 ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
@@ -69,7 +72,8 @@ class Net:
         return dict(zip(hit["seed"].tolist(), hit["problem"].tolist(), strict=True))
 
     def _by_seed(self, column: str) -> dict[int, float]:
-        return by_seed(self.cells[self.cells["problem"] == ""].set_index("seed")[column].dropna())
+        rows = zip(*(self.cells[name].tolist() for name in ("seed", "problem", column)), strict=True)
+        return {seed: value for seed, problem, value in rows if problem == "" and pd.notna(value)}
 
 
 def by_seed(column: "pd.Series[float]") -> dict[int, float]:
@@ -77,6 +81,7 @@ def by_seed(column: "pd.Series[float]") -> dict[int, float]:
     return dict(zip(column.index.tolist(), column.tolist(), strict=True))
 
 
+@once
 def outcomes(results: Results) -> pd.DataFrame:
     """Cells with what their stage gave: the columns of ``MEASURED``, and ``problem``, empty where there is a result.
 
@@ -91,6 +96,7 @@ def joined(cells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     cells = cells.merge(measured, on="measured", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
     cells["stream"] = cells["stream"].fillna("")
+    cells[IDENTITY] = cells.groupby(VARIANT, sort=False, dropna=False).ngroup()
     stages = rows.set_index("stage")
     cells["problem"] = [
         _problem(status, accuracy, list(path), stages)
@@ -107,16 +113,25 @@ def nets(cells: pd.DataFrame) -> list[Net]:
     """
     # A net that several ablations asked for is one net: the paper's cells first, the others are the same stage.
     cells = cells.sort_values("ablation", key=lambda names: names != "paper", kind="stable")
-    cells = cells.drop_duplicates([*VARIANT, "seed", "measured"])
-    keys = [*VARIANT, "ablation"] if cells.duplicated([*VARIANT, "seed"]).any() else VARIANT
+    cells = cells.drop_duplicates([IDENTITY, "seed", "measured"])
+    several = cells.duplicated([IDENTITY, "seed"]).any()
+    keys, names = ([IDENTITY, "ablation"], [*VARIANT, "ablation"]) if several else ([IDENTITY], VARIANT)
     if (twice := cells[cells.duplicated([*keys, "seed"])]).shape[0]:
         first = twice.iloc[0]
         raise StudyError(
             f"two results for {first['net']}, seed {first['seed']}, of ablation {first['ablation']}, that no column of "
             "cells.parquet tells apart: give their nets different names"
         )
-    groups = [group for _, group in cells.groupby(keys, sort=False, dropna=False)]
-    found = [Net(str(group["net"].iloc[0]), _variant(group, cells, keys), group) for group in groups]
+    told_apart = {
+        controls: [name for name in names if name not in CONTROLS and rivals[name].nunique(dropna=False) > 1]
+        for controls, rivals in cells.groupby(CONTROLS, sort=False)
+        if rivals.shape[0] > 1
+    }
+    found = [
+        Net(str(first["net"]), _variant(first, told_apart.get(tuple(first[CONTROLS]), [])), group)
+        for _, group in cells.groupby(keys, sort=False, dropna=False)
+        for first in [group.iloc[0]]
+    ]
     return sorted(found, key=place)
 
 
@@ -175,16 +190,13 @@ def _problem(status: str, accuracy: float, path: list[str], stages: pd.DataFrame
     return f"{status}: {row['kind']} stage {stage}{state}" + (f" ({error})" if error else "")
 
 
-def _variant(group: pd.DataFrame, cells: pd.DataFrame, keys: list[str]) -> str:
+def _variant(first: "pd.Series[Any]", told_apart: list[str]) -> str:
     """The net's name, the controls that it does not name, and what tells it from other nets of this name."""
-    first = group.iloc[0]
-    rivals = cells[(cells[CONTROLS] == first[CONTROLS]).all(axis=1)]
-    differing = [key for key in keys if key not in CONTROLS and rivals[key].nunique(dropna=False) > 1]
     name = str(first["net"])
     parts = [name]
     parts += ["random masks"] if first["sparsity"] == "random" and "random" not in name else []
     parts += ["shuffled knowledge"] if first["knowledge"] == "shuffled" and "shuffled" not in name else []
-    parts += [f"{key} = {_value(first[key])}" for key in differing]
+    parts += [f"{key} = {_value(first[key])}" for key in told_apart]
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ from analysis.axes import axes
 from analysis.controls import controls_table
 from analysis.elsewhere import Elsewhere
 from analysis.findings import findings
-from analysis.loading import Results, StudyError, load
+from analysis.loading import Results, StudyError, load, once
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
 from analysis.tables import elsewhere, writing
@@ -54,6 +54,7 @@ ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
+@once
 def tables(results: Results) -> list[Table]:
     """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
     cells = outcomes(results)
@@ -137,7 +138,7 @@ def _files(results: Results) -> dict[str, bytes]:
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)
     shown = [plot for plot in plots if plot is not None]
-    files = _table_files(made)
+    files = table_files(made)
     for plot in shown:
         files |= _figure_files(plot)
     drawings = {plot.name: files[f"{plot.name}.svg"].decode() for plot in shown}
@@ -146,7 +147,8 @@ def _files(results: Results) -> dict[str, bytes]:
     return files
 
 
-def _table_files(made: list[Table]) -> dict[str, bytes]:
+def table_files(made: list[Table]) -> dict[str, bytes]:
+    """The tables in each format, by file name."""
     written = zip(TABLE_ENDINGS, (writing.markdown, writing.csv, writing.latex), strict=True)
     return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
 
@@ -220,7 +222,7 @@ def report_elsewhere(results: Elsewhere, out: str | Path) -> str:
     from analysis.figures.elsewhere import verdicts_figure
 
     made, plot = elsewhere.tables(results), verdicts_figure(results)
-    files = _table_files(made) | _figure_files(plot)
+    files = table_files(made) | _figure_files(plot)
     files["index.html"] = _rendered(
         "elsewhere.html.j2",
         title=results.title,

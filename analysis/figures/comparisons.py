@@ -17,7 +17,7 @@ COLOURS = {"better": BLUE, "worse": ORANGE, "costs": GREEN, "negligible": GREEN}
 
 def comparisons_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
     """Each comparison's mean difference with its interval, coloured by what it shows, on a band of the margin."""
-    found = [one for one in comparisons(results, cells) if one.mean is not None and one.mean.half is not None]
+    found = [one for one in comparisons(results) if one.mean is not None and one.mean.half is not None]
     if not found:
         return None
     margin = results.facts.margin

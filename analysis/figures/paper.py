@@ -178,6 +178,9 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        # Once for both formats: each would be laid out again when it is saved.
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, None], **options: Any) -> bytes:

@@ -15,7 +15,7 @@ POINTS = "{:.1f}".format
 
 def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     """A row for each question that the study has both nets for."""
-    found = comparisons(results, cells)
+    found = comparisons(results)
     if not found:
         return None
     points = results.facts.margin
