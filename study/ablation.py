@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import add_json, folder_name, number, positive, start
+from study.command import SLOTS, add_json, count, folder_name, number, positive, start
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--negligible", type=number, metavar="POINTS", help=help_)
     parser.add_argument("--storage", default="results", help="folder or URI of all results (default: %(default)s)")
     parser.add_argument("--name", type=folder_name, help="name of the study's folder (default: the preset's name)")
-    parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--slots", type=count, metavar="N", help=SLOTS)
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     parser.add_argument("--dashboard", action="store_true", help="start the Ray dashboard too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what is stored, and train nothing")

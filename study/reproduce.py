@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import BAD_INPUT, OK, SOME_FAILED, add_json, number, positive, start
+from study.command import BAD_INPUT, OK, SLOTS, SOME_FAILED, add_json, count, number, positive, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tolerance", type=number, default=0.0, metavar="POINTS", help=help_)
     help_ = "where data and weights lie here, and resources, e.g. data.root=/data"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help_)
-    parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--slots", type=count, metavar="N", help=SLOTS)
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     add_json(parser)
     return parser

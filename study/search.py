@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from study.command import add_json, folder_name, positive, start
+from study.command import SLOTS, add_json, count, folder_name, positive, start
 from study.settings.choices import Against, SamplerName
 
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--warm-start", metavar="NAME", help="begin with the best settings of an earlier search")
     parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
     parser.add_argument("--name", type=folder_name, help="name of the search (default: the preset's name and -search)")
-    parser.add_argument("--slots", type=positive, metavar="N", help="stages side by side (default: what fits)")
+    parser.add_argument("--slots", type=count, metavar="N", help=SLOTS)
     parser.add_argument("--address", help="address of a running Ray cluster (default: Ray is started here)")
     add_json(parser)
     return parser

@@ -98,7 +98,8 @@ def run_search(
         settings: how to search; None: 40 trials by TPE.
         storage: folder of all results; Optuna's database wants a local or shared disk.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: what fits.
+        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, as a debugger
+            wants it.
         progress: whether to show progress on the terminal or in the notebook.
 
     Raises:

@@ -49,7 +49,8 @@ def run_study(
         name: name of its folder in the storage.
         storage: folder or URI of all results.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: what fits.
+        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, as a debugger
+            wants it.
         dashboard: whether to start the Ray dashboard too.
         until_settled: add seeds until S and K are settled, by this design.
         hours: start no round of ``until_settled`` that would end later than this.
@@ -140,7 +141,8 @@ def _summary(rounds: list[Experiment]) -> str:
         busy = sum(experiment.storage.rows("stages", ran)["seconds"].to_pylist())
         share = 100 * busy / sum(one.slots * one.seconds for one in trained)
         took = f"{len(ran)} stages in {duration(sum(one.seconds for one in trained))}"
-        lines.append(f"{took}; the {trained[-1].slots} slots were busy {share:.0f} % of it")
+        slots = trained[-1].slots
+        lines.append(f"{took}; the {'slot was' if slots == 1 else f'{slots} slots were'} busy {share:.0f} % of it")
     elif not experiment.failed:
         lines.append("nothing to train: every stage was stored already")
     if experiment.failed:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from study.stops import StoppedError, heeded
 from study.tune.scheduling import Observer
 
 HEAD_SECONDS = 15.0
@@ -33,24 +34,31 @@ class Cluster:
     address: str | None = None
     """A running Ray cluster; None: this process's Ray or else one that is started here, for this experiment only."""
     slots: int | None = None
-    """Stages side by side; None: what fits."""
+    """Stages side by side; None: what fits; 0: one after another in this process, without Ray."""
     dashboard: bool = False
 
     def __post_init__(self) -> None:
         """Check the slots.
 
         Raises:
-            ClusterError: there is none.
+            ClusterError: there are fewer than none, or none at an address.
         """
-        if self.slots is not None and self.slots < 1:
-            raise ClusterError(f"slots is {self.slots}: give 1 or more, or None for what fits")
+        if self.slots is not None and self.slots < 0:
+            raise ClusterError(f"slots is {self.slots}: give 1 or more, 0 for this process, or None for what fits")
+        if self.in_process and self.address is not None:
+            raise ClusterError(f"slots=0 trains in this process, not at {self.address}: leave one of them out")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether stages are trained in this process, without Ray."""
+        return self.slots == 0
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether Ray is to be started here, not one of those that run already."""
+        """Whether no Ray is used that runs already."""
         import ray
 
-        return self.address is None and not ray.is_initialized()
+        return self.in_process or (self.address is None and not ray.is_initialized())
 
 
 @contextmanager
@@ -58,12 +66,15 @@ def left_as_found() -> Iterator[None]:
     """Stop Ray at the end, or leave the cluster, unless Ray ran in this process before."""
     import ray
 
-    was_running = ray.is_initialized()
+    was_running, handler = ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         if not was_running:
             ray.shutdown()
+        # Ray has put one of its own in its place.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def connect(address: str) -> Any:
@@ -96,31 +107,36 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-class CtrlC(Observer):
-    """Ctrl-C that cannot get lost: raised within some of Ray's compiled code, it would be forgotten."""
+class Stops(Observer):
+    """Ctrl-C and SIGTERM that cannot get lost: raised within some of Ray's compiled code, they would be forgotten.
 
-    pressed = False
+    Where Ray is started in this process, it takes SIGTERM for itself, and would end the process on the spot.
+    """
 
-    def __enter__(self) -> "CtrlC":
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped: KeyboardInterrupt | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stops":
         """Listen, where that can be: signals are the main thread's."""
-        self._listens = threading.current_thread() is threading.main_thread()
-        if self._listens:
-            self._before = signal.signal(signal.SIGINT, self._press)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._stop) for number in heeded()}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave it to whoever listened before."""
-        if self._listens:
-            signal.signal(signal.SIGINT, self._before)
+        """Leave them to whoever listened before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _press(self, *_: object) -> None:
-        self.pressed = True
-        raise KeyboardInterrupt
+    def _stop(self, number: int, _: object) -> None:
+        self._stopped = StoppedError(number)
+        raise self._stopped
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raise it again."""
-        if self.pressed:
-            raise KeyboardInterrupt
+        if self._stopped is not None:
+            raise self._stopped
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from rich.console import Console
 from study.config import ResourceConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.cluster import QUIET, Cluster, CtrlC, connect, left_as_found, while_the_head_answers
+from study.tune.cluster import QUIET, Cluster, ClusterError, Stops, connect, left_as_found, while_the_head_answers
+from study.tune.in_process import run_in_process
 from study.tune.loggers import Loggers
 from study.tune.progress import Progress, label
 from study.tune.resources import (
@@ -83,8 +84,7 @@ class Experiment:
             foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
         """
         with left_as_found():
-            self._start_ray(console)
-            folder = self._ray_folder(console)
+            self._start(console)
             searcher = algorithm()
             done = set(searcher.done)
             started = time.monotonic()
@@ -92,11 +92,14 @@ class Experiment:
                 with (
                     while_the_head_answers(self.cluster.address, console),
                     Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
-                    CtrlC() as ctrl_c,
+                    Stops() as stops,
                 ):
-                    loggers = self.loggers.follow(self.graph)
-                    callbacks = [LostProcesses(searcher), LostGroups(), progress, loggers, ctrl_c]
-                    self._fit(searcher, callbacks, scheduler, folder)
+                    followers = [progress, self.loggers.follow(self.graph), stops]
+                    if self.cluster.in_process:
+                        run_in_process(searcher, followers, scheduler)
+                    else:
+                        callbacks = [LostProcesses(searcher), LostGroups(), *followers]
+                        self._fit(searcher, callbacks, scheduler, self._ray_folder(console))
             finally:
                 self.seconds = time.monotonic() - started
                 new = (searcher.done - done) | (searcher.done & searcher.losses.keys())
@@ -125,7 +128,8 @@ class Experiment:
         )
         return task.model_dump_json(by_alias=True)
 
-    def _start_ray(self, console: Console) -> None:
+    def _start(self, console: Console) -> None:
+        """Start or reach Ray, where it is used, and see whether a stage can run."""
         # The study shows its own progress and handles Ctrl-C itself.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -143,14 +147,19 @@ class Experiment:
     def _connect(self, console: Console, ask: Ask) -> None:
         """Reach the cluster, or start one, and say what a user should know of it."""
         starts = self.cluster.is_this_machine
+        if self.cluster.in_process and self.resources.workers:
+            raise ClusterError(
+                f"slots=0 trains in this process, but resources.workers={self.resources.workers} asks for a group of "
+                "worker processes: set it to 0, or give 1 slot or more"
+            )
         context = connect(self.cluster.address) if self.cluster.address is not None else None
         self.capacity = this_machine(ask) if starts else connected_cluster()
         if warning := require(ask, self.capacity):
             console.print(f"warning: {warning}", soft_wrap=True)
         if ask.gpus and not starts:
             require_usable_gpus()
-        self.slots = self.cluster.slots or max(1, self.capacity.stages(ask))
-        if starts:
+        self.slots = 1 if self.cluster.in_process else self.cluster.slots or max(1, self.capacity.stages(ask))
+        if starts and not self.cluster.in_process:
             context = self._start_own(ask)
         if context is not None and context.dashboard_url:
             console.print(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints its token)")

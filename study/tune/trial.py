@@ -5,8 +5,10 @@ import platform
 import socket
 import subprocess
 import tempfile
+import time
 import traceback
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -87,22 +89,32 @@ def run_trial(config: dict[str, Any]) -> None:
     """The Tune trainable. An error of the stage itself is reported; what is raised stands for a lost process."""
     from ray import tune
 
-    task = Task.of(config["task"])
+    tune.report(complete(Task.of(config["task"]), TuneSession))
+
+
+def complete(task: Task, session: Callable[..., Session]) -> dict[str, Any]:
+    """Train and store a task's stage, unless it is stored, and return its last report, which may be of an error.
+
+    Args:
+        task: the stage, and where and how to run it.
+        session: makes the session of a training in this process.
+
+    Raises:
+        LostProcessError, LeavingError: the stage has lost a process, or its node is about to be taken away.
+    """
     try:
         storage = Storage(task.storage)
         # Another study on this storage may have been faster.
         if not storage.has(task.key):
-            _train(task, storage)
+            _train(task, storage, session)
         metrics = storage.manifest(task.key)["metrics"]
     except (LostProcessError, LeavingError):
         raise
     except Exception as error:
-        report = {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()}
-        tune.report(report | _lost_parent(task))
-        return
+        return {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()} | _lost_parent(task)
     # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
     shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
-    tune.report(shown | {STORED: 1})
+    return shown | {STORED: 1}
 
 
 def _in_words(error: Exception, task: Task) -> str:
@@ -129,14 +141,14 @@ def run_task(task: Task, storage: Storage, session: Session) -> None:
     """
     torch.set_num_threads(task.threads)
     _require_contents(task)
-    started = datetime.now(UTC)
+    started, clock = datetime.now(UTC), time.monotonic()
     parents = {role: storage.artifact(key) for role, key in task.parents.items()}
     try:
         result = run_stage(task.spec, parents, session)
     finally:
         release_memory(session.device)
     if session.rank == 0:
-        storage.store(task.key, result, stage_row(task, result, session, started))
+        storage.store(task.key, result, stage_row(task, result, session, started, time.monotonic() - clock))
 
 
 def _require_contents(task: Task) -> None:
@@ -157,7 +169,7 @@ def _weights_file(spec: StageSpec) -> str | None:
     return spec.params.weights.file if isinstance(spec.params, ReferenceParams) and spec.params.weights else None
 
 
-def _train(task: Task, storage: Storage) -> None:
+def _train(task: Task, storage: Storage, session: Callable[..., Session]) -> None:
     """Run the task through Ray Train: in this process, or in a group of workers.
 
     Raises:
@@ -172,7 +184,7 @@ def _train(task: Task, storage: Storage) -> None:
 
         def run() -> None:
             settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
-            run_task(task, storage, TuneSession(storage.checkpoint(task.key), device, *settings))
+            run_task(task, storage, session(storage.checkpoint(task.key), device, *settings))
 
         TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0)).fit()
         return
@@ -215,8 +227,8 @@ def _run_worker(config: dict[str, Any]) -> None:
     )
 
 
-def stage_row(task: Task, result: StageResult, session: Session, started: datetime) -> dict[str, Any]:
-    """The stage's row of the stages table."""
+def stage_row(task: Task, result: StageResult, session: Session, started: datetime, seconds: float) -> dict[str, Any]:
+    """The stage's row of the stages table; its seconds are a monotonic clock's, which no time server moves."""
     return {
         "stage": task.key,
         "status": "done",
@@ -225,7 +237,7 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "network_digest": task.contents.network,
         "weights_fingerprint": task.contents.weights,
         **result.metrics,
-        "seconds": (datetime.now(UTC) - started).total_seconds(),
+        "seconds": seconds,
         "started_at": started,
         "resumed_from_epoch": session.resumed_epochs,
         "host": socket.gethostname(),
@@ -264,7 +276,11 @@ def code_version() -> str:
         version = metadata.version("sparse-transfer-study")
     except metadata.PackageNotFoundError:  # a checkout on the path of modules is enough
         version = "not installed"
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    root = Path(__file__).parents[2]
+    # Installed in an environment within somebody's own repository, that one's commit says nothing.
+    if not (root / ".git").exists():
+        return version
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
