@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis import StudyError, load, markdown_summary, write_report
 from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.reporting import report_elsewhere, summary_of_elsewhere
+from study.stops import nobody_reads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A study's folder comes first, so that no verb is needed to report it; one called import is ./import.
         if given[:1] == ["trace"]:
             raise StudyError("`python -m study.show STUDY TABLE ROW` shows where a row of a table comes from")
-        return _import(given[1:]) if given and given[0] == "import" else _report(given)
+        status = _import(given[1:]) if given and given[0] == "import" else _report(given)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return nobody_reads()
     except StudyError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2

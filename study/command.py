@@ -4,29 +4,39 @@ Nothing large is imported here before the options are parsed: that takes seconds
 """
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
+from importlib.util import find_spec
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.names import is_folder_name
+from study.stops import STOPPED, StoppedError, heeded, nobody_reads, stop
 
 if TYPE_CHECKING:
     from study.answers import Command
     from study.run.outcome import Outcome
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
+OWN_PACKAGES = ("analysis", "search_spaces", "trainables")
 
 
 def start(command: str, options: argparse.Namespace) -> int:
-    """Run a command of :mod:`study.commands`. Return the exit status. SIGTERM ends it as Ctrl-C does.
+    """Run a command of :mod:`study.commands`. Return the exit status. SIGTERM and SIGHUP end it as Ctrl-C does.
 
     With ``--json`` the answer is all that is on stdout; whatever else is printed goes to stderr.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    if hidden := _hidden_packages():
+        print(f"study.{command}: {hidden}", file=sys.stderr)
+        return BAD_INPUT
+    for number in heeded():
+        signal.signal(number, stop)
+    _print_anything()
     options.stdout = sys.stdout
 
     def action() -> int:
@@ -35,10 +45,16 @@ def start(command: str, options: argparse.Namespace) -> int:
 
     try:
         with redirect_stdout(sys.stderr) if options.json else nullcontext():
-            return _reported(f"study.{command}", action, options)
-    except KeyboardInterrupt:
-        print("\nstopped. What is complete is stored; run the same command again to go on from here.", file=sys.stderr)
-        return INTERRUPTED
+            status = _reported(f"study.{command}", action, options)
+        # What is left in the buffer may find nobody, either.
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as error:
+        _say_stopped("")
+        return STOPPED + (error.number if isinstance(error, StoppedError) else signal.SIGINT)
+    except BrokenPipeError:
+        _say_stopped("nobody reads the output any more: ")
+        return nobody_reads()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +114,17 @@ def conclude(outcome: "Outcome", options: argparse.Namespace) -> int:
     return SOME_FAILED if outcome.failed else OK
 
 
+SLOTS = "stages side by side (default: what fits); 0: in this process, without Ray"
+"""What the option ``--slots`` means."""
+
+
+def count(text: str) -> int:
+    """Type of an option: a number from 0 up, without fractions."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """Type of an option: a number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
@@ -130,5 +157,29 @@ def folder_name(text: str) -> str:
     return text
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _say_stopped(why: str) -> None:
+    # Whoever closed the terminal reads nothing.
+    with suppress(OSError):
+        told = "stopped. What is complete is stored; run the same command again to go on from here."
+        print(f"\n{why}{told}", file=sys.stderr)
+
+
+def _print_anything() -> None:
+    """Let no letter end a command: a terminal or a log that is not UTF-8 shows an escape for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _hidden_packages() -> str | None:
+    """What is wrong if a file of the current folder hides a package of this project: Python looks there first."""
+    own = Path(__file__).resolve().parents[1]
+    for name in OWN_PACKAGES:
+        found = find_spec(name)
+        if (
+            found is not None
+            and found.origin is not None
+            and Path(found.origin).resolve() != own / name / "__init__.py"
+        ):
+            return f"{found.origin} hides this project's package {name}: rename it, or run the command elsewhere"
+    return None

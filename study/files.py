@@ -55,6 +55,10 @@ class Folder:
         Raises:
             StorageError: the URI is of no known kind, its file system cannot be used here, or it holds a password.
         """
+        if slip := re.match(r"([a-z][a-z0-9+]{1,9}):/(?!/)", location):
+            kind, rest = slip[1], location[slip.end() :]
+            slashes = ":///" if kind == "file" else "://"
+            raise StorageError(f"{location} is neither a path nor a URI: did you mean {kind}{slashes}{rest}?")
         if "://" in location and urlsplit(location).password:
             raise StorageError(
                 "the storage's URI holds a password, and would be printed and stored with it: "

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from study.settings.models import StudyConfig
+from study.settings.yaml_text import YamlError, read_yaml
 from trainables import objects
 from trainables.settings import DataConfig
 from trainables.suggestions import choices, did_you_mean
@@ -134,9 +135,12 @@ class Source:
         if not equals or not key:
             raise ConfigError(f"--set {text}: write it as key.sub=value, for example --set transfer.tau=2")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {text}: the value is not valid YAML; quote it if it is a text") from None
+            parsed = read_yaml(value)
+        except YamlError as error:
+            said = _short(str(error).replace("\n", " "))
+            raise ConfigError(
+                f"--set {_short(text)}: the value is not valid YAML ({said}); quote it if it is a text"
+            ) from None
         self.overridden[key] = text
         self.put(key, parsed)
 
@@ -191,8 +195,8 @@ def _preset_path(preset: str) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = read_yaml(path.read_text(encoding="utf-8"))
+    except (YamlError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is no preset: it must hold keys such as network and transfer")
@@ -200,6 +204,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     for key, value in RETIRED.items():
         _drop(unshared, key.split("."), value)
     return unshared
+
+
+def _short(text: str, width: int = 200) -> str:
+    return text if len(text) <= width else f"{text[:width]}…"
 
 
 def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
