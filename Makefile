@@ -4,16 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: study test quick gpu-check lint docs constraints clean
+.PHONY: study test test-all gpu-check lint docs constraints clean
 
 study: $(VENV)/installed
 	$(BIN)/python -m study.ablation $(STUDY)
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
-
-quick: $(VENV)/installed-dev
 	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/installed-dev
+	$(BIN)/pytest
 
 # What only a GPU can show. Without one it fails: a check that checked nothing is none. A missed goal ends nothing.
 gpu-check: $(VENV)/installed-dev

@@ -16,7 +16,7 @@ import analysis
 from analysis.figures.paper import Plot
 from analysis.loading import Results, frame
 from analysis.nets import outcomes
-from analysis.reporting import tables
+from analysis.reporting import page, table_files, tables
 from analysis.tables import writing
 from analysis.tables.table import Table
 from study import schema
@@ -357,6 +357,17 @@ def draw(figure: Callable[[Results, pd.DataFrame], Plot | None], folder: Path) -
     plot = figure(results, outcomes(results))
     assert plot is not None
     return plot
+
+
+def page_of(folder: Path) -> str:
+    """The report's page without its pictures, which take most of a report's time."""
+    results = analysis.load(folder)
+    return page(results, outcomes(results), tables(results), {})
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """The report's files of tables, by name."""
+    return {name: content.decode() for name, content in table_files(tables(analysis.load(folder))).items()}
 
 
 def columns(markdown: str) -> dict[str, list[str]]:

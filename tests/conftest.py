@@ -8,6 +8,7 @@ import yaml
 from hypothesis import settings
 
 from study.config import StudyConfig, load_config
+from tests.commands import study
 
 # A busy machine may take any time for an example.
 settings.register_profile("patient", deadline=None)
@@ -15,6 +16,8 @@ settings.load_profile("patient")
 
 TRAIN = {"epochs": 2, "learning_rate": 0.01, "batch_size": 20}
 
+# Few images to validate and to test with, as most of a small study's time would go there.
+SMALL = {"name": "digits8", "test_share": 0.15, "val_per_class": 8}
 TINY = {
     "title": "A study for tests",
     "network": "small_alexnet",
@@ -22,14 +25,14 @@ TINY = {
     "ablations": ["paper"],
     "published": "Flower102",
     "source": {
-        "data": {"name": "digits8", "test_share": 0.8, "train_per_class": 10},
+        "data": {**SMALL, "train_per_class": 10},
         "train": TRAIN,
         "prune": {"keep": 0.4, "steps": 2, "retrain": TRAIN},
     },
-    "target": {"data": {"name": "digits8", "test_share": 0.8, "train_per_class": 4}},
+    "target": {"data": {**SMALL, "train_per_class": 4}},
     "transfer": {"train": TRAIN},
     "target_prune": {"keep": [0.3, 0.2], "named": [0.3, 0.2], "scope": "global", "retrain": TRAIN},
-    "neuron_prune": {"neurons_per_step": 100, "images_per_class": 4, "retrain": TRAIN},
+    "neuron_prune": {"neurons_per_step": 100, "images_per_class": 4, "tolerance": 20, "retrain": TRAIN},
 }
 
 
@@ -46,12 +49,20 @@ def tiny_preset(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, for tests that share a run."""
     path = tmp_path_factory.mktemp("preset") / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with this study, undisturbed. It is to be read only: a test that writes there takes a copy."""
+    storage = tmp_path_factory.mktemp("trained")
+    study(preset, storage)
+    return storage
 
 
 @pytest.fixture

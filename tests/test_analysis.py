@@ -18,7 +18,7 @@ from analysis.__main__ import main
 from analysis.figures.paper import figure2, figure3
 from analysis.tables import writing
 from analysis.tables.table import NOTHING
-from tests.analysis_study import ACCURACY, CURVE, SEEDS, WIGGLE, Study, draw, records, shown, table, writer
+from tests.analysis_study import ACCURACY, CURVE, SEEDS, WIGGLE, Study, draw, page_of, records, shown, table, writer
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_failed_stage_and_every_cell_it_hit_stand_in_the_report(write: Callable[
     assert text["Hybrid-TransferNet"][:3] == ["2 of 3", "82.2 ± 7.0", "81.6 · skipped · 82.7"]
     line = "Hybrid-TransferNet, seed 1: skipped: source_prune stage sparse-1 failed (RuntimeError: <b>no</b> memory)."
     assert line in table(folder, "table3").notes
-    page = analysis.report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     failures = page[page.index('<h2 id="failures">') :]
     assert "source_prune stage sparse-1: failed" in failures
     assert "Hybrid-TransferNet(S+K-), seed 1; Hybrid-TransferNet, seed 1; Sparse-TargetNet_N, seed 1." in failures
@@ -222,7 +222,7 @@ def test_study_where_all_failed_still_reports(write: Callable[..., Path]) -> Non
         for name in ("epochs", "layers", "knowledge"):
             study.rows[name] = []
 
-    page = analysis.report(write(fail_all)).read_text(encoding="utf-8")
+    page = page_of(write(fail_all))
     assert "disk full" in page
     assert "no result" in page
     assert "<svg" not in page

@@ -14,7 +14,7 @@ from analysis.figures.paper import Plot
 from analysis.nets import outcomes
 from analysis.tables.axes import OWN
 from analysis.tables.table import NOTHING
-from tests.analysis_study import SEEDS, Study, records, shown, table, writer
+from tests.analysis_study import SEEDS, Study, files_of, page_of, records, shown, table, writer
 
 TAUS = {f"tau = {tau}": float(tau) for tau in (1, 2, 4, 8)}
 TAU_ACCURACY = {"tau = 1": 78.0, "tau = 2": 81.0, "tau = 4": 82.0, "tau = 8": 83.0}
@@ -226,7 +226,7 @@ def test_failed_point_stands_in_table_figure_and_failures(write: Callable[..., P
     assert note in table(folder, "axis_tau").notes
     assert "seed 2: failed" in records(folder, "axis_tau")["tau = 8"]["problems"]
     assert plot(folder, "tau").caption.endswith("Without a result: tau = 8.")
-    assert "Hybrid-TransferNet, tau = 2, seed 1." in analysis.report(folder).read_text(encoding="utf-8")
+    assert "Hybrid-TransferNet, tau = 2, seed 1." in page_of(folder)
 
 
 def test_axis_without_any_result_has_a_table_and_no_figure(write: Callable[..., Path]) -> None:
@@ -289,7 +289,7 @@ def test_study_of_axes_alone(write: Callable[..., Path]) -> None:
 def test_axis_without_the_own_setting_has_no_difference_to_it(write: Callable[..., Path]) -> None:
     folder = write(lambda study: study.axis("tau", TAUS, "tau = 3", TAU_ACCURACY))
     assert shown(folder, "axis_tau")["point"][-1] == "ACC % minus Standard-TransferNet"
-    assert OWN not in (analysis.report(folder).parent / "axis_tau.md").read_text(encoding="utf-8")
+    assert OWN not in files_of(folder)["axis_tau.md"]
 
 
 def test_two_results_for_one_point_are_refused(write: Callable[..., Path]) -> None:

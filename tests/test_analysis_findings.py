@@ -18,7 +18,7 @@ from analysis.statistics.power import detectable
 from analysis.statistics.significance import holm
 from analysis.tables.axes import CHOICE
 from analysis.tables.table import RETRAINED, points_text
-from tests.analysis_study import ACCURACY, SEEDS, Study, columns, stream_accuracy, table, writer
+from tests.analysis_study import ACCURACY, SEEDS, Study, columns, files_of, page_of, stream_accuracy, table, writer
 
 QUESTIONS = [
     "Sparsity (S)",
@@ -94,7 +94,7 @@ def test_table_has_what_the_comparisons_have(write: Callable[..., Path]) -> None
     assert row["detectable_holm"] > row["detectable"]
     assert [row[f"diff_seed_{seed}"] for seed in EIGHT] == one.values
     assert pd.isna(row["seeds_needed"])  # nothing to settle
-    text = columns((analysis.report(folder).parent / "comparisons.md").read_text(encoding="utf-8"))
+    text = columns(files_of(folder)["comparisons.md"])
     assert text["Sparsity (S)"][:3] == ["8", points_text(one.mean), "better"]
 
 
@@ -202,14 +202,14 @@ def test_study_without_comparisons_has_no_summary(write: Callable[..., Path]) ->
     folder = write(alone)
     assert sentences(folder) == []
     assert "What this study shows" not in analysis.markdown_summary(folder)
-    assert "What this study shows" not in analysis.report(folder).read_text(encoding="utf-8")
+    assert "What this study shows" not in page_of(folder)
 
 
 def test_summary_stands_first_on_screen_and_page(write: Callable[..., Path]) -> None:
     folder = write(simulated({"Hybrid-TransferNet(S+K-)": 1.0}), seeds=EIGHT)
     line = next(line for line in sentences(folder) if SHOWN.search(line))
     assert analysis.markdown_summary(folder).startswith("## What this study shows\n\n- Sparsity (S) helps on Digits: ")
-    page = analysis.report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert page.index(f"<li>{line}</li>") < page.index('id="comparisons"') < page.index('id="table1"')
 
 

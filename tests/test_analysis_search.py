@@ -19,7 +19,7 @@ from analysis.search import LATENCY, SHARE, Trial, against, best_so_far, conclus
 from analysis.statistics.intervals import Interval
 from analysis.tables.table import NOTHING
 from study import schema
-from tests.analysis_study import Study, columns, shown, table, writer
+from tests.analysis_study import Study, columns, files_of, shown, table, writer
 
 OWN = "this study's settings"
 PLAIN: dict[int, dict[str, Any]] = {
@@ -205,7 +205,6 @@ def test_no_importance_no_figure(write: Callable[..., Path]) -> None:
     assert importance is not None
     assert importance.empty
     assert list(plots(folder)) == ["search_history", "search_slices"]
-    assert "search_importance" not in analysis.report(folder).read_text(encoding="utf-8")
 
 
 def test_slices_show_complete_trials_only(folder: Path) -> None:
@@ -405,7 +404,7 @@ def test_another_net_is_compared_with_the_own_settings(write: Callable[..., Path
             if row["point"] == "trial 4":
                 row["net"] = "Standard-TransferNet"
 
-    text = columns((analysis.report(write(other)).parent / "axis_search.md").read_text(encoding="utf-8"))
+    text = columns(files_of(write(other))["axis_search.md"])
     assert list(text)[2:] == ["Hybrid-TransferNet", "Standard-TransferNet"]
     assert text["Standard-TransferNet"][-1] == "+2.0 ± 0.0"
     assert "a gain, +2.00" in sentences(write(other))[-1]

@@ -14,7 +14,7 @@ from analysis.findings import findings
 from analysis.statistics.intervals import mean_interval
 from analysis.statistics.sequential import EFFECT_VARIANCE, log_bayes_factor, sequential_interval, sequential_p
 from analysis.statistics.significance import paired_t
-from tests.analysis_study import Study, table, writer
+from tests.analysis_study import Study, page_of, table, writer
 from tests.test_analysis_significance import DRAWS, ERROR, SLEEP
 
 LOOKS = range(3, 31)
@@ -118,7 +118,7 @@ def test_a_report_says_that_seeds_were_added_and_judges_by_it(write: Callable[..
     made = table(folder, "comparisons")
     assert [row[3] for row in made.rows[:2]] == ["better", "negligible"]
     assert made.data["seeds_needed"].isna().all()
-    page = analysis.report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "those of all other tables and figures do not" in page
 
 

@@ -26,6 +26,7 @@ from tests.analysis_study import (
     Study,
     columns,
     draw,
+    page_of,
     shown,
     stream_accuracy,
     table,
@@ -173,7 +174,7 @@ def test_seed_that_failed_stands_in_the_table_and_leaves_pairs(write: Callable[.
     assert f"Hybrid-TransferNet, {line}" in table(folder, "table4").notes
     # A stream that lacks a seed is still the better one: the choice goes by the seeds that both have.
     assert shown(folder, "table4_differences")["Hybrid-TransferNet"][-2] == "temporal"
-    page = analysis.report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "Hybrid-TransferNet, temporal, seed 1; Hybrid-TransferNet, two-stream, seed 1." in page
 
 
@@ -234,7 +235,7 @@ def test_axis_has_a_table_for_each_stream(write: Callable[..., Path]) -> None:
         assert data["mean"].iloc[0] == pytest.approx(value)
         standard = np.mean([stream_accuracy("Standard-TransferNet", stream, seed) for seed in SEEDS])
         assert data["standard_mean"].iloc[0] == pytest.approx(standard)
-    assert "<h3>tau, temporal</h3>" in analysis.report(folder).read_text(encoding="utf-8")
+    assert "<h3>tau, temporal</h3>" in page_of(folder)
 
 
 def test_classes_are_paired_by_seed(folder: Path) -> None:

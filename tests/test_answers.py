@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("program")
     (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "loggers": ["mlflow", "wandb"]}))
     uri = f"sqlite:///{folder}/mlflow.db"
-    command = ("study.ablation", "--preset", "tiny.yaml", "--json")
+    command = ("study.ablation", "--preset", "tiny.yaml", "--slots", "0", "--json")
     done = run(*command, folder=folder, MLFLOW_TRACKING_URI=uri, WANDB_MODE="offline", WANDB_DIR=str(folder))
     assert done.returncode == OK, done.stderr
     assert "[1/" in done.stderr  # progress
@@ -92,11 +92,9 @@ def test_a_program_extends_a_study_by_two_seeds(folder: Path, ask: Ask) -> None:
     assert {stage["seed"] for stage in missing} == {1, 2} and wanted["device_hours"] > 0
     keys = {stage["stage"] for stage in wanted["stages"]}
     assert all(parent in keys for stage in wanted["stages"] for parent in stage["parents"].values())
-    done = run(
-        "study.ablation", "--preset", "tiny.yaml", "--seeds", more, "--set", "loggers=[]", "--json", folder=folder
-    )
-    nets = json.loads(done.stdout)["nets"]
-    assert done.returncode == OK and all(net["seeds"] == [0, 1, 2] and net["half_width"] for net in nets)
+    quietly = ("--set", "loggers=[]", "--slots", "0")
+    nets = ask(ablation.main, "--preset", "tiny.yaml", "--seeds", more, *quietly)["nets"]
+    assert all(net["seeds"] == [0, 1, 2] and net["half_width"] for net in nets)
 
 
 def test_trackers_have_a_run_per_stage_and_the_tables(folder: Path) -> None:
@@ -179,7 +177,7 @@ def test_every_other_answer(folder: Path, ask: Ask) -> None:
     assert [one["title"] for one in checked["data_sets"]] and all(one["complete"] for one in checked["data_sets"])
     assert ask(data.main, "check", "indoor67", "--data-root", str(folder), status=1)["data_sets"][0]["problems"]
     assert "did you mean 'digits'" in ask(ablation.main, "--preset", "digit", status=BAD_INPUT)["error"]
-    again = ask(reproduce.main, "results/studies/tiny", "--seeds", "1", "--set", "data.root=.")
+    again = ask(reproduce.main, "results/studies/tiny", "--seeds", "1", "--set", "data.root=.", "--slots", "0")
     assert again["agrees"] and {one["verdict"] for one in again["stages"]} == {"same"}
 
 
@@ -197,7 +195,7 @@ def test_a_long_stage_is_reported_in_a_log(
     long = {**TINY, "ablations": ["transfer"]}
     long["source"] = {**TINY["source"], "train": {**TINY["source"]["train"], "epochs": 30}}  # type: ignore[index, dict-item]
     path.write_text(yaml.safe_dump(long))
-    run_study(load_config(str(path)), "long", storage=str(tmp_path), slots=1)
+    run_study(load_config(str(path)), "long", storage=str(tmp_path), slots=0)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("under way: reference")]
     assert any(re.search(r"epoch \d+/30, validation [\d.]+ %, after \d+ s, about \d+ s left", line) for line in lines)
 
@@ -224,7 +222,6 @@ def test_an_onnx_file_answers_for_a_photograph_as_the_study_does(
 ) -> None:
     """The program on the model card, which is that of docs/export.md, run as it stands."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))  # the trials find the network there
     photos = make_folder(tmp_path / "photos", per_class=16)
     images = {"name": "folder", "path": str(photos), "size": 28, "test_share": 0.25, "mean": [0.4, 0.5, 0.3]}
     images |= {"std": [0.2, 0.3, 0.25], "val_per_class": 2}
@@ -232,7 +229,7 @@ def test_an_onnx_file_answers_for_a_photograph_as_the_study_does(
     source = {"data": images, "train": TRAIN, "prune": {"keep": 0.5, "steps": 1, "retrain": TRAIN}}
     config = {**preset, "source": source, "target": {"data": images}}
     (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))
-    run_study(load_config("photos.yaml"), "photos", slots=1, progress=False)
+    run_study(load_config("photos.yaml"), "photos", slots=0, progress=False)
     stage = "photos:Hybrid-TransferNet:0"
     assert export.main([stage, "--format", "onnx", "--out", "model.onnx"]) == OK
     storage = Storage("results")

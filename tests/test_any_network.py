@@ -78,6 +78,13 @@ ARCHITECTURES = [
     *(pytest.param(name, depth, marks=pytest.mark.slow) for name, depth in OTHERS.items()),
     *(pytest.param(name, depth, marks=pytest.mark.full) for name, depth in LARGE.items()),
 ]
+DEEP = [name for name in OTHERS if re.search("swin_t|densenet121|convnext_tiny|resnet50", name)]
+"""Whole trainings of these take minutes; of each kind but Swin and DenseNet there is a smaller network."""
+TRAINED = [
+    *QUICK.items(),
+    *(pytest.param(name, depth, marks=pytest.mark.slow) for name, depth in OTHERS.items() if name not in DEEP),
+    *(pytest.param(name, (OTHERS | LARGE)[name], marks=pytest.mark.full) for name in (*DEEP, *LARGE)),
+]
 
 
 def plain(name: str, classes: int, seed: int) -> nn.Module:
@@ -117,7 +124,7 @@ def test_a_traced_network_is_the_one_that_its_authors_wrote(name: str, depth: in
     networks.examine(name)
 
 
-@pytest.mark.parametrize(("name", "depth"), ARCHITECTURES)
+@pytest.mark.parametrize(("name", "depth"), TRAINED)
 def test_a_traced_network_is_transferred_pruned_and_stored(name: str, depth: int) -> None:
     reference = networks.fresh(name, 7, seed=0).eval().requires_grad_(False)
     masks = magnitude(reference, 0.3)
@@ -398,8 +405,10 @@ def test_a_traced_net_is_exported_as_it_is(format_: str, tmp_path: Path) -> None
 
 
 ONNX = [
-    pytest.param(name, marks=pytest.mark.slow if name in QUICK else pytest.mark.full) for name in QUICK | OTHERS | LARGE
+    *(pytest.param(name, marks=pytest.mark.full if "mobilenet" in name else pytest.mark.slow) for name in QUICK),
+    *(pytest.param(name, marks=pytest.mark.full) for name in OTHERS | LARGE),
 ]
+"""PyTorch takes up to a minute to export one."""
 
 
 @pytest.mark.parametrize("name", ONNX)
@@ -528,7 +537,7 @@ def test_a_study_of_a_network_that_is_given_from_python(tiny_preset: Path, tmp_p
     assert outcome.results.stages["test_accuracy"].notna().sum() == len(outcome.results.stages) - 1
     tables = {path.stem for path in Path(outcome.report).parent.glob("*.md")}
     assert {"table1", "table3"} <= tables and "table2" not in tables
-    again = run_study(load_config(str(tiny_preset), changes), "again", storage=str(tmp_path), progress=False)
+    again = run_study(load_config(str(tiny_preset), changes), "again", storage=str(tmp_path), slots=0, progress=False)
     assert "nothing to train" in again.summary
 
 

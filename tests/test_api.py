@@ -2,6 +2,7 @@
 
 import linecache
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ DOCS = Path(__file__).parents[1] / "docs" / "python.md"
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("storage")
+def storage(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("api") / "storage"))
 
 
 @pytest.fixture(scope="module")
 def outcome(preset: Path, storage: Path) -> Outcome:
-    return run_study(load_config(str(preset)), "tiny", storage=str(storage), slots=2, progress=False)
+    return run_study(load_config(str(preset)), "tiny", storage=str(storage), slots=0, progress=False)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_study_gives_its_tables_and_its_report(outcome: Outcome, storage: Path
 def test_run_again_it_trains_nothing(
     outcome: Outcome, preset: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = run_study(load_config(str(preset)), "again", storage=str(storage), progress=False)
+    again = run_study(load_config(str(preset)), "again", storage=str(storage), slots=0, progress=False)
     assert "nothing to train" in again.summary
     assert capsys.readouterr().out == ""
     assert_same_results(storage, storage, "tiny", "again")
@@ -100,7 +101,8 @@ def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyCon
     [
         ({"name": "../elsewhere"}, "'../elsewhere' cannot name a folder"),
         ({"name": ""}, "cannot name a folder"),
-        ({"slots": 0}, "slots is 0: give 1 or more"),
+        ({"slots": -1}, "slots is -1: give 1 or more"),
+        ({"slots": 0, "address": "auto"}, "slots=0 trains in this process, not at auto"),
         ({"hours": 1.0}, "hours limits the rounds of until_settled"),
     ],
 )

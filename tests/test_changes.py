@@ -11,7 +11,7 @@ from study.graph import plan
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
-from tests.commands import study, table
+from tests.commands import study_process, table
 from tests.conftest import TINY
 from tests.trees import make_folder
 
@@ -39,19 +39,19 @@ def test_an_edited_network_is_trained_again(tmp_path: Path, monkeypatch: pytest.
     module, preset, storage = tmp_path / "edited_net.py", tmp_path / "tiny.yaml", tmp_path / "results"
     preset.write_text(yaml.safe_dump({**TINY, "network": "edited_net:net", "ablations": ["transfer"]}))
     module.write_text(NET)
-    study(preset, storage)
+    study_process(preset, storage, "--slots", "0")
     before = {path: path.read_bytes() for path in (storage / "stages").rglob("*") if path.is_file()}
     old = table(storage, "stages")
     # The same layers and shapes, but another function.
     module.write_text(NET.replace("after=[nn.ReLU()]", "after=[nn.Tanh()]"))
-    study(preset, storage)
+    study_process(preset, storage, "--slots", "0")
     new = table(storage, "stages")
     assert (new["status"] == "done").all() and len(new) == len(old)
     assert not set(new["stage"]) & set(old["stage"])
     assert not set(new["network_digest"]) & set(old["network_digest"])
     assert {path: path.read_bytes() for path in before} == before
     module.write_text(NET)
-    assert "nothing to train" in study(preset, storage)
+    assert "nothing to train" in study_process(preset, storage, "--slots", "0")
 
 
 def test_data_that_changes_after_planning_stops_the_study(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_data_that_changes_after_planning_stops_the_study(tmp_path: Path) -> Non
     graph = plan(config)
     changed = next(path for path in (tmp_path / "images").rglob("*") if path.is_file())
     changed.write_bytes(changed.read_bytes() + b"more")
-    experiment = Experiment(graph, storage, "tiny", config.resources, config.data, Cluster(slots=1))
+    experiment = Experiment(graph, storage, "tiny", config.resources, config.data, Cluster(slots=0))
     experiment.run(Console(quiet=True))
     (reference,) = (key for key, stage in graph.stages.items() if stage.spec.kind == "reference")
     assert experiment.failed.keys() == {reference}

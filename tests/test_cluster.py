@@ -20,7 +20,7 @@ from ray.autoscaler._private.util import hash_launch_conf, prepare_config, valid
 from study.config import ResourceConfig, list_presets
 from study.tune.resources import ON_DEMAND, Ask, Capacity, Nodes, ask_of
 from tests.clusters import COMMANDS, HEAD, growing_cluster
-from tests.commands import study, table
+from tests.commands import study_process, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -172,11 +172,11 @@ def test_the_documented_command_starts_the_nodes_that_it_needs(
         for name, kind in launched["available_node_types"].items()
     }
     with growing_cluster(monkeypatch, kinds, launched["max_workers"]) as (address, folder):
-        printed = study(preset, tmp_path / "cpu", "--address", address, "--slots", "2")
+        printed = study_process(preset, tmp_path / "cpu", "--address", address, "--slots", "2")
         assert (table(tmp_path / "cpu", "stages")["status"] == "done").all(), printed
         assert "Adding 1 node(s) of type cpu" in (asked := monitor(folder)) and "of type gpu" not in asked
         # These GPUs are Ray's alone: the study says so, and trains nothing.
-        refused = study(preset, tmp_path / "gpu", "--address", address, "--set", "resources.gpus=1", status=1)
+        refused = study_process(preset, tmp_path / "gpu", "--address", address, "--set", "resources.gpus=1", status=1)
         assert "DeviceError: PyTorch" in refused and "can use no GPU" in refused
         assert not (tmp_path / "gpu" / "stages").exists()
         assert "Adding 1 node(s) of type gpu" in monitor(folder)

@@ -13,7 +13,7 @@ from analysis.findings import findings
 from study.config import load_config
 from study.graph import plan
 from tests import commands
-from tests.analysis_study import Study, table, writer
+from tests.analysis_study import Study, page_of, table, writer
 from tests.conftest import TINY
 
 EIGHT = tuple(range(8))
@@ -112,7 +112,7 @@ def test_a_study_with_nothing_to_compare_fails_its_controls(write: Callable[...,
 
     folder = write(GAINS, change=alone)
     assert findings(analysis.load(folder))[0].startswith("CONTROLS NOT PASSED, 7 of 7")
-    assert "CONTROLS NOT PASSED" in analysis.report(folder).read_text(encoding="utf-8")
+    assert "CONTROLS NOT PASSED" in page_of(folder)
 
 
 def test_other_studies_are_not_judged(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_real_trainings_show_effects_that_are_there(tmp_path: Path) -> None:
     small["transfer"] = {"tau": 4, "lambda": 4, "train": transfer}
     preset = tmp_path / "small.yaml"
     preset.write_text(yaml.safe_dump(small))
-    printed = commands.study(preset, tmp_path, "--slots", "2")
+    printed = commands.study(preset, tmp_path)
     # Two seeds show nothing, and the report says so; but the differences are there, and of this sign for each of them.
     assert "CONTROLS NOT PASSED" in printed
     pairs = analysis.pairs(analysis.load(tmp_path / "studies" / "small"))

@@ -16,13 +16,6 @@ from tests.commands import SECONDS, assert_same_results, command, study, table
 
 
 @pytest.fixture(scope="module")
-def undisturbed(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("undisturbed")
-    study(preset, storage, "--slots", "2")
-    return storage
-
-
-@pytest.fixture(scope="module")
 def graph(preset: Path) -> StageGraph:
     return plan(load_config(str(preset)))
 
@@ -35,8 +28,8 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_damaged_stages_are_trained_again(undisturbed: Path, graph: StageGraph, preset: Path, tmp_path: Path) -> None:
-    shutil.copytree(undisturbed / "stages", tmp_path / "stages")
+def test_damaged_stages_are_trained_again(trained: Path, graph: StageGraph, preset: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "stages", tmp_path / "stages")
     of_kind: dict[str, list[str]] = {}
     for key, stage in graph.stages.items():
         of_kind.setdefault(stage.spec.kind, []).append(key)
@@ -58,7 +51,7 @@ def test_damaged_stages_are_trained_again(undisturbed: Path, graph: StageGraph, 
         assert printed.count(f"{file} was damaged: the stage is withdrawn") >= 1
     assert "failed" not in printed
     assert "5 stages in" in printed, printed
-    assert_same_results(tmp_path, undisturbed)
+    assert_same_results(tmp_path, trained)
     assert "nothing to train" in study(preset, tmp_path)
 
 
@@ -119,7 +112,7 @@ def fill(ballast: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(undisturbed: Path, preset: Path, small_disk: Path) -> None:
+def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(trained: Path, preset: Path, small_disk: Path) -> None:
     storage, ballast = small_disk / "results", small_disk / "ballast"
     process = subprocess.Popen(
         command(preset, storage, "--slots", "2"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -137,4 +130,4 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(undisturbed: Path, pres
     ballast.unlink()
     study(preset, storage)
     assert (table(storage, "stages")["status"] == "done").all()
-    assert_same_results(storage, undisturbed)
+    assert_same_results(storage, trained)

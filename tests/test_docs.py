@@ -3,6 +3,7 @@
 import linecache
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -92,11 +93,12 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(preset: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands run: the studies that the pages speak of are small ones here."""
     folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(trained, folder / "results")
     for name in ("digits", "tau-2"):
-        run_study(load_config(str(preset)), name, storage=folder / "results", slots=2, progress=False)
+        run_study(load_config(str(preset)), name, storage=folder / "results", slots=0, progress=False)
     return folder
 
 

@@ -173,7 +173,7 @@ def test_console_report_and_check_say_it(made: Path, tmp_path: Path, capsys: pyt
     line = "DOUBTFUL REFERENCE: The pretrained reference gets 17 % of 48 images of the source right"
     assert study_data.main(["check", str(preset)]) == 1
     assert line in capsys.readouterr().out
-    outcome = run_study(load_config(str(preset), []), "doubts", storage=tmp_path / "results")
+    outcome = run_study(load_config(str(preset), []), "doubts", storage=tmp_path / "results", slots=0)
     assert line in capsys.readouterr().out
     assert findings(outcome.results)[0].startswith(line)
     assert f'<li class="warning">{line}' in Path(outcome.report).read_text(encoding="utf-8")

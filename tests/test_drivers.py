@@ -12,20 +12,13 @@ import pytest
 
 from study.files import Folder
 from study.run.lease import DEAD_SECONDS, StudyIsRunningError, only_driver
-from tests.commands import SECONDS, assert_same_results, command, study
+from tests.commands import SECONDS, assert_same_results, command
 from tests.object_store import BUCKET, object_store
-
-
-@pytest.fixture(scope="module")
-def undisturbed(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("undisturbed")
-    study(preset, storage, "--slots", "1")
-    return storage
 
 
 def start(preset: Path, storage: Path, name: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command(preset, storage, "--slots", "1", "--name", name),
+        command(preset, storage, "--slots", "0", "--name", name),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,17 +26,17 @@ def start(preset: Path, storage: Path, name: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_two_studies_share_a_storage_at_once(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+def test_two_studies_share_a_storage_at_once(trained: Path, preset: Path, tmp_path: Path) -> None:
     processes = {name: start(preset, tmp_path, name) for name in ("one", "two")}
     for name, process in processes.items():
         printed, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0 and "failed" not in printed, printed
-        assert_same_results(tmp_path, undisturbed, name, "tiny")
+        assert_same_results(tmp_path, trained, name, "tiny")
     assert not list(tmp_path.glob("stages/*/damaged*")) and not list(tmp_path.rglob("*.tmp"))
 
 
 @pytest.mark.slow
-def test_of_two_drivers_of_one_study_one_is_refused(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+def test_of_two_drivers_of_one_study_one_is_refused(trained: Path, preset: Path, tmp_path: Path) -> None:
     processes = [start(preset, tmp_path, "tiny") for _ in range(2)]
     printed = {process.communicate(timeout=SECONDS)[0]: process.returncode for process in processes}
     assert sorted(printed.values()) == [0, 2], printed
@@ -51,7 +44,7 @@ def test_of_two_drivers_of_one_study_one_is_refused(undisturbed: Path, preset: P
     winner = next(process.pid for process in processes if process.returncode == 0)
     assert f"the study tiny is being run by process {winner} on {socket.gethostname()}, since 20" in refused
     assert "give this one another --name" in refused and "Traceback" not in refused
-    assert_same_results(tmp_path, undisturbed)
+    assert_same_results(tmp_path, trained)
     assert not list(tmp_path.glob("studies/tiny/driver*"))
 
 

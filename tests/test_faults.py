@@ -1,6 +1,5 @@
 """Real signals and killed processes: nothing is lost, and the results are those of an undisturbed run."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -16,14 +15,18 @@ from rich.console import Console
 from study.config import load_config
 from study.graph import StageGraph, plan
 from study.storage import Storage
-from study.tune.cluster import Cluster, CtrlC
+from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
 from tests.commands import SECONDS, assert_same_results, command, study, table
 from tests.kills import named, wait_until
 
 pytestmark = pytest.mark.slow
 
-LONG = ("--set", "source.train.epochs=60", "--set", "resources.checkpoint_seconds=0", "--slots", "2")
+QUIETLY = (
+    *("--set", "source.train.epochs=60", "--set", "resources.checkpoint_seconds=0"),
+    *("--set", "source.data.test_share=0.8", "--set", "source.data.val_per_class=null"),
+)
+LONG = (*QUIETLY, "--slots", "2")
 """The reference trains for some seconds, so that it can be disturbed after its first checkpoint."""
 
 
@@ -44,7 +47,7 @@ def has_checkpoint(storage: Path) -> Callable[[], bool]:
 @pytest.fixture(scope="module")
 def undisturbed(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
-    study(preset, storage, *LONG)
+    study(preset, storage, *QUIETLY)
     return storage
 
 
@@ -53,31 +56,23 @@ def resumed_epochs(storage: Path) -> int:
     return int(stages.loc["reference", "resumed_from_epoch"])  # type: ignore[arg-type]
 
 
-def test_ctrl_c_ends_soon_and_the_next_run_goes_on(undisturbed: Path, preset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_soon_and_the_next_run_goes_on(
+    number: signal.Signals, undisturbed: Path, preset: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C goes to all processes of the terminal, SIGTERM to the command alone, and Ray would take it for itself."""
     process = start(preset, tmp_path)
     wait_until(has_checkpoint(tmp_path))
     pressed = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number, printed
     assert time.monotonic() - pressed < 20
     assert "run the same command again" in printed and "Traceback" not in printed
     assert (table(tmp_path, "stages")["status"] == "missing").all()
-    study(preset, tmp_path, *LONG)
+    study(preset, tmp_path, *QUIETLY)
     assert resumed_epochs(tmp_path) > 0
     assert_same_results(tmp_path, undisturbed)
-
-
-def test_ctrl_c_that_somebody_swallows_is_not_lost() -> None:
-    """As compiled code does that can raise nothing."""
-    before = signal.getsignal(signal.SIGINT)
-    with CtrlC() as ctrl_c:
-        ctrl_c.on_step_begin(0, [])
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            ctrl_c.on_step_begin(1, [])
-    assert signal.getsignal(signal.SIGINT) == before
 
 
 def trials(process: "subprocess.Popen[str]") -> list[psutil.Process]:
@@ -93,7 +88,7 @@ def test_a_killed_driver_loses_nothing(undisturbed: Path, preset: Path, tmp_path
     process.kill()
     process.wait()
     assert not psutil.wait_procs(orphans, timeout=30)[1]
-    study(preset, tmp_path, *LONG)
+    study(preset, tmp_path, *QUIETLY)
     assert resumed_epochs(tmp_path) > 0
     assert_same_results(tmp_path, undisturbed)
 
@@ -132,7 +127,7 @@ def test_a_worker_group_gives_what_one_process_gives(network: str, preset: Path,
     for workers in (0, 2):
         storage = Storage(str(tmp_path / str(workers)))
         resources = config.resources.model_copy(update={"workers": workers})
-        experiment = Experiment(graph, storage, "tiny", resources, config.data, Cluster(slots=1))
+        experiment = Experiment(graph, storage, "tiny", resources, config.data, Cluster(slots=min(1, workers)))
         experiment.run(Console(quiet=True))
         assert experiment.ran == [key], experiment.failed
         assert storage.rows("stages", [key])["workers"].to_pylist() == [workers]

@@ -123,6 +123,7 @@ def read(preset: str, extras: Iterable[str], root: Path) -> "subprocess.Complete
             "target.data.std: 0.25}",
         ]
         own += [f"{domain}.data.{few}=1" for domain in ("source", "target") for few in ("val_per_class", "positions")]
+        own += [f"{domain}.data.flow=dis" for domain in ("source", "target")]  # of the same package, and fast
     allowed = ",".join(sorted(closure(extras)))
     return subprocess.run(
         [sys.executable, "-c", CHILD, allowed, preset, *own],

@@ -1,7 +1,5 @@
 """Memory that runs out, in the trial's process or by Ray's hand: what is said names what to set."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from torch import nn
 
 from study.tune.advice import out_of_memory
-from tests.commands import SECONDS, command, table
+from tests.commands import study, study_process, table
 from trainables import architectures
 from trainables.networks import LayeredNet
 
@@ -27,35 +25,30 @@ def hungry(classes: int) -> LayeredNet:
     return net
 
 
-def failed(preset: Path, storage: Path, *more: str, **environment: str) -> str:
-    """What a study says that fails."""
-    done = subprocess.run(
-        command(preset, storage, "--slots", "1", *more),
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
+def error_of(storage: Path, printed: str) -> str:
+    """The one error of a study that failed, which it has also printed."""
     stages = table(storage, "stages")
     assert set(stages["status"]) == {"failed", "skipped"}
     (error,) = stages.loc[stages["status"] == "failed", "error"]
-    assert error in done.stdout
+    assert error in printed
     return str(error)
 
 
-@pytest.mark.slow
 def test_a_stage_that_wants_too_much_memory(preset: Path, tmp_path: Path) -> None:
-    error = failed(preset, tmp_path, "--set", "network=tests.test_memory:hungry")
+    error = error_of(tmp_path, study(preset, tmp_path, "--set", "network=tests.test_memory:hungry", status=1))
     assert error.startswith("memory ran out (now resources.images_a_pass=the whole batch, resources.gpus=0.0")
     assert "with --slots or more resources.cpus" in error and "you tried to allocate 4503599627370496 bytes" in error
 
 
 @pytest.mark.slow
-def test_a_stage_that_ray_kills_for_the_machines_memory(preset: Path, tmp_path: Path) -> None:
+def test_a_stage_that_ray_kills_for_the_machines_memory(
+    preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a threshold that every machine is above, Ray's memory monitor kills whatever trains."""
-    monitor = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
-    error = failed(preset, tmp_path, "--set", "source.train.epochs=2000", **monitor)
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    more = ("--slots", "1", "--set", "source.train.epochs=2000")
+    error = error_of(tmp_path, study_process(preset, tmp_path, *more, status=1))
     assert error.startswith("memory ran out: let fewer stages share the machine")
     assert "killed due to the node running low on memory" in error
     assert list((tmp_path / "studies/tiny/errors").glob("reference-*.txt"))

@@ -1,13 +1,13 @@
 """The whole study in an object store: the same results as on a disk, whatever requests fail."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import analysis
+from analysis.__main__ import main as analyse
+from study import search
 from study.files import Folder, StorageError
 from study.storage import Storage
 from tests.commands import assert_same_results, study
@@ -22,30 +22,26 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def on_disk(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("disk")
-    study(preset, storage, "--slots", "2")
-    return storage
-
-
 @pytest.mark.slow
-def test_one_request_in_twenty_fails_and_nothing_changes(server: Faulty, on_disk: Path, preset: Path) -> None:
+def test_one_request_in_twenty_fails_and_nothing_changes(
+    server: Faulty, trained: Path, preset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.every = 20
-    printed = study(preset, LOCATION, "--slots", "2")
+    printed = study(preset, LOCATION)
     assert f"report: {LOCATION}/studies/tiny/report/index.html" in printed
     assert server.refused > 20
-    assert_same_results(LOCATION, on_disk)
+    assert_same_results(LOCATION, trained)
     folder = Folder(f"{LOCATION}/studies/tiny")
-    assert set(folder.files("report")) == {path.name for path in (on_disk / "studies/tiny/report").iterdir()}
+    assert set(folder.files("report")) == {path.name for path in (trained / "studies/tiny/report").iterdir()}
     assert not [name for name in folder.files() if name.startswith("driver")]
 
     again = study(preset, LOCATION)
     assert "nothing to train" in again
-    command = [sys.executable, "-m", "analysis", f"{LOCATION}/studies/tiny"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    local = subprocess.run([*command[:-1], str(on_disk / "studies/tiny")], capture_output=True, text=True, check=True)
-    assert shown.replace(LOCATION, str(on_disk)) == local.stdout
+    capsys.readouterr()
+    assert analyse([f"{LOCATION}/studies/tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert analyse([str(trained / "studies/tiny")]) == 0
+    assert shown.replace(LOCATION, str(trained)) == capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -68,7 +64,6 @@ def test_a_study_that_is_not_there(server: Faulty) -> None:
         analysis.load(f"{LOCATION}/studies/none")
 
 
-def test_a_search_says_that_it_wants_a_disk(server: Faulty, preset: Path) -> None:
-    command = [sys.executable, "-m", "study.search", "--preset", str(preset), "--storage", LOCATION]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "Optuna's database wants a local or shared disk" in done.stderr
+def test_a_search_says_that_it_wants_a_disk(server: Faulty, preset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main(["--preset", str(preset), "--storage", LOCATION]) == 2
+    assert "Optuna's database wants a local or shared disk" in capsys.readouterr().err

@@ -197,7 +197,7 @@ def test_without_retraining_in_the_source_masks_shrink_during_the_transfer(tiny_
     graph = plan(config)
     kinds = [stage.spec.kind for stage in graph.stages.values()]
     assert "source_prune" not in kinds and kinds.count("transfer") == 9
-    outcome = run_study(config, "meanwhile", storage=str(tmp_path), slots=2, progress=False)
+    outcome = run_study(config, "meanwhile", storage=str(tmp_path), slots=0, progress=False)
     assert outcome.failed == {}
     stages = pd.read_parquet(Path(outcome.folder) / "stages.parquet").set_index("stage")
     layers = pd.read_parquet(Path(outcome.folder) / "layers.parquet")

@@ -19,7 +19,7 @@ from study.tune.experiment import Experiment
 from study.tune.resources import Ask, Capacity, Nodes, ResourceError, ask_of, autoscaler_config, require, this_machine
 from tests.clusters import HEAD as HEAD_KIND
 from tests.clusters import growing_cluster, ours
-from tests.commands import SECONDS, command, study, table
+from tests.commands import SECONDS, command, study, study_process, table
 from tests.kills import nodes
 from trainables.devices import gpu_problem
 
@@ -86,7 +86,7 @@ TOO_MANY = ("--set", "resources.gpus=1", "--set", f"resources.workers={GPUS + 1}
 @pytest.mark.slow
 def test_a_study_without_its_gpus_ends_at_once(preset: Path, tmp_path: Path) -> None:
     started = time.monotonic()
-    printed = study(preset, tmp_path, *TOO_MANY, status=2)
+    printed = study_process(preset, tmp_path, *TOO_MANY, status=2)
     assert time.monotonic() - started < 60
     assert "resources.gpus=1" in printed and "--set resources.gpus=0" in printed
     search = [sys.executable, "-m", "study.search", *command(preset, tmp_path, *TOO_MANY)[3:]]
@@ -125,12 +125,12 @@ def test_a_study_starts_the_workers_that_it_needs(growing: tuple[str, Path], pre
         return sum(process.info["name"] == "raylet" for process in ours(folder))
 
     assert raylets() == 1
-    refused = study(preset, tmp_path, "--address", address, *TOO_MANY, status=2)
+    refused = study_process(preset, tmp_path, "--address", address, *TOO_MANY, status=2)
     assert "its autoscaler starts up to 2 of: 2 x (1 CPU and 0 GPUs)" in refused
     assert raylets() == 1
     # Two references, long enough that one worker would not do.
     long = ("--seeds", "2", "--set", "source.seed=null", "--set", "source.train.epochs=20")
-    printed = study(preset, tmp_path, "--address", address, *long)
+    printed = study_process(preset, tmp_path, "--address", address, *long)
     assert "the 2 slots were busy" in printed
     assert (table(tmp_path, "stages")["status"] == "done").all()
     assert raylets() == 3
@@ -152,7 +152,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_said_once_and_nothing_is_trained(prese
     assert problem is not None and f"PyTorch {torch.__version__}, built" in problem
     with nodes(2, gpus=1) as cluster:
         asks = ("--address", cluster.address, "--set", "resources.gpus=1")
-        printed = study(preset, tmp_path, *asks, status=2)
+        printed = study_process(preset, tmp_path, *asks, status=2)
         assert printed.count(problem) == 1 and "--set resources.gpus=0" in printed
         assert not (tmp_path / "stages").exists()
         # Where the nodes cannot be asked beforehand, as they are not up yet, each stage looks for itself.

@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 import pandas as pd
-import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -36,7 +34,6 @@ from study.tune.configurations import (
     importance,
 )
 from study.tune.trial import ERROR
-from tests.commands import SECONDS
 
 CONDITIONAL = {"sparsity": {"source_steps", "source_factor"}, "knowledge": {"tau", "lambda", "n_e"}}
 
@@ -272,10 +269,9 @@ def test_bad_spaces(override: str, words: str) -> None:
         load_config("digits", [override])
 
 
-def command(storage: Path, preset: Path, *more: str) -> list[str]:
-    # One slot, so that the order in which trials end is always the same.
-    base = ["--preset", str(preset), "--storage", str(storage), "--slots", "1", "--trials", "6"]
-    return [sys.executable, "-m", "study.search", *base, *more]
+def options(storage: Path, preset: Path, *more: str, slots: int = 0) -> list[str]:
+    # One slot at most, so that the order in which trials end is always the same.
+    return ["--preset", str(preset), "--storage", str(storage), "--slots", str(slots), "--trials", "6", *more]
 
 
 def trials(storage: Path) -> pd.DataFrame:
@@ -283,23 +279,22 @@ def trials(storage: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(preset: Path, tmp_path: Path) -> None:
+def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(
+    preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The undisturbed one runs on Ray, the other without."""
     whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
     small = ("--against", "share", "--set", "search.final_seeds=[9]")
-    done = subprocess.run(command(whole, preset, *small), capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    process = subprocess.Popen(command(disturbed, preset, *small), stdout=subprocess.PIPE, text=True)
+    assert main(options(whole, preset, *small, slots=1)) == 0
+    command = [sys.executable, "-m", "study.search", *options(disturbed, preset, *small)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("trial 2"):
             break
-    orphans = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    psutil.wait_procs([child for child in orphans if child.is_running()], timeout=5)
-    time.sleep(1)
-    again = subprocess.run(command(disturbed, preset, *small), capture_output=True, text=True, timeout=SECONDS)
-    assert again.returncode == 0, again.stdout + again.stderr
+    assert main(options(disturbed, preset, *small)) == 0
     pd.testing.assert_frame_equal(trials(disturbed), trials(whole))
     assert len(trials(whole)) == 6 and trials(whole)["origin"].tolist()[0] == "own"
     folder = whole / "studies" / "tiny-search"
@@ -314,24 +309,20 @@ def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(preset: Path
     wanted = changes_of(config, json.loads(str(chosen["hyperparameters"])))
     assert best["transfer"]["n_m"] == wanted["transfer.n_m"]
     assert load_config(str(folder / "best.yaml")).transfer.n_m == wanted["transfer.n_m"]
-    third = subprocess.run(
-        command(whole, preset, "--set", "transfer.tau=3"), capture_output=True, text=True, timeout=60
-    )
-    assert third.returncode == 2
-    assert "made with other settings" in third.stderr and "transfer.tau" in third.stderr
+    capsys.readouterr()
+    assert main(options(whole, preset, "--set", "transfer.tau=3")) == 2
+    said = capsys.readouterr().err
+    assert "made with other settings" in said and "transfer.tau" in said
 
 
 @pytest.mark.slow
-def test_a_search_against_latency(preset: Path, tmp_path: Path) -> None:
+def test_a_search_against_latency(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real trials: those of one shape have one latency, also in a later run, and each step is trained once."""
     fast = ("--against", "latency", "--set", "search.final_seeds=[9]", "--set", "search.neuron_steps=[0,3]")
     for number in ("4", "6"):
-        done = subprocess.run(
-            command(tmp_path, preset, *fast, "--trials", number), capture_output=True, text=True, timeout=SECONDS
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        # Measured by the first run alone.
-        assert ("measuring the latency of 4 nets" in done.stdout) == (number == "4")
+        assert main(options(tmp_path, preset, *fast, "--trials", number)) == 0
+        # Measured by the first run only.
+        assert ("measuring the latency of 4 nets" in capsys.readouterr().out) == (number == "4")
     made = trials(tmp_path)
     assert made["state"].tolist() == ["complete"] * 6
     steps = pd.Series([json.loads(text)["neuron_steps"] for text in made["hyperparameters"]])
@@ -349,9 +340,9 @@ def test_a_search_against_latency(preset: Path, tmp_path: Path) -> None:
     best = load_config(str(folder / "best.yaml"))
     chosen = made.loc[int(best.title.split("trial ")[1].split(" ")[0].rstrip(","))]
     assert chosen["best"] and chosen["val_accuracy"] == made["val_accuracy"].max()
-    other = subprocess.run(command(tmp_path, preset, "--against", "share"), capture_output=True, text=True, timeout=60)
-    assert other.returncode == 2
-    assert "made with other settings" in other.stderr and "against" in other.stderr
+    assert main(options(tmp_path, preset, "--against", "share")) == 2
+    said = capsys.readouterr().err
+    assert "made with other settings" in said and "against" in said
 
 
 def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(root: Path) -> tuple[StageGraph, Outcome]:
     config = load_config(str(root / "sparse.yaml"))
-    return plan(config), run_study(config, "sparse", storage=root / "results", progress=False)
+    return plan(config), run_study(config, "sparse", storage=root / "results", slots=0, progress=False)
 
 
 def test_zeros_are_held_through_the_transfer(root: Path, trained: tuple[StageGraph, Outcome]) -> None:

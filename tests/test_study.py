@@ -15,7 +15,7 @@ from study import ablation, reproduce, schema, show
 from study.config import load_config
 from study.graph import plan
 from study.storage import Storage
-from tests.commands import assert_same_results, study, table
+from tests.commands import assert_same_results, study, study_process, table
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def finished(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A study that ran undisturbed on two slots, and what it printed."""
     storage = tmp_path_factory.mktemp("finished")
-    return storage, study(preset, storage, "--slots", "2")
+    return storage, study_process(preset, storage, "--slots", "2")
 
 
 def test_the_command_ends_in_the_papers_tables(finished: tuple[Path, str]) -> None:
@@ -121,11 +121,11 @@ def test_show_says_what_is_wrong(
         assert message in capsys.readouterr().err
 
 
-def test_a_report_is_reproduced_on_one_slot_and_a_false_one_is_not(
+def test_a_report_is_reproduced_without_ray_and_a_false_one_is_not(
     finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage, again = finished[0], tmp_path / "again"
-    report, options = storage / "studies" / "tiny" / "report", ("--storage", str(again), "--slots", "1")
+    report, options = storage / "studies" / "tiny" / "report", ("--storage", str(again), "--slots", "0")
     assert reproduce.main([str(report), *options]) == 0
     assert_same_results(again, storage)
     printed = capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_a_second_run_trains_nothing_and_seeds_that_are_added_only_their_own(
     config = load_config(str(preset))
     new = set(plan(config.model_copy(update={"seeds": 2})).stages) - set(plan(config).stages)
     assert f"to train: {len(new)} stages" in planned and published() == before
-    printed = study(preset, storage, "--until-settled", "--most-seeds", "2", "--name", "settled", "--slots", "2")
+    printed = study(preset, storage, "--until-settled", "--most-seeds", "2", "--name", "settled")
     after = published()
     assert set(after) - set(before) == new and f"\n{len(new)} stages in " in printed
     assert {key: after[key] for key in before} == before

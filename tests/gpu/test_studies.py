@@ -11,9 +11,9 @@ from study.graph import StageGraph, plan
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
-from tests.commands import assert_same_results, study, table
+from tests.commands import assert_same_results, study_process, table
 from tests.gpu import needs_gpu
-from tests.test_memory import failed
+from tests.test_memory import error_of
 
 pytestmark = [needs_gpu, pytest.mark.slow]
 
@@ -22,7 +22,7 @@ pytestmark = [needs_gpu, pytest.mark.slow]
 def alone(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose stages have a GPU for themselves."""
     storage = tmp_path_factory.mktemp("alone")
-    study(preset, storage, "--set", "resources.gpus=1")
+    study_process(preset, storage, "--set", "resources.gpus=1")
     return storage
 
 
@@ -33,7 +33,7 @@ def test_stages_run_on_the_gpu(alone: Path) -> None:
 
 
 def test_four_stages_share_the_gpu(preset: Path, alone: Path, tmp_path: Path) -> None:
-    printed = study(preset, tmp_path, "--set", "resources.gpus=0.25")
+    printed = study_process(preset, tmp_path, "--set", "resources.gpus=0.25")
     assert "the 4 slots were busy" in printed
     assert_same_results(alone, tmp_path)
 
@@ -52,5 +52,6 @@ def test_a_worker_group_with_one_gpu(preset: Path, alone: Path, tmp_path: Path) 
 
 
 def test_a_gpu_without_room_is_said(preset: Path, tmp_path: Path) -> None:
-    error = failed(preset, tmp_path, "--set", "network=tests.test_memory:hungry", "--set", "resources.gpus=1")
+    more = ("--set", "network=tests.test_memory:hungry", "--set", "resources.gpus=1")
+    error = error_of(tmp_path, study_process(preset, tmp_path, *more, status=1))
     assert error.startswith("the GPU's memory ran out (now resources.images_a_pass=the whole batch, resources.gpus=1")
