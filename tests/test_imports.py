@@ -138,3 +138,10 @@ def test_options_are_parsed_before_anything_large_is_imported() -> None:
     program = f"import sys, {', '.join(f'study.{name}' for name in COMMANDS)}; print({large} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_looking_at_things_needs_no_ray() -> None:
+    names = ", ".join(f"study.commands.{name}" for name in ("data", "networks", "export", "show"))
+    program = f"import sys, {names}; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "False"

@@ -18,11 +18,11 @@ from analysis.tracing import trace
 from study.answers import Ancestry, StageRecord, StudyList, StudyState
 from study.command import OK, reply
 from study.config import ConfigError
+from study.durations import duration
 from study.run.standing import as_table, in_one_line, study_state
 from study.settings.overrides import dotted
 from study.storage import TENSORS, LostStageError, Storage, StorageError
 from study.stored_nets import all_cells, find_stage
-from study.tune.progress import duration
 from trainables.hyperparameters import PARAMS
 from trainables.settings import DataConfig
 from trainables.suggestions import choices

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.config import StudyConfig, data_configs
-from study.tune.progress import REPORT_SECONDS, duration
+from study.durations import REPORT_SECONDS, duration
 from study.tune.resources import ask_of, require, this_machine
 from trainables.data import LAYOUTS, ImageSet, load
 from trainables.data.decoding import Progress as OnProgress

@@ -29,6 +29,7 @@ from study.config import (
     target_classes,
     with_changes,
 )
+from study.durations import duration
 from study.graph import StageGraph, plan_cells
 from study.run.decoding import prepare_machine
 from study.run.identity import claim
@@ -52,7 +53,6 @@ from study.tune.configurations import (
 )
 from study.tune.experiment import Experiment
 from study.tune.loggers import Loggers
-from study.tune.progress import duration
 from trainables import latency
 from trainables.suggestions import choices
 

@@ -1,6 +1,7 @@
 """How a study stands, also while it runs: its nets with accuracy and sparsity, as the tables name them."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.table import Table
@@ -15,7 +16,9 @@ from study.answers import ComparisonResult, NetResult, StudyOutcome, StudyState
 from study.run.lease import is_running
 from study.run.outcome import Outcome
 from study.storage import Storage
-from study.tune.loggers import Loggers
+
+if TYPE_CHECKING:
+    from study.tune.loggers import Loggers
 
 PLAN = "plan"
 """The table of the cells that a study is to have, in the columns of ``cells``: written before anything is trained."""
@@ -61,7 +64,7 @@ def study_outcome(outcome: Outcome) -> StudyOutcome:
     )
 
 
-def tell(loggers: Loggers, outcome: Outcome) -> None:
+def tell(loggers: "Loggers", outcome: Outcome) -> None:
     """Log a study's end: the mean test accuracy of each net that has one, in percent, and the report's tables."""
     if not loggers.in_use:
         return

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import analysis
 from study.config import ConfigError, StudyConfig, check
+from study.durations import duration
 from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
 from study.run.decoding import prepare_machine, understood
@@ -23,7 +24,7 @@ from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
 from study.tune.loggers import Loggers
-from study.tune.progress import duration, label
+from study.tune.progress import label
 
 
 def run_study(

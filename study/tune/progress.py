@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from study.durations import REPORT_SECONDS, duration
 from study.graph import StageGraph
 from study.tune.scheduling import Observer, StageSearcher
 from study.tune.trial import ERROR, LOST
@@ -22,9 +23,6 @@ from trainables.hyperparameters import (
     TargetPruneParams,
     TransferParams,
 )
-
-REPORT_SECONDS = 60.0
-"""In a log, running stages are reported this far apart."""
 
 
 class Progress(Observer):
@@ -196,16 +194,6 @@ def _knowledge_sign(knowledge: KnowledgeConfig | None) -> str:
     if knowledge is None:
         return "K-"
     return "K+" if knowledge.source == "reference" else "K shuffled"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _epoch(result: dict[str, Any]) -> str:
