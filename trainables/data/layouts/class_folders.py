@@ -144,7 +144,7 @@ class _ClassTree:
     search: FolderSearch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.search = FolderSearch()
+        self.search = FolderSearch(self.folder)
         found = {name for part in self.parts.values() for name in self.search.subfolders(self.folder / part)}
         self.classes = sorted(found)
 

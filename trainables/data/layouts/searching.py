@@ -26,6 +26,8 @@ HELPERS = frozenset(
 class FolderSearch:
     """A search through a data set's folders, each once, whatever links there are."""
 
+    root: Path | None = None
+    """The data set's folder; None: whichever is searched."""
     endings: frozenset[str] = EXTENSIONS
     """What counts as one of its files, in lower case."""
     left_out: Counter[str] = field(default_factory=Counter)
@@ -43,7 +45,7 @@ class FolderSearch:
                 for entry in entries:
                     if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 (a name, not a path)
                         self.problems.append(Problem(entry.path, "it is a link to what is not there"))
-                    elif entry.is_dir() and self._counts(folder, entry.name):
+                    elif entry.is_dir() and self._counts(folder, entry.name) and not self._leads_back(folder, entry):
                         found.append(entry.name)
         except OSError as error:
             self.problems.append(Problem(str(folder), f"the folder cannot be read: {error.strerror}"))
@@ -63,7 +65,7 @@ class FolderSearch:
                 folders.clear()
                 continue
             self._visited.add(here)
-            folders[:] = sorted(name for name in folders if self._counts(Path(root), name)) if deep else []
+            folders[:] = sorted(self._folders_within(folder, root)) if deep else []
             inner = Path(root).relative_to(folder).as_posix()
             prefix = "" if inner == "." else f"{inner}/"
             for name in sorted(names):
@@ -88,11 +90,31 @@ class FolderSearch:
         ]
         return [*self.problems, *pictures]
 
+    def _folders_within(self, folder: Path, root: str) -> Iterator[str]:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.is_dir() and self._counts(Path(root), entry.name) and not self._leads_back(folder, entry):
+                    yield entry.name
+
+    def _leads_back(self, folder: Path, entry: "os.DirEntry[str]") -> bool:
+        """Whether a folder is a link to what the data set holds by another path, or to what holds the data set.
+
+        The images there belong to the class whose folder they lie in, whichever is looked into first.
+        """
+        if not entry.is_symlink():
+            return False
+        root, target = (self.root or folder).resolve(), Path(entry.path).resolve()
+        # A hidden store within the data set is not looked into: its images are found by links alone.
+        within = target.is_relative_to(root) and not any(map(_is_passed_over, target.relative_to(root).parts))
+        if back := within or root.is_relative_to(target):
+            self.left_out["folders that a link leads to again"] += 1
+        return back
+
     def _counts(self, root: Path, name: str) -> bool:
         """Whether a folder is one of the data set's."""
         if name in HELPERS:
             self.left_out[f"folders {name}/"] += 1
-        return name not in HELPERS and not name.startswith(".") and self._is_text(str(root), name)
+        return not _is_passed_over(name) and self._is_text(str(root), name)
 
     def _is_image(self, root: str, name: str) -> bool:
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (faster)
@@ -117,6 +139,10 @@ class FolderSearch:
 
     def _unreadable(self, error: OSError) -> None:
         self.problems.append(Problem(str(error.filename), f"the folder cannot be read: {error.strerror}"))
+
+
+def _is_passed_over(name: str) -> bool:
+    return name in HELPERS or name.startswith(".")
 
 
 def subfolders(folder: Path) -> list[str]:
