@@ -31,6 +31,15 @@ def test_a_signal_that_somebody_swallows_is_not_lost(number: signal.Signals) -> 
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_keeps_its_number_though_tune_raises_another_error() -> None:
+    with pytest.raises(StoppedError) as stopped, Stops():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    assert stopped.value.number == signal.SIGTERM
+
+
 def test_a_thread_does_without_signals() -> None:
     ended = []
 

@@ -124,10 +124,13 @@ class Stops(Observer):
             self._before = {number: signal.signal(number, self._stop) for number in heeded()}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Leave them to whoever listened before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # Tune raises a KeyboardInterrupt of its own for any that it catches, which does not know the signal.
+        if self._stopped is not None and isinstance(error, KeyboardInterrupt) and error is not self._stopped:
+            raise self._stopped from None
 
     def _stop(self, number: int, _: object) -> None:
         self._stopped = StoppedError(number)
