@@ -14,7 +14,7 @@ from analysis.axes import axes
 from analysis.controls import controls_table
 from analysis.elsewhere import Elsewhere
 from analysis.findings import findings
-from analysis.loading import Results, StudyError, load, once
+from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
 from analysis.tables import elsewhere, writing
@@ -54,7 +54,6 @@ ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
-@once
 def tables(results: Results) -> list[Table]:
     """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
     cells = outcomes(results)

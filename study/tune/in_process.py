@@ -68,6 +68,8 @@ class _Stage:
     def report(self, result: dict[str, Any]) -> None:
         """Pass an epoch on; stop where the scheduler says so."""
         self._hear(result)
+        for callback in self._callbacks:
+            callback.on_step_end(iteration=0, trials=[self.trial])
         if self._scheduler is not None:
             decision = self._scheduler.on_trial_result(None, self.trial, result)
             if decision == TrialScheduler.STOP:
@@ -78,7 +80,6 @@ class _Stage:
         self._searcher.on_trial_result(self.trial.trial_id, result)
         for callback in self._callbacks:
             callback.on_trial_result(iteration=0, trials=[self.trial], trial=self.trial, result=result)
-            callback.on_step_end(iteration=0, trials=[self.trial])
 
 
 def run_in_process(

@@ -197,7 +197,7 @@ def _knowledge_sign(knowledge: KnowledgeConfig | None) -> str:
 
 
 def _epoch(result: dict[str, Any]) -> str:
-    return f"epoch {result['epoch']}/{result['epochs']}" if "epochs" in result else ""
+    return f"epoch {result['epoch']}/{result['epochs']}" if "epoch" in result else ""
 
 
 def _accuracy(result: dict[str, Any]) -> str:
