@@ -131,6 +131,7 @@ def test_what_a_search_cannot_use_is_refused_first(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs(
     preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

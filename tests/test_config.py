@@ -93,7 +93,7 @@ LAUGHS = "a0: &a0 [" + "1," * 10 + "]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},'
         ("[" * 5000, "nested too deeply"),
         ("[" * 60 + "]" * 60, "nested more than 50 levels deep"),
         ("9" * 5000, "4300 digits"),
-        (f"[{'1,' * 200_000}]", "more than 100,000 values"),
+        (f"[{'1,' * 200_000}]", "longer than 200,000 characters"),
         (LAUGHS, "more than 100,000 values"),
         ("a\0b", "special characters are not allowed"),
     ],

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 from pathlib import Path
@@ -33,9 +34,15 @@ def sources() -> dict[str, str]:
     return found
 
 
+@cache
+def nodes(text: str) -> list[ast.AST]:
+    """The imports of a text, parsed once: a test changes one file of many."""
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(text: str, modules: Sources) -> Iterator[str]:
     """Modules that a text imports, wherever in it: of the project each one by its file, of others the whole package."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+MOST_LETTERS = 200_000
+"""A longer text is no configuration, and would take minutes to read."""
 MOST_VALUES = 100_000
 """More values than this, aliases written out, are no configuration."""
 MOST_LEVELS = 50
@@ -27,8 +29,10 @@ def read_yaml(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        YamlError: it has none, or one that is too large, too deep or contains itself.
+        YamlError: it has none, or it is too long, too large, too deep or contains itself.
     """
+    if len(text) > MOST_LETTERS:
+        raise YamlError(f"it is longer than {MOST_LETTERS:,} characters")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
