@@ -175,11 +175,7 @@ def _hidden_packages() -> str | None:
     """What is wrong if a file of the current folder hides a package of this project: Python looks there first."""
     own = Path(__file__).resolve().parents[1]
     for name in OWN_PACKAGES:
-        found = find_spec(name)
-        if (
-            found is not None
-            and found.origin is not None
-            and Path(found.origin).resolve() != own / name / "__init__.py"
-        ):
-            return f"{found.origin} hides this project's package {name}: rename it, or run the command elsewhere"
+        origin = getattr(find_spec(name), "origin", None)
+        if origin is not None and Path(origin).resolve() != own / name / "__init__.py":
+            return f"{origin} hides this project's package {name}: rename it, or run the command elsewhere"
     return None

@@ -37,9 +37,9 @@ from `study/answers.py` by `make docs`.
     python -m study.show digits --json               # a study's nets, also while it runs
 
 The exit status is the same as without `--json`: 0 all is well, 1 some stages failed (or data are incomplete, or a
-report is not reproduced), 2 bad input, 130 interrupted. A command that cannot do what it was asked to prints a
-`Failure`; only options that do not exist, or that lack a value, print the usage to stderr instead. `version` rises when
-a field is renamed or removed; fields may be added at any time. Numbers that do not exist are null.
+report is not reproduced), 2 bad input, 130 interrupted, 143 ended by SIGTERM. A command that cannot do what it was
+asked to prints a `Failure`; only options that do not exist, or that lack a value, print the usage to stderr instead.
+`version` rises when a field is renamed or removed; fields may be added at any time. Numbers that do not exist are null.
 """
 
 

@@ -135,7 +135,7 @@ class TuneSession(Session):
         """Report to Tune."""
         from ray import tune
 
-        tune.report({name: value for name, value in metrics.items() if value is not None})
+        tune.report(dict(metrics))
 
 
 class TrainSession(Session):
@@ -178,4 +178,4 @@ class TrainSession(Session):
         """Report to Ray Train; of all workers' reports it passes on rank 0's."""
         import ray.train
 
-        ray.train.report({name: value for name, value in metrics.items() if value is not None})
+        ray.train.report(dict(metrics))

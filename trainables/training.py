@@ -165,7 +165,8 @@ class Training:
         for epoch in range(self.resume() + 1, self.config.epochs + 1):
             self.train(epoch)
             self.session.checkpoint(self.state)
-            self.session.report({**self.history[-1], "epochs": self.config.epochs})
+            known = {name: value for name, value in self.history[-1].items() if value is not None}
+            self.session.report({**known, "epochs": self.config.epochs})
         if self.config.recalibrate is not None:
             recalibrate(self.net.main, self.images, self.config.recalibrate, self.seed)
         return self.history

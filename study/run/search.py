@@ -98,8 +98,7 @@ def run_search(
         settings: how to search; None: 40 trials by TPE.
         storage: folder of all results; Optuna's database wants a local or shared disk.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, as a debugger
-            wants it.
+        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, for a debugger.
         progress: whether to show progress on the terminal or in the notebook.
 
     Raises:
@@ -110,6 +109,7 @@ def run_search(
     settings = settings or SearchSettings()
     _require_usable(config, settings)
     kept, cluster = Storage(str(storage)), Cluster(address, slots)
+    cluster.require_no_group(config.resources.workers)
     if not kept.folder.is_local:
         raise ConfigError(
             f"a search cannot be kept in {kept.root}: Optuna's database wants a local or shared disk\n"

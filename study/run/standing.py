@@ -8,7 +8,7 @@ from rich.table import Table
 
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
-from analysis.nets import Net, joined, nets, off_axis
+from analysis.nets import Net, joined, nets, off_axis, outcomes
 from analysis.reporting import tables_as_csv
 from analysis.statistics.intervals import mean_interval, over_seeds
 from analysis.tables.table import NOTHING
@@ -48,14 +48,13 @@ def study_state(storage: Storage, study: str) -> StudyState:
 def study_outcome(outcome: Outcome) -> StudyOutcome:
     """A study that was run to its end."""
     results = outcome.results
-    cells = joined(results.cells, results.stages)
     return StudyOutcome(
         study=results.facts.name,
         folder=outcome.folder,
         running=False,
         stages_done=int((results.stages["status"] == "done").sum()),
         stages=len(results.stages),
-        nets=net_results(cells),
+        nets=net_results(outcomes(results)),
         report=outcome.report,
         comparisons=[_comparison(one) for one in comparisons(results)],
         findings=findings(results),
@@ -69,7 +68,7 @@ def tell(loggers: "Loggers", outcome: Outcome) -> None:
     if not loggers.in_use:
         return
     found = {}
-    for one in net_results(joined(outcome.results.cells, outcome.results.stages)):
+    for one in net_results(outcomes(outcome.results)):
         if one.test_accuracy is not None:
             found[", ".join(filter(None, (one.net, one.stream, one.point)))] = one.test_accuracy
     loggers.conclude(found, tables_as_csv(outcome.results), outcome.findings)

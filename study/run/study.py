@@ -50,8 +50,7 @@ def run_study(
         name: name of its folder in the storage.
         storage: folder or URI of all results.
         address: a running Ray cluster; None: the Ray of this process or else one of its own, on this machine.
-        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, as a debugger
-            wants it.
+        slots: stages side by side; None: what fits; 0: one after another in this process, without Ray, for a debugger.
         dashboard: whether to start the Ray dashboard too.
         until_settled: add seeds until S and K are settled, by this design.
         hours: start no round of ``until_settled`` that would end later than this.
@@ -67,6 +66,8 @@ def run_study(
         DataError: data cannot be read.
     """
     require_name(name)
+    cluster = Cluster(address, slots, dashboard)
+    cluster.require_no_group(config.resources.workers)
     if hours is not None and until_settled is None:
         raise ConfigError("hours limits the rounds of until_settled, which is not given")
     if graph is None:
@@ -79,7 +80,7 @@ def run_study(
     kept.probe()
     console = Console(highlight=False, quiet=not progress)
     loggers = Loggers(config.loggers, name, console)
-    study = _Study(name, kept, Cluster(address, slots, dashboard), settling, console, loggers)
+    study = _Study(name, kept, cluster, settling, console, loggers)
     with only_driver(kept.folder, name):
         return study.run(config, graph)
 

@@ -53,6 +53,18 @@ class Cluster:
         """Whether stages are trained in this process, without Ray."""
         return self.slots == 0
 
+    def require_no_group(self, workers: int) -> None:
+        """Make sure that no stage wants a worker group where there is only this process.
+
+        Raises:
+            ClusterError: stages do.
+        """
+        if self.in_process and workers:
+            raise ClusterError(
+                f"slots=0 trains in this process, but resources.workers={workers} asks for a group of worker "
+                "processes: set it to 0, or give 1 slot or more"
+            )
+
     @property
     def is_this_machine(self) -> bool:
         """Whether no Ray is used that runs already."""

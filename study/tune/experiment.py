@@ -15,7 +15,7 @@ from rich.console import Console
 from study.config import ResourceConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.cluster import QUIET, Cluster, ClusterError, Stops, connect, left_as_found, while_the_head_answers
+from study.tune.cluster import QUIET, Cluster, Stops, connect, left_as_found, while_the_head_answers
 from study.tune.in_process import run_in_process
 from study.tune.loggers import Loggers
 from study.tune.progress import Progress, label
@@ -147,11 +147,6 @@ class Experiment:
     def _connect(self, console: Console, ask: Ask) -> None:
         """Reach the cluster, or start one, and say what a user should know of it."""
         starts = self.cluster.is_this_machine
-        if self.cluster.in_process and self.resources.workers:
-            raise ClusterError(
-                f"slots=0 trains in this process, but resources.workers={self.resources.workers} asks for a group of "
-                "worker processes: set it to 0, or give 1 slot or more"
-            )
         context = connect(self.cluster.address) if self.cluster.address is not None else None
         self.capacity = this_machine(ask) if starts else connected_cluster()
         if warning := require(ask, self.capacity):

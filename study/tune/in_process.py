@@ -36,49 +36,50 @@ class _InProcessSession(Session):
         self._heard = heard
 
     def report(self, metrics: Mapping[str, Any]) -> None:
-        self._heard.report({name: value for name, value in metrics.items() if value is not None})
+        self._heard.report(dict(metrics))
 
 
+@dataclass
 class _Stage:
     """One stage under way, and those who follow it."""
 
-    def __init__(
-        self, trial: _Trial, searcher: StageSearcher, callbacks: Sequence[Callback], scheduler: TrialScheduler | None
-    ) -> None:
-        self.trial, self._searcher, self._callbacks, self._scheduler = trial, searcher, callbacks, scheduler
+    trial: _Trial
+    searcher: StageSearcher
+    callbacks: Sequence[Callback]
+    scheduler: TrialScheduler | None
 
     def run(self) -> None:
         """Train the stage, and tell everybody in Tune's order."""
         around: dict[str, Any] = {"iteration": 0, "trials": [self.trial], "trial": self.trial}
-        if self._scheduler is not None:
-            self._scheduler.on_trial_add(None, self.trial)
-        for callback in self._callbacks:
+        if self.scheduler is not None:
+            self.scheduler.on_trial_add(None, self.trial)
+        for callback in self.callbacks:
             callback.on_trial_start(**around)
         try:
             last = complete(Task.of(self.trial.config["task"]), partial(_InProcessSession, self))
             self._hear(last)
         except _StoppedEarly:
             last = self.trial.last_result
-        self._searcher.on_trial_complete(self.trial.trial_id, last)
-        for callback in self._callbacks:
+        self.searcher.on_trial_complete(self.trial.trial_id, last)
+        for callback in self.callbacks:
             callback.on_trial_complete(**around)
-        if self._scheduler is not None:
-            self._scheduler.on_trial_remove(None, self.trial)
+        if self.scheduler is not None:
+            self.scheduler.on_trial_remove(None, self.trial)
 
     def report(self, result: dict[str, Any]) -> None:
         """Pass an epoch on; stop where the scheduler says so."""
         self._hear(result)
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             callback.on_step_end(iteration=0, trials=[self.trial])
-        if self._scheduler is not None:
-            decision = self._scheduler.on_trial_result(None, self.trial, result)
+        if self.scheduler is not None:
+            decision = self.scheduler.on_trial_result(None, self.trial, result)
             if decision == TrialScheduler.STOP:
                 raise _StoppedEarly
 
     def _hear(self, result: dict[str, Any]) -> None:
         self.trial.last_result = result
-        self._searcher.on_trial_result(self.trial.trial_id, result)
-        for callback in self._callbacks:
+        self.searcher.on_trial_result(self.trial.trial_id, result)
+        for callback in self.callbacks:
             callback.on_trial_result(iteration=0, trials=[self.trial], trial=self.trial, result=result)
 
 

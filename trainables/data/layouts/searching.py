@@ -45,7 +45,7 @@ class FolderSearch:
                 for entry in entries:
                     if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 (a name, not a path)
                         self.problems.append(Problem(entry.path, "it is a link to what is not there"))
-                    elif entry.is_dir() and self._counts(folder, entry.name) and not self._leads_back(folder, entry):
+                    elif entry.is_dir() and self._is_own(folder, folder, entry.name):
                         found.append(entry.name)
         except OSError as error:
             self.problems.append(Problem(str(folder), f"the folder cannot be read: {error.strerror}"))
@@ -65,7 +65,7 @@ class FolderSearch:
                 folders.clear()
                 continue
             self._visited.add(here)
-            folders[:] = sorted(self._folders_within(folder, root)) if deep else []
+            folders[:] = sorted(name for name in folders if self._is_own(folder, Path(root), name)) if deep else []
             inner = Path(root).relative_to(folder).as_posix()
             prefix = "" if inner == "." else f"{inner}/"
             for name in sorted(names):
@@ -90,20 +90,18 @@ class FolderSearch:
         ]
         return [*self.problems, *pictures]
 
-    def _folders_within(self, folder: Path, root: str) -> Iterator[str]:
-        with os.scandir(root) as entries:
-            for entry in entries:
-                if entry.is_dir() and self._counts(Path(root), entry.name) and not self._leads_back(folder, entry):
-                    yield entry.name
+    def _is_own(self, searched: Path, root: Path, name: str) -> bool:
+        """Whether a folder is to be looked into."""
+        return self._counts(root, name) and not self._leads_back(searched, root / name)
 
-    def _leads_back(self, folder: Path, entry: "os.DirEntry[str]") -> bool:
+    def _leads_back(self, searched: Path, folder: Path) -> bool:
         """Whether a folder is a link to what the data set holds by another path, or to what holds the data set.
 
         The images there belong to the class whose folder they lie in, whichever is looked into first.
         """
-        if not entry.is_symlink():
+        if not folder.is_symlink():
             return False
-        root, target = (self.root or folder).resolve(), Path(entry.path).resolve()
+        root, target = (self.root or searched).resolve(), folder.resolve()
         # A hidden store within the data set is not looked into: its images are found by links alone.
         within = target.is_relative_to(root) and not any(map(_is_passed_over, target.relative_to(root).parts))
         if back := within or root.is_relative_to(target):
