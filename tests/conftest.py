@@ -1,6 +1,7 @@
 """Small studies that train for real in a second or two."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ settings.load_profile("patient")
 TRAIN = {"epochs": 2, "learning_rate": 0.01, "batch_size": 20}
 
 # Few images to validate and to test with, as most of a small study's time would go there.
-SMALL = {"name": "digits8", "test_share": 0.15, "val_per_class": 8}
+SMALL: dict[str, Any] = {"name": "digits8", "test_share": 0.15, "val_per_class": 8}
 TINY = {
     "title": "A study for tests",
     "network": "small_alexnet",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from tests.conftest import SMALL
 from trainables.artifacts import Artifact
 from trainables.hyperparameters import (
     KnowledgeConfig,
@@ -19,10 +20,8 @@ from trainables.sessions import Session
 from trainables.settings import DataConfig, Hyperparameters
 from trainables.stages import run_stage
 
-# Few images to validate and to test with, as most of a short stage's time would go there.
-SMALL: dict[str, Any] = {"name": "digits8", "test_share": 0.15, "val_per_class": 8, "mean": 0.13, "std": 0.31}
-DATA = DataConfig(**SMALL, train_per_class=4)
-SOURCE = DataConfig(**SMALL, train_per_class=40)
+DATA = DataConfig(**SMALL, train_per_class=4, mean=0.13, std=0.31)
+SOURCE = DataConfig(**SMALL, train_per_class=40, mean=0.13, std=0.31)
 
 
 class Stopped(Exception):

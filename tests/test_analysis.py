@@ -222,7 +222,7 @@ def test_study_where_all_failed_still_reports(write: Callable[..., Path]) -> Non
         for name in ("epochs", "layers", "knowledge"):
             study.rows[name] = []
 
-    page = page_of(write(fail_all))
+    page = analysis.report(write(fail_all)).read_text(encoding="utf-8")
     assert "disk full" in page
     assert "no result" in page
     assert "<svg" not in page

@@ -205,6 +205,7 @@ def test_no_importance_no_figure(write: Callable[..., Path]) -> None:
     assert importance is not None
     assert importance.empty
     assert list(plots(folder)) == ["search_history", "search_slices"]
+    assert "search_importance" not in analysis.report(folder).read_text(encoding="utf-8")
 
 
 def test_slices_show_complete_trials_only(folder: Path) -> None:

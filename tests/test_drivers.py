@@ -18,7 +18,7 @@ from tests.object_store import BUCKET, object_store
 
 def start(preset: Path, storage: Path, name: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command(preset, storage, "--slots", "0", "--name", name),
+        command(preset, storage, "--slots", "1", "--name", name),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

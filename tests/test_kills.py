@@ -34,7 +34,7 @@ LONG = (
     *("--set", "source.train.epochs=80", "--set", "transfer.train.epochs=15"),
     *("--set", "target_prune.retrain.epochs=10", "--set", "resources.checkpoint_seconds=0"),
 )
-"""A study of many short epochs: a kill costs an epoch, so that a few may cost no more than 15 % of them."""
+"""A study of many short epochs: a kill costs an epoch, so that six may cost no more than 15 % of them."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def kill_at_random(
 def test_a_study_killed_at_random_moments(
     undisturbed: Path, preset: Path, cluster: Nodes, begun: Callable[[], int], tmp_path: Path
 ) -> None:
-    kill_at_random(preset, "tiny", 3, undisturbed, LONG, cluster, tmp_path)
+    kill_at_random(preset, "tiny", 6, undisturbed, LONG, cluster, tmp_path)
 
 
 @pytest.mark.full

@@ -27,7 +27,7 @@ def test_one_request_in_twenty_fails_and_nothing_changes(
     server: Faulty, trained: Path, preset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.every = 20
-    printed = study(preset, LOCATION)
+    printed = study(preset, LOCATION, "--slots", "2")
     assert f"report: {LOCATION}/studies/tiny/report/index.html" in printed
     assert server.refused > 20
     assert_same_results(LOCATION, trained)

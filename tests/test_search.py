@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -282,18 +284,21 @@ def trials(storage: Path) -> pd.DataFrame:
 def test_a_killed_search_ends_with_the_trials_of_an_undisturbed_one(
     preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The undisturbed one runs on Ray, the other without."""
+    """The killed one runs on Ray, the others without."""
     whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
     small = ("--against", "share", "--set", "search.final_seeds=[9]")
-    assert main(options(whole, preset, *small, slots=1)) == 0
-    command = [sys.executable, "-m", "study.search", *options(disturbed, preset, *small)]
+    assert main(options(whole, preset, *small)) == 0
+    command = [sys.executable, "-m", "study.search", *options(disturbed, preset, *small, slots=1)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("trial 2"):
             break
+    orphans = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
+    psutil.wait_procs([child for child in orphans if child.is_running()], timeout=5)
+    time.sleep(1)
     assert main(options(disturbed, preset, *small)) == 0
     pd.testing.assert_frame_equal(trials(disturbed), trials(whole))
     assert len(trials(whole)) == 6 and trials(whole)["origin"].tolist()[0] == "own"
