@@ -53,6 +53,7 @@ from tests.conftest import TINY
         ("target.data={name: 'tests.own:cifar'}", ["target.data", "tests.own has no function cifar"]),
         ("target.data.views=random", ["target.data.views", "transfer.live=true", "views=ten"]),
         ("target.data.views=tne", ["target.data.views", "'centre', 'ten', 'random' or 'resized'"]),
+        ("network='torchvision:resnet18?input=[[['", ["network", "the network's input is not valid YAML"]),
         ("network=vgg16", ["network", "takes 3 x 224 x 224", "1 x 24 x 24"]),
         ("network='tests.own:rbg'", ["network", "did you mean 'rgb'?"]),
         ("source.train=null", ["source", "give train, or weights to load"]),

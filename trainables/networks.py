@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import torch
-import yaml
 from torch import nn
 
 from trainables import objects
@@ -22,6 +21,7 @@ from trainables.architectures import ALIASES, NETWORKS
 from trainables.layers import Dropout, LayeredNet, WeightedLayer, output_positions
 from trainables.seeds import derive, drawing
 from trainables.suggestions import did_you_mean
+from trainables.yaml_text import YamlError, read_yaml
 
 __all__ = ["NETWORKS", "Dropout", "LayeredNet", "WeightedLayer", "output_positions"]
 
@@ -209,7 +209,15 @@ def _class_path(module: nn.Module) -> str:
 def _parsed(name: str) -> _Name:
     head, _, query = canonical(name).partition("?")
     library, colon, function = head.partition(":")
-    settings = {key: yaml.safe_load(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    settings = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        try:
+            settings[key] = read_yaml(value)
+        except YamlError as error:
+            said = " ".join(str(error).split())
+            raise KeyError(
+                f"the network's {key} is not valid YAML ({said}): give a number, a word or [a, list]"
+            ) from None
     shape = settings.pop("input", None)
     try:
         sizes = tuple(int(size) for size in str(shape).split("x")) if shape is not None else None

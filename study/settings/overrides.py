@@ -9,10 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from study.settings.models import StudyConfig
-from study.settings.yaml_text import YamlError, read_yaml
 from trainables import objects
 from trainables.settings import DataConfig
 from trainables.suggestions import choices, did_you_mean
+from trainables.yaml_text import YamlError, read_yaml
 
 PRESETS = Path(str(resources.files("study"))) / "presets"
 RETIRED: dict[str, Any] = {"resources.fused": 1}
