@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +105,22 @@ def test_a_driver_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
             assert time.monotonic() < end
             time.sleep(0.02)
     assert not sign.exists()
+
+
+def test_no_sign_of_life_comes_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two studies of one name, one right after the other from Python: the first must not seem to run."""
+    monkeypatch.setattr("study.run.lease.BEAT_SECONDS", 0.01)
+    folder, writing = Folder(str(tmp_path)), threading.Event()
+    write = folder.write
+
+    def slow_write(*args: object) -> None:
+        writing.set()
+        time.sleep(0.3)
+        write(*args)  # type: ignore[arg-type]
+
+    with only_driver(folder, "digits"):
+        monkeypatch.setattr(folder, "write", slow_write)
+        assert writing.wait(10)
+    monkeypatch.undo()
+    time.sleep(0.5)
+    assert not folder.files("studies/digits")

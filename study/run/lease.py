@@ -69,12 +69,16 @@ def only_driver(folder: Folder, study: str) -> Iterator[None]:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     sign = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now}).encode()
     ended = threading.Event()
+    beat = threading.Thread(target=_beat, args=(folder, own, sign, ended), daemon=True)
     try:
         _claim(folder, study, own, sign)
-        threading.Thread(target=_beat, args=(folder, own, sign, ended), daemon=True).start()
+        beat.start()
         yield
     finally:
         ended.set()
+        # A sign that is being written would come after the deletion, and a study that has ended would seem to run.
+        if beat.ident is not None:
+            beat.join()
         with suppress(StorageError):
             folder.delete(own)
 
