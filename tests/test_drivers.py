@@ -113,14 +113,13 @@ def test_no_sign_of_life_comes_after_the_end(tmp_path: Path, monkeypatch: pytest
     folder, writing = Folder(str(tmp_path)), threading.Event()
     write = folder.write
 
-    def slow_write(*args: object) -> None:
+    def slow_write(name: str, content: bytes, patience: float) -> None:
         writing.set()
         time.sleep(0.3)
-        write(*args)  # type: ignore[arg-type]
+        write(name, content, patience)
 
     with only_driver(folder, "digits"):
         monkeypatch.setattr(folder, "write", slow_write)
         assert writing.wait(10)
-    monkeypatch.undo()
     time.sleep(0.5)
     assert not folder.files("studies/digits")

@@ -68,17 +68,11 @@ def only_driver(folder: Folder, study: str) -> Iterator[None]:
     own = f"studies/{study}/driver-{uuid.uuid4().hex[:12]}.json"
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     sign = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now}).encode()
-    ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(folder, own, sign, ended), daemon=True)
     try:
         _claim(folder, study, own, sign)
-        beat.start()
-        yield
+        with _signs_of_life(folder, own, sign):
+            yield
     finally:
-        ended.set()
-        # A sign that is being written would come after the deletion, and a study that has ended would seem to run.
-        if beat.ident is not None:
-            beat.join()
         with suppress(StorageError):
             folder.delete(own)
 
@@ -137,6 +131,20 @@ def _others(folder: Folder, study: str, own: str) -> list[_Driver]:
         else:
             folder.delete(file)
     return alive
+
+
+@contextmanager
+def _signs_of_life(folder: Folder, own: str, sign: bytes) -> Iterator[None]:
+    """Write a sign of life every few seconds; none is written after the end."""
+    ended = threading.Event()
+    beat = threading.Thread(target=_beat, args=(folder, own, sign, ended), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # A sign that is still being written would come after its deletion: a study that has ended would seem to run.
+        beat.join()
 
 
 def _beat(folder: Folder, own: str, sign: bytes, ended: threading.Event) -> None:
