@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.names import is_folder_name
+from study.names import name_fault
 from study.stops import STOPPED, StoppedError, heeded, nobody_reads, stop
 
 if TYPE_CHECKING:
@@ -151,9 +151,9 @@ def seconds(text: str) -> float:
 
 
 def folder_name(text: str) -> str:
-    """Type of an option: a name without slashes."""
-    if not is_folder_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder: give it without slashes")
+    """Type of an option: the name of a study or a search."""
+    if fault := name_fault(text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot name a folder: {fault}")
     return text
 
 

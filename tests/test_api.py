@@ -101,6 +101,13 @@ def test_a_configuration_that_was_changed_is_checked_again(tiny_config: StudyCon
     [
         ({"name": "../elsewhere"}, "'../elsewhere' cannot name a folder"),
         ({"name": ""}, "cannot name a folder"),
+        ({"name": "a\tb"}, r"'a\tb' cannot name a folder in the storage: give a name without control characters"),
+        ({"name": "a\0"}, "without control characters"),
+        ({"name": "a\udcff"}, "without control characters"),
+        ({"name": "-a"}, "does not start with a dash"),
+        ({"name": "a."}, "end with a dot"),
+        ({"name": "a "}, "have spaces around it"),
+        ({"name": "ä" * 101}, "at most 200 bytes"),
         ({"slots": -1}, "slots is -1: give 1 or more"),
         ({"slots": 0, "address": "auto"}, "slots=0 trains in this process, not at auto"),
         ({"hours": 1.0}, "hours limits the rounds of until_settled"),

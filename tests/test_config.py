@@ -201,6 +201,7 @@ def test_the_command_ends_with_one_screen_and_starts_nothing(
         (["--storage", "s3://me:secret@bucket/results"], "put credentials into the environment"),
         (["--slots=-1"], "not a number from 0 up"),
         (["--name", "a/b"], "without slashes"),
+        (["--name", "a\nb"], "without control characters"),
     ):
         try:
             status = main(["--storage", str(tmp_path / "results"), *arguments])

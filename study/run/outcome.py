@@ -6,7 +6,7 @@ from functools import cached_property
 import analysis
 from analysis import Results
 from study.config import ConfigError
-from study.names import is_folder_name
+from study.names import name_fault
 
 
 def require_name(name: str) -> None:
@@ -15,8 +15,8 @@ def require_name(name: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    if not is_folder_name(name):
-        raise ConfigError(f"{name!r} cannot name a folder in the storage: give a name without slashes")
+    if fault := name_fault(name):
+        raise ConfigError(f"{name!r} cannot name a folder in the storage: {fault}")
 
 
 @dataclass(frozen=True)
