@@ -23,6 +23,8 @@ CHECKPOINT_SHARE = 0.05
 Part = TypeVar("Part")
 NOTICE_SECONDS = 1.0
 """How often a trial asks whether its node is about to be taken away."""
+REPORT_SECONDS = 1.0
+"""How often a trial reports between validations: a report costs trial and driver some milliseconds each."""
 
 
 class LeavingError(Exception):
@@ -119,6 +121,7 @@ class TuneSession(Session):
     """A training in the process of a Ray Tune trial."""
 
     _asked = 0.0
+    _reported = 0.0
 
     def leaving(self) -> bool:
         """Ask Ray, which knows of a notice as soon as somebody has called ``ray drain-node``."""
@@ -132,10 +135,13 @@ class TuneSession(Session):
         return ray.get_runtime_context().get_node_id() in ray._private.state.state.get_draining_nodes()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
-        """Report to Tune."""
+        """Report to Tune: every validated epoch, as a search decides by those, and others where they are slow."""
         from ray import tune
 
-        tune.report(dict(metrics))
+        now = time.monotonic()
+        if "val_accuracy" in metrics or now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            tune.report(dict(metrics))
 
 
 class TrainSession(Session):

@@ -19,7 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from search_spaces.cells import Cell
 from study.graph import StageGraph
 from study.settings.choices import Against, SamplerName
-from study.tune.scheduling import StageSearcher
+from study.tune.scheduling import EveryTrialItsProcess, StageSearcher
 from trainables.seeds import derive
 
 Metrics = Mapping[str, float]
@@ -257,7 +257,7 @@ class _Compared:
     """The stage's key."""
 
 
-class EarlyStopping(AsyncHyperBandScheduler):
+class EarlyStopping(EveryTrialItsProcess, AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020) on validation accuracy, for the stages that configurations are judged by alone.
 
     The better half continues after each comparison. Only a configuration's first seed is compared: a search wants to

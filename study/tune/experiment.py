@@ -29,7 +29,7 @@ from study.tune.resources import (
     require_usable_gpus,
     this_machine,
 )
-from study.tune.scheduling import LostGroups, LostProcesses, StageSearcher
+from study.tune.scheduling import EveryTrialItsProcess, LostGroups, LostProcesses, StageSearcher
 from study.tune.trial import Task, pickled_functions, run_trial
 from trainables.data import Places
 
@@ -201,7 +201,7 @@ class Experiment:
             tune.with_resources(run_trial, ask),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=scheduler,
+                scheduler=scheduler or EveryTrialItsProcess(),
                 num_samples=-1,
                 max_concurrent_trials=self.slots,
                 reuse_actors=not in_group,

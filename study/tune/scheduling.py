@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from study.graph import StageGraph
@@ -150,6 +151,17 @@ class StageSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the storage knows which stages are complete."""
+
+
+class EveryTrialItsProcess(FIFOScheduler):
+    """Leaves it to Tune which trial takes a process that has become free: one that has none yet.
+
+    The schedulers of Ray name the trial that has waited longest. That one's own process is about to start, and Tune
+    stops it for the free one: where a stage takes less time than a process to start, only one slot would ever work.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None, with which Tune goes through the trials that wait."""
 
 
 class Observer(Callback):
