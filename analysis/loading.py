@@ -1,6 +1,6 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from io import BytesIO
@@ -17,6 +17,7 @@ from analysis.published import FUSED, PUBLISHED, Column
 from study import schema
 from study.facts import StudyFacts
 from study.files import Folder, StorageError
+from study.generations import RECORD, ChangedError, read_generation
 
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
 
@@ -92,6 +93,8 @@ def load(path: str | Path) -> Results:
     """
     try:
         return _load(Folder(str(path)))
+    except ChangedError as error:
+        raise StudyError(str(error)) from error
     except StorageError as error:
         raise StudyError(f"{error}: {REMEDY}") from error
 
@@ -99,9 +102,11 @@ def load(path: str | Path) -> Results:
 def _load(folder: Folder) -> Results:
     if not folder.exists():
         raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
-    facts = _facts(folder)
-    names = [*schema.TABLES, *(name for name in schema.SEARCH_TABLES if folder.has(f"{name}.parquet"))]
-    results = Results(folder, facts, **{name: _table(folder, name) for name in names})
+    names = [*schema.TABLES, *schema.SEARCH_TABLES]
+    files = read_generation(folder, [f"{name}.parquet" for name in names])
+    facts = _facts(folder, files)
+    there = [name for name in names if name in schema.TABLES or f"{name}.parquet" in files]
+    results = Results(folder, facts, **{name: _table(folder, name, files) for name in there})
     if not results.stages["stage"].is_unique:
         raise StudyError(f"{folder.at('stages.parquet')} has two rows for one stage: write the study's results again")
     if not results.stages["status"].isin(["done", "failed"]).any():
@@ -109,23 +114,23 @@ def _load(folder: Folder) -> Results:
     return results
 
 
-def _facts(folder: Folder) -> StudyFacts:
-    path, content = folder.at("study.json"), folder.read("study.json")
-    if content is None:
-        raise StudyError(f"{folder.at()} is no study, it has no study.json: {REMEDY}")
+def _facts(folder: Folder, files: Mapping[str, bytes]) -> StudyFacts:
+    if RECORD not in files:
+        raise StudyError(f"{folder.at()} is no study, it has no {RECORD}: {REMEDY}")
     try:
-        return StudyFacts.model_validate_json(content)
+        return StudyFacts.model_validate_json(files[RECORD])
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
-        raise StudyError(f"{path} can't be read ({problems}): run the study's command again to rewrite it") from None
+        said = f"{folder.at(RECORD)} can't be read ({problems})"
+        raise StudyError(f"{said}: run the study's command again to rewrite it") from None
 
 
-def _table(folder: Folder, name: str) -> pd.DataFrame:
-    path, content = folder.at(f"{name}.parquet"), folder.read(f"{name}.parquet")
-    if content is None:
+def _table(folder: Folder, name: str, files: Mapping[str, bytes]) -> pd.DataFrame:
+    path = folder.at(f"{name}.parquet")
+    if f"{name}.parquet" not in files:
         raise StudyError(f"{path} is not there: run the study's command again, it writes the tables at its end")
     try:
-        rows = pq.read_table(BytesIO(content))
+        rows = pq.read_table(BytesIO(files[f"{name}.parquet"]))
     except (OSError, ValueError, ArrowException) as error:
         raise StudyError(f"{path} can't be read ({error}): run the study's command again to rewrite it") from error
     try:

@@ -112,11 +112,12 @@ def _written(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str
     """
     try:
         folder = Folder(out)
-        for name, content in files.items():
-            folder.write(name, content)
-        # What an earlier report left behind would pass for a result of this one.
+        # A report that was never finished has no first page; what an earlier one left would pass for a result of this.
+        folder.delete("index.html")
         for name in possible(folder.files()) - files.keys():
             folder.delete(name)
+        for name in sorted(files, key=lambda name: name == "index.html"):
+            folder.write(name, files[name])
     except StorageError as error:
         raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
     return folder.at("index.html")

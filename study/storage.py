@@ -31,6 +31,7 @@ from safetensors.torch import save as save_tensors
 
 from study import schema
 from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError, reason
+from study.generations import RECORD, read_generation, write_generation
 from trainables.artifacts import Artifact
 from trainables.results import StageResult
 
@@ -213,9 +214,18 @@ class Storage:
 
     def write_study(self, study: str, name: str, content: bytes | pa.Table) -> None:
         """Write a file of a study: a table as Parquet, or bytes."""
-        if isinstance(content, pa.Table):
-            content = _parquet_bytes(content)
-        self.folder.write(f"studies/{study}/{name}", content)
+        self.folder.write(f"studies/{study}/{name}", _bytes(content))
+
+    def write_results(self, study: str, files: Mapping[str, bytes | pa.Table], facts: Mapping[str, Any]) -> None:
+        """Write the files of a study that belong together, so that none is ever read with those of another run.
+
+        Args:
+            study: its name.
+            files: tables and other content, by file name.
+            facts: what ``study.json`` says of the study.
+        """
+        written = {name: _bytes(content) for name, content in files.items()}
+        write_generation(self._study_folder(study), written, facts)
 
     def read_study(self, study: str, name: str) -> pa.Table:
         """A table of a study.
@@ -223,17 +233,28 @@ class Storage:
         Raises:
             StorageError: there is none, or it is damaged.
         """
-        place = self.study_path(study, f"{name}.parquet")
-        if (content := self.folder.read(f"studies/{study}/{name}.parquet")) is None:
+        file, place = f"{name}.parquet", self.study_path(study, f"{name}.parquet")
+        if (content := self.study_files(study, [file]).get(file)) is None:
             raise StorageError(f"{place} is not there: run the study first")
         try:
             return pq.read_table(pa.BufferReader(content))
         except pa.ArrowException as error:
             raise StorageError(f"{place} cannot be read ({error}): run the study again to rewrite it") from None
 
+    def study_files(self, study: str, names: Iterable[str]) -> dict[str, bytes]:
+        """Files of a study's last run, by name, as far as they are there.
+
+        Raises:
+            StorageError: one is not what was written.
+        """
+        return read_generation(self._study_folder(study), names)
+
     def has_table(self, study: str, name: str) -> bool:
         """Whether a study has the table."""
-        return self.folder.has(f"studies/{study}/{name}.parquet")
+        return bool(self.study_files(study, [f"{name}.parquet"]).keys() - {RECORD})
+
+    def _study_folder(self, study: str) -> Folder:
+        return Folder(self.study_path(study))
 
     def study_path(self, study: str, *parts: str) -> str:
         """Path or URI of a study's folder or of something in it."""
@@ -321,6 +342,10 @@ def _columns(files: Mapping[str, bytes], names: Iterable[str]) -> dict[str, sche
     # Not read_table, whose data set machinery takes ten times as long for so small a file.
     buffers = {name: pa.BufferReader(files[f"{name}.parquet"]) for name in names}
     return {name: pq.ParquetFile(buffer).read(use_threads=False).to_pydict() for name, buffer in buffers.items()}
+
+
+def _bytes(content: bytes | pa.Table) -> bytes:
+    return content if isinstance(content, bytes) else _parquet_bytes(content)
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:

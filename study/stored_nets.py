@@ -112,6 +112,7 @@ def example_images(storage: Storage, stored: StoredNet, count: int) -> Tensor | 
             cells = storage.read_study(study, "cells")
             if not any(stored.key in path for path in cells["path"].to_pylist()):
                 continue
+            storage.study_files(study, ["config.yaml"])  # is what was written
             config = read_config(storage.study_path(study, "config.yaml"))
             return _test_images(config, stored, count)
         except (StorageError, ConfigError, DataError, KeyError):

@@ -15,6 +15,7 @@ from study.answers import Reproduced
 from study.command import OK, SOME_FAILED, conclude, reply
 from study.config import ConfigError, load_config, read_config
 from study.files import Folder
+from study.generations import RECORD, read_generation
 from study.run.study import run_study
 from study.storage import Storage
 
@@ -59,15 +60,15 @@ def main(options: argparse.Namespace) -> int:
 def _study_folder(report: str) -> Folder:
     """The folder of the study that a report is of: the one given, or the one that it lies in."""
     folder = Folder(report)
-    return folder if folder.has("study.json") or not folder.above(1).has("study.json") else folder.above(1)
+    return folder if folder.has(RECORD) or not folder.above(1).has(RECORD) else folder.above(1)
 
 
 @contextmanager
 def _preset(folder: Folder) -> Iterator[str]:
     """The path of the report's configuration, on a disk."""
-    if (content := folder.read("config.yaml")) is None:
+    if (content := read_generation(folder, ["config.yaml"]).get("config.yaml")) is None:
         raise ConfigError(f"{folder.at('config.yaml')} is not there, so it is not known what was run")
-    if folder.is_local:
+    if folder.is_local and folder.read("config.yaml") == content:
         yield folder.at("config.yaml")
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -320,14 +320,16 @@ class _Search:
 
     def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
         own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
-        write_tables(final, own, doubts=self.doubts)
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
         rows = [trial_row(trial, chosen) for trial in trials if trial.state.is_finished()]
-        self.storage.write_study(self.name, "trials.parquet", schema.table("trials", rows))
-        self.storage.write_study(self.name, "importance.parquet", schema.table("importance", self._importance(trials)))
+        others: dict[str, Any] = {
+            "trials.parquet": schema.table("trials", rows),
+            "importance.parquet": schema.table("importance", self._importance(trials)),
+        }
         if best:
-            self.storage.write_study(self.name, "best.yaml", as_yaml(self._preset(best[0])).encode())
+            others["best.yaml"] = as_yaml(self._preset(best[0])).encode()
+        write_tables(final, own, doubts=self.doubts, others=others)
 
     def _preset(self, trial: FrozenTrial) -> StudyConfig:
         """The trial's settings as a preset that study.ablation can run; its title has what no preset can say."""

@@ -1,6 +1,6 @@
 """A study's results on disk: its tables, with a row for every stage whatever became of it, and ``study.json``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,21 +21,22 @@ def write_tables(
     config: StudyConfig,
     sequential: SequentialDesign | None = None,
     doubts: Sequence[str] = (),
+    others: Mapping[str, bytes | pa.Table] | None = None,
 ) -> None:
-    """Write the study's result tables, its configuration and its facts.
+    """Write the study's result tables, its configuration and its facts, together.
 
     Args:
         experiment: what was run of the study.
         config: the study.
         sequential: how seeds are added to it, where their number is not fixed.
         doubts: about its pretrained references.
+        others: files that belong to them, by name.
     """
-    storage, study = experiment.storage, experiment.study
-    for name, rows in _collected(experiment).items():
-        storage.write_study(study, f"{name}.parquet", rows)
-    storage.write_study(study, "config.yaml", as_yaml(config).encode())
+    study = experiment.study
+    files: dict[str, bytes | pa.Table] = {f"{name}.parquet": rows for name, rows in _collected(experiment).items()}
+    files |= {"config.yaml": as_yaml(config).encode(), **(others or {})}
     facts = _facts(study, config, sequential, doubts)
-    storage.write_study(study, "study.json", facts.model_dump_json(indent=1).encode())
+    experiment.storage.write_results(study, files, facts.model_dump(mode="json"))
 
 
 def _collected(experiment: Experiment) -> dict[str, pa.Table]:
