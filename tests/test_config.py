@@ -109,6 +109,14 @@ def test_what_is_no_configuration_is_said_on_one_screen(text: str, words: str, t
         assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("key", ["transfer.train.epochs", "source.seed", "seeds", "target_prune.retrain.batch_size"])
+def test_whole_numbers_have_64_bits(key: str) -> None:
+    value = [0, 10**21] if key == "seeds" else 10**21
+    for overrides in ([f"{key}={value}"], {key: value}):
+        with pytest.raises(ConfigError, match=rf"(?s){key}.*64 bits"):
+            load_config("digits", overrides)
+
+
 def test_numbers_are_those_of_yaml_1_2() -> None:
     config = load_config("digits", ["source.prune.keep=4e-1", "transfer.train.learning_rate=1E-3"])
     assert config.source.prune.keep == 0.4 and config.transfer.train.learning_rate == 0.001

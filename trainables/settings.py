@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Views = Literal["centre", "ten", "random", "resized"]
@@ -24,6 +24,14 @@ class Hyperparameters(BaseModel):
     )
     PATHS: ClassVar[dict[str, Any]] = {}
     """Fields that hold paths, in the form that pydantic excludes fields by: they differ from machine to machine."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _fits_64_bits(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(number, int) and number.bit_length() > 63 for number in numbers):
+            raise ValueError("a whole number may have 64 bits: between -2^63 and 2^63")
+        return value
 
     def without_paths(self, **options: Any) -> dict[str, Any]:
         """All fields but paths, as JSON types under their aliases; ``options`` are those of ``model_dump``."""
