@@ -56,7 +56,7 @@ def test_damaged_stages_are_trained_again(trained: Path, graph: StageGraph, pres
 
 
 def test_a_stage_that_is_lost_again_and_again_fails(graph: StageGraph) -> None:
-    searcher = StageSearcher(graph, set(), lambda key: "task")
+    searcher = StageSearcher(graph, set(), lambda key: {"task": "task"})
     reference = next(iter(graph.stages))
     for loss in range(MOST_LOSSES + 1):
         config = searcher.suggest("parent")
@@ -70,7 +70,7 @@ def test_a_stage_that_is_lost_again_and_again_fails(graph: StageGraph) -> None:
 
 
 def test_a_stage_that_gets_further_is_never_given_up(graph: StageGraph) -> None:
-    searcher = StageSearcher(graph, set(), lambda key: "task")
+    searcher = StageSearcher(graph, set(), lambda key: {"task": "task"})
     reference = next(iter(graph.stages))
 
     def lose_at(epoch: int) -> None:

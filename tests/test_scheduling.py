@@ -22,6 +22,9 @@ def test_a_second_slot_works_though_stages_take_less_time_than_a_process_to_star
     for stage in others:
         graph.stages[stage.key] = replace(stage, parents={"first": first.key})
     experiment = run_stages(config, graph, str(tmp_path), slots=2)
+    (state,) = tmp_path.glob("studies/timed/ray/*/experiment_state-*.json")
+    # Grows with the number of stages, and not with its square.
+    assert state.stat().st_size < 100_000 * len(graph.stages)
     rows = experiment.storage.rows("stages", graph.stages).to_pylist()
     spans = sorted((row["started_at"].timestamp(), row["seconds"]) for row in rows)
     overlaps = [start + seconds > after + 0.5 for (start, seconds), (after, _) in itertools.pairwise(spans)]

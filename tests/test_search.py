@@ -233,7 +233,7 @@ def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyCo
     searcher = ConfigurationSearcher(
         StageGraph(),
         lambda key: False,
-        lambda key: key,
+        lambda key: {"task": key},
         searched,
         lambda params: [cell_of(config, params, 0, "a test")],
         lambda key: {ACCURACY: 50.0, PRUNED: 0.0},

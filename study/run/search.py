@@ -197,7 +197,7 @@ class _Search:
             searcher = ConfigurationSearcher(
                 graph,
                 self._is_stored,
-                experiment.task,
+                experiment.config_of,
                 self.book,
                 self._cells,
                 lambda key: self._metrics(graph, key),

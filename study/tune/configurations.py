@@ -145,7 +145,7 @@ class ConfigurationSearcher(StageSearcher):
         self,
         graph: StageGraph,
         done: Callable[[str], bool],
-        task: Callable[[str], str],
+        config_of: Callable[[str], dict[str, str]],
         book: TrialBook,
         nets: Nets,
         metrics: Callable[[str], Metrics],
@@ -160,7 +160,7 @@ class ConfigurationSearcher(StageSearcher):
         Args:
             graph: grows by the stages of each configuration.
             done: whether a stage is complete in the storage.
-            task: returns the JSON of a stage's task.
+            config_of: returns what the Tune trial of a stage is given.
             book: the Optuna study.
             nets: returns the cells of a configuration.
             metrics: metrics of the net that a complete stage has.
@@ -169,7 +169,7 @@ class ConfigurationSearcher(StageSearcher):
             expired: whether the time for new trials is over.
             announce: takes a line when a trial ends.
         """
-        super().__init__(graph, set(), task)
+        super().__init__(graph, set(), config_of)
         self._is_done, self._book, self._nets, self._metrics = done, book, nets, metrics
         self._trials, self._abreast, self._expired, self._announce = trials, abreast, expired, announce
         self._candidates: list[Candidate] = []

@@ -70,7 +70,7 @@ class Experiment:
             console.print(f"{label(self.graph, key)}: {damage}", markup=False, soft_wrap=True)
         done = set(stored) - damaged.keys()
         if len(done) < len(self.graph.stages):
-            self.run_with(console, lambda: StageSearcher(self.graph, done, self.task))
+            self.run_with(console, lambda: StageSearcher(self.graph, done, self.config_of))
 
     def run_with(
         self, console: Console, algorithm: Callable[[], StageSearcher], scheduler: Any = None, *, foreseen: bool = True
@@ -108,8 +108,8 @@ class Experiment:
                 for key, traceback in searcher.tracebacks.items():
                     self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
-    def task(self, key: str) -> str:
-        """The JSON of a stage's task."""
+    def config_of(self, key: str) -> dict[str, str]:
+        """What the trial of a stage is given: its task as JSON, and the beginning of its folder's name."""
         stage, resources = self.graph.stages[key], self.resources
         task = Task(
             key=key,
@@ -126,7 +126,8 @@ class Experiment:
             places=self.places,
             functions=pickled_functions(stage.spec),
         )
-        return task.model_dump_json(by_alias=True)
+        folder = label(self.graph, key).replace(" ", "_").replace("%", "percent")
+        return {"task": task.model_dump_json(by_alias=True), "folder": folder}
 
     def _start(self, console: Console) -> None:
         """Start or reach Ray, where it is used, and see whether a stage can run."""
@@ -191,12 +192,6 @@ class Experiment:
             ask = {"memory": 1_000_000}
             # A driver that is lost takes its whole group along: where some nodes stay, it belongs there.
             ask |= {ON_DEMAND: 1} if self.capacity.offers(ON_DEMAND) else {}
-        graph = self.graph
-
-        def name(trial: Any) -> str:
-            words = f"{label(graph, trial.config['stage'])} {trial.trial_id}"
-            return words.replace(" ", "_").replace("%", "percent")
-
         tune.Tuner(
             tune.with_resources(run_trial, ask),
             tune_config=tune.TuneConfig(
@@ -205,7 +200,7 @@ class Experiment:
                 num_samples=-1,
                 max_concurrent_trials=self.slots,
                 reuse_actors=not in_group,
-                trial_dirname_creator=name,
+                trial_dirname_creator=_folder,
             ),
             run_config=tune.RunConfig(
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
@@ -214,3 +209,8 @@ class Experiment:
                 callbacks=[*callbacks, TBXLoggerCallback()],
             ),
         ).fit()
+
+
+def _folder(trial: Any) -> str:
+    """The name of a trial's folder. Tune saves this function with each trial, so that it may hold no graph."""
+    return f"{trial.config['folder']}_{trial.trial_id}"

@@ -23,13 +23,13 @@ MOST_LOST_PROCESSES = 4
 class StageSearcher(Searcher):
     """Suggests ready stages, those on the longest remaining path first; skips what depends on a failed stage."""
 
-    def __init__(self, graph: StageGraph, done: set[str], task: Callable[[str], str]) -> None:
+    def __init__(self, graph: StageGraph, done: set[str], config_of: Callable[[str], dict[str, str]]) -> None:
         """Schedule the stages of ``graph`` that are not done.
 
         Args:
             graph: the study's stages.
             done: keys of complete stages.
-            task: returns the JSON of a stage's task.
+            config_of: returns what the trial of a stage is given.
         """
         # A searcher must name a metric; this one every report has, and no decision hangs on it.
         super().__init__(metric="training_iteration", mode="max")
@@ -48,7 +48,7 @@ class StageSearcher(Searcher):
         """Stages that a scheduler ended before they were complete."""
         self._lost_processes: Counter[str] = Counter()
         self._reached: dict[str, tuple[int, int]] = {}
-        self._graph, self._task = graph, task
+        self._graph, self._config_of = graph, config_of
         self._remaining: dict[str, int] = {}
         self._waiting: list[str] = []
         self._enqueue(key for key in graph.stages if key not in self.done)
@@ -79,7 +79,7 @@ class StageSearcher(Searcher):
             if self._is_ready(key):
                 self._waiting.remove(key)
                 self.running[trial_id] = key
-                return {"stage": key, "task": self._task(key)}
+                return {"stage": key, **self._config_of(key)}
         return None if self._waiting or self.running else Searcher.FINISHED
 
     def _is_ready(self, key: str) -> bool:
