@@ -21,7 +21,7 @@ from tests.own import rgb
 from tests.runs import DATA, SOURCE, artifact, parents, run, source_nets
 from tests.trees import make_folder
 from trainables import data, networks
-from trainables.data import ImageSet, Places, digits
+from trainables.data import ImageSet, Places
 from trainables.data.imageset import in_memory
 from trainables.hyperparameters import (
     KEY_VERSION,
@@ -544,15 +544,3 @@ def test_scores_of_evaluations_can_be_fused() -> None:
     for name in ("test_accuracy", "connections", "prune_percent"):
         expected = measured.metrics[name] * (2 if name == "connections" else 1)
         assert fused.metrics[name] == expected
-
-
-def test_packaged_digits_are_parsed_once_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, places = DataConfig(name="digits8"), Places(cache=str(tmp_path))
-    first = digits.digits8(config, places)
-    monkeypatch.setattr(digits, "_of_scikit_learn", lambda: pytest.fail("parsed again"))
-    again = digits.digits8(config, places)
-    assert again.fingerprint == first.fingerprint and torch.equal(again.labels, first.labels)
-    monkeypatch.undo()
-    (kept,) = tmp_path.iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])  # cut
-    assert digits.digits8(config, places).fingerprint == first.fingerprint

@@ -146,7 +146,7 @@ def test_a_network_of_ones_own_is_named_by_module_and_function() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lenet", "no network 'lenet': give small_alexnet, bvlc_alexnet"),
+        ("lenet", "no network 'lenet': give small_alexnet, tiny_alexnet, bvlc_alexnet"),
         ("no_such_package.nets:net", "no_such_package.nets could not be imported"),
         ("tests.test_networks:pair_nett", "has no function pair_nett: did you mean 'pair_net'"),
         ("tests.test_networks:", "names no function"),

@@ -46,6 +46,24 @@ def small_alexnet(classes: int) -> LayeredNet:
     )
 
 
+@network("tiny_alexnet")
+def tiny_alexnet(classes: int) -> LayeredNet:
+    """AlexNet's shape for 1 x 8 x 8 images; three inner products hold most of its weights."""
+    return LayeredNet(
+        [
+            ("conv1", WeightedLayer(nn.Conv2d(1, 16, 3, padding=1), after=_relu(nn.MaxPool2d(2)))),
+            ("conv2", WeightedLayer(nn.Conv2d(16, 32, 3, padding=1), after=_relu(nn.MaxPool2d(2)))),
+            ("conv3", WeightedLayer(nn.Conv2d(32, 32, 3, padding=1), after=_relu())),
+            ("conv4", WeightedLayer(nn.Conv2d(32, 32, 3, padding=1), after=_relu())),
+            ("conv5", WeightedLayer(nn.Conv2d(32, 64, 3, padding=1), after=_relu())),
+            ("fc6", WeightedLayer(nn.Linear(64 * 2 * 2, 192), before=[nn.Flatten()], after=_relu(Dropout()))),
+            ("fc7", WeightedLayer(nn.Linear(192, 192), after=_relu(Dropout()))),
+            ("fc8", WeightedLayer(nn.Linear(192, classes))),
+        ],
+        input_shape=(1, 8, 8),
+    )
+
+
 @network("bvlc_alexnet")
 def bvlc_alexnet(classes: int) -> LayeredNet:
     """AlexNet as in the Caffe model zoo: grouped convolutions, and local response normalisation before pooling.

@@ -18,9 +18,11 @@ LEAST_SEEDS = 3
 
 
 NOTES = {
-    "small_alexnet": "AlexNet's order of layers (five convolutions, three inner products), but far narrower and for "
-    "24 x 24 images of one channel, without groups and normalisation: not the net of the paper, do not "
-    "compare its numbers",
+    f"{size}_alexnet": "AlexNet's order of layers (five convolutions, three inner products), but far narrower and for "
+    f"{pixels} images of one channel, without groups and normalisation: not the net of the paper, do not "
+    "compare its numbers"
+    for size, pixels in (("small", "24 x 24"), ("tiny", "8 x 8"))
+} | {
     "bvlc_alexnet": "AlexNet as in the Caffe model zoo, with grouped convolutions and local response normalisation: "
     "the paper's",
     "alexnet": "AlexNet as in torchvision: unlike the paper's, no groups and no local response normalisation, other "
