@@ -27,6 +27,7 @@ from analysis.tables.costs import costs
 from analysis.tables.layers import ratios, table2
 from analysis.tables.neurips import neurips
 from analysis.tables.search import search_trials, shortened
+from analysis.tables.settings import settings, source_nets
 from analysis.tables.streams import fusion_notes, table4, table4_differences
 from analysis.tables.table import Table
 from study.files import Folder, StorageError
@@ -44,13 +45,15 @@ TABLES = {
     "table4_differences": table4_differences,
     "controls": controls,
     "probes": probes,
+    "source_nets": source_nets,
+    "settings": settings,
     "classes": classes_table,
     "ratios": ratios,
     "operating_points": operating_points,
     "costs": costs,
 }
 FIGURES = ("forest", "figure2", "figure3", "layers", "learning_curves", "confusion")
-ONLY_IN_REPORT = ("comparisons", "classes", "ratios", "operating_points", "costs")
+ONLY_IN_REPORT = ("comparisons", "source_nets", "settings", "classes", "ratios", "operating_points", "costs")
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
@@ -69,8 +72,8 @@ def tables_as_csv(results: Results) -> dict[str, str]:
 def markdown_summary(study: str | Path | Results) -> str:
     """What the study shows and its tables as Markdown, to print when it ends.
 
-    The statistics of the comparisons, classes, loss ratios, operating points, costs and every seed's value are left to
-    the report. Of a search's trials only the best are there, after what the search shows.
+    The statistics of the comparisons, source nets, settings, classes, loss ratios, operating points, costs and every
+    seed's value are left to the report. Of a search's trials only the best are there, after what the search shows.
     """
     results = study if isinstance(study, Results) else load(study)
     shows = findings(results, brief=True)
@@ -264,13 +267,18 @@ def _failure(stage: str, hit: list[str], stages: pd.DataFrame) -> dict[str, Any]
 
 
 def provenance(results: Results) -> dict[str, Any]:
-    """What the numbers were made with: versions, devices, and training time."""
+    """What the numbers were made with: data, versions, devices, when, and training time."""
     stages = results.stages
+    started = pd.to_datetime(stages["started_at"].dropna(), utc=True)
+    data = stages[["data", "data_fingerprint"]].dropna().drop_duplicates()
     packages = {name for text in stages["package_versions"].dropna().unique() for name in _versions(str(text))}
     return {
         "code": sorted(stages["code_version"].dropna().unique()),
         "packages": sorted(packages),
         "devices": sorted(stages["device"].dropna().unique()),
+        "data": [f"{name} {fingerprint[:16]}" for name, fingerprint in data.itertuples(index=False)],
+        "trained": [f"{time:%Y-%m-%d %H:%M} UTC" for time in (started.min(), started.max())] if len(started) else [],
+        "folder": results.folder.at(),
         "stages": len(stages),
         "seconds": float(stages["seconds"].sum()),
     }

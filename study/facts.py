@@ -26,6 +26,8 @@ class Domain(BaseModel):
     name: str
     title: str
     classes: int
+    images: str = ""
+    """How many are for training, validation and testing, in words; empty where there are none."""
 
 
 class StudyFacts(BaseModel):

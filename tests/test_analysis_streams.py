@@ -208,7 +208,8 @@ def test_latex_has_the_streams_as_groups(folder: Path) -> None:
 
 def test_streams_are_told_apart_everywhere(folder: Path) -> None:
     names = {table.name for table in tables(analysis.load(folder))}
-    assert names == {"comparisons", "table4", "table4_differences", "classes", "ratios", "operating_points", "costs"}
+    of_nets = {"comparisons", "table4", "table4_differences", "classes", "ratios", "operating_points"}
+    assert names == of_nets | {"source_nets", "costs"}
     assert set(table(folder, "ratios").data["net"]) == {"Hybrid-TransferNet, spatial", "Hybrid-TransferNet, temporal"}
     titles = [axes.get_title(loc="left") for axes in draw(figure2, folder).figure.axes]
     assert titles == [f"{stream}, target class: {name}" for stream in STREAMS[:2] for name in ("zero", "eight")]

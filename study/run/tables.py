@@ -15,6 +15,8 @@ from study.tune.trial import describe
 from trainables import data, networks
 from trainables.settings import DataConfig
 
+PARTS = {"train": "training", "val": "validation", "test": "testing"}
+
 
 def write_tables(
     experiment: Experiment,
@@ -101,7 +103,9 @@ def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None, 
         if content.is_empty and (weights := config.source.weights) is not None:
             title = f"the source of {weights.file}, without images"
             return Domain(name=images.name, title=title, classes=len(source_classes(config)))
-        return Domain(name=images.name, title=content.title, classes=len(content.class_names))
+        parts = data.split(content, images, config.seed_list[0])
+        counts = [f"{len(getattr(parts, part)):,} for {use}" for part, use in PARTS.items()]
+        return Domain(name=images.name, title=content.title, classes=len(content.class_names), images=", ".join(counts))
 
     configs = [stream_config(config, stream) for stream in config.streams] or [config]
     return StudyFacts(

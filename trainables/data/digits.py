@@ -22,8 +22,8 @@ DIGITS = tuple(str(digit) for digit in range(10))
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images ``(n, 1, size, size)`` and the digits that they show ``(n,)``."""
 
-MNIST = "MNIST, 5,000 images"
-UCI = "UCI optical digits, 1,797 images"
+MNIST = "MNIST"
+UCI = "UCI optical digits"
 
 
 @data_set("mnist5k")
