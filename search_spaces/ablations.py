@@ -10,6 +10,9 @@ from study.settings.overrides import stream_config, with_changes
 
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
+SPARSE_TARGET = "Sparse-TargetNet"
+KNOWLEDGE_KEYS = {f"transfer.{key}" for key in ("tau", "lambda", "n_e", "hinton_factor", "live")}
+"""What matters for nets with knowledge alone."""
 
 
 def ablation(name: str) -> Callable[[Ablation], Ablation]:
@@ -36,12 +39,13 @@ def _axis(config: StudyConfig, name: str) -> Ablation:
     """The ablation along an axis: the nets that it is about, at each of its points."""
     points = points_of(config, name)
     configs = [with_changes(config, point.changes, point_of_axis(name, point)) for point in points]
+    keys = {key for point in points for key in point.changes}
 
     def cells(_: StudyConfig, seed: int) -> list[Cell]:
         return [
             replace(net, point=point, point_index=index, own_point=_is_own(net, config))
             for index, (point, own) in enumerate(zip(points, configs, strict=True))
-            for net in _nets(name, own, seed)
+            for net in _nets(name, keys, own, seed)
         ]
 
     return cells
@@ -56,18 +60,23 @@ def _is_own(net: Cell, config: StudyConfig) -> bool:
     return net.config.model_copy(update={"transfer": alike}) == config
 
 
-def _nets(axis: str, config: StudyConfig, seed: int) -> list[Cell]:
-    """What an axis is looked at with: the nets that its hyperparameters matter for."""
-    if axis == "target-schedule":
-        keep = config.target_prune.named[-1]
-        name = f"Sparse-TargetNet_{rate_name(keep)}"
-        return [Cell(axis, name, seed, config, "magnitude", "reference", keep, "reference")]
-    hybrid = _transfer(axis, config, seed, "magnitude", "reference")
-    if axis in ("tau", "lambda", "n_e"):
-        return [hybrid]
-    if axis == "source-schedule":
-        return [_transfer(axis, config, seed, "magnitude", "none"), hybrid]
-    return [_transfer(axis, config, seed, "none", "none"), hybrid]
+def _nets(axis: str, keys: set[str], config: StudyConfig, seed: int) -> list[Cell]:
+    """What an axis is looked at with: the nets that the keys which it varies matter for."""
+    nets: list[Cell] = []
+    of_targets = {key for key in keys if key.startswith(("target_prune", "neuron_prune"))}
+    if of_source := {key for key in keys if key.startswith("source.prune")}:
+        nets.append(_transfer(axis, config, seed, "magnitude", "none"))
+    if keys - of_targets - of_source - KNOWLEDGE_KEYS:
+        nets.insert(0, _transfer(axis, config, seed, "none", "none"))
+    if keys - of_targets or not keys:
+        nets.append(_transfer(axis, config, seed, "magnitude", "reference"))
+    keep = config.target_prune.named[-1]
+    pruned = Cell(axis, f"{SPARSE_TARGET}_{rate_name(keep)}", seed, config, "magnitude", "reference", keep, "reference")
+    if any(key.startswith("target_prune") for key in keys):
+        nets.append(pruned)
+    if any(key.startswith("neuron_prune") for key in keys) and config.neuron_prune is not None:
+        nets.append(replace(pruned, net=f"{SPARSE_TARGET}_N", neurons=True))
+    return nets
 
 
 def _transfer(name: str, config: StudyConfig, seed: int, s: Sparsity, k: KnowledgeChoice, *tables: str) -> Cell:

@@ -6,7 +6,9 @@ import pytest
 
 from search_spaces.ablations import ABLATIONS, cells_of
 from search_spaces.axes import AXES, axis_names, points_of
-from study.ablation import main
+from study.ablation import _parser, main
+from study.command import BAD_INPUT
+from study.commands.ablation import _overrides
 from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import plan
 from study.run.tables import cell_row
@@ -130,3 +132,54 @@ def test_n_m_means_the_n_m_of_every_net_whatever_the_studys_own_standard_has(tin
     paper = {row["net"]: row["stage"] for row in rows if row["ablation"] == "paper"}
     assert all(row["stage"] == paper[net] for net, row in own.items())
     assert sum(row["own_point"] for row in points) == len(own)
+
+
+@pytest.mark.parametrize(
+    ("keys", "nets"),
+    [
+        ("transfer.tau=1,2", {"Hybrid-TransferNet"}),
+        ("transfer.train.learning_rate=0.01,0.02", {"Standard-TransferNet", "Hybrid-TransferNet"}),
+        ("target.data.train_per_class=2,3", {"Standard-TransferNet", "Hybrid-TransferNet"}),
+        ("source.train.epochs=1,3", {"Standard-TransferNet", "Hybrid-TransferNet"}),
+        ("source.prune.steps=1,3", {"Hybrid-TransferNet(S+K-)", "Hybrid-TransferNet"}),
+        ("target_prune.retrain.epochs=1,3", {"Sparse-TargetNet_C80"}),
+        ("neuron_prune.tolerance=1,3", {"Sparse-TargetNet_N"}),
+    ],
+)
+def test_an_axis_shows_the_nets_that_its_key_matters_for(keys: str, nets: set[str], tiny_preset: Path) -> None:
+    options = _parser().parse_args(["--preset", str(tiny_preset), "--vary", keys])
+    config = load_config(str(tiny_preset), _overrides(options))
+    cells = [cell for cell in cells_of(config) if cell.point is not None]
+    assert {cell.net for cell in cells} == nets
+    # Each point is another net: none is shown that the key changes nothing of.
+    graph = plan(config)
+    measured = [key for cell, key in graph.cells if cell.point is not None]
+    assert len(set(measured)) == len(measured) == 2 * len(nets)
+    assert {cell.point.value for cell in cells if cell.point} == {float(one) for one in keys.split("=")[1].split(",")}
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["transfer.tau"], "give a key and its values"),
+        (["transfer.tau="], "give a key and its values"),
+        (["=1,2"], "give a key and its values"),
+        (["transfer.tau=1,[2"], "flow sequence"),
+        (["transfer.tau=1,2,1"], "1 is given twice"),
+        (["transfer.tau=1", "transfer.tau=2"], "transfer.tau is given twice"),
+        (["transfer.tua=1"], "did you mean 'transfer.tau'"),
+    ],
+)
+def test_mistakes_in_vary_are_explained(
+    texts: list[str], words: str, tiny_preset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [word for text in texts for word in ("--vary", text)]
+    assert main(["--preset", str(tiny_preset), *options, "--dry-run"]) == BAD_INPUT
+    assert words in capsys.readouterr().err
+
+
+def test_two_keys_with_one_word_are_axes_of_their_own(tiny_preset: Path) -> None:
+    vary = ["--vary", "transfer.train.epochs=1,2", "--vary", "source.train.epochs=1,2", "--vary", "transfer.tau=2,8"]
+    config = load_config(str(tiny_preset), _overrides(_parser().parse_args(["--preset", str(tiny_preset), *vary])))
+    assert set(config.axes) == {"transfer-train-epochs", "source-train-epochs", "tau"}
+    assert config.ablations == ("paper", "transfer-train-epochs", "source-train-epochs", "tau")

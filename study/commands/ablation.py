@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from search_spaces.axes import axis_names, points_of
 from study.answers import Choices, Command
@@ -19,6 +20,7 @@ from study.run.study import run_study
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
+from trainables.yaml_text import YamlError, read_yaml
 
 MANY_STAGES = 1000
 """More missing stages than this are not started without asking."""
@@ -117,8 +119,31 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     overrides = list(options.set)
     if options.seeds is not None:
         overrides.append(f"seeds={options.seeds}")
-    if options.ablate:
+    varied = _varied(options.vary)
+    overrides += [f"axes.{name}={json.dumps(points)}" for name, points in varied.items()]
+    more = [name.strip() for name in options.ablate.split(",")] if options.ablate else []
+    if more or varied:
         base = read_config(options.preset, overrides).ablations
-        more = [name.strip() for name in options.ablate.split(",")]
-        overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more])))}")
+        overrides.append(f"ablations={json.dumps(list(dict.fromkeys([*base, *more, *varied])))}")
     return overrides
+
+
+def _varied(texts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The axes of ``--vary``, each under the last word of its key, or the whole key where two have that word."""
+    axes: dict[str, list[dict[str, Any]]] = {}
+    keys = [text.partition("=")[0].strip() for text in texts]
+    words = [key.rpartition(".")[2] for key in keys]
+    for text, key, word in zip(texts, keys, words, strict=True):
+        name = word if words.count(word) == 1 else key.replace(".", "-")
+        try:
+            values = read_yaml(f"[{text.partition('=')[2]}]")
+        except YamlError as error:
+            raise ConfigError(f"--vary {text}: {error}") from None
+        if not key or not values:
+            raise ConfigError(f"--vary {text}: give a key and its values, as in transfer.train.learning_rate=0.01,0.02")
+        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+            raise ConfigError(f"--vary {text}: {twice[0]} is given twice")
+        if name in axes:
+            raise ConfigError(f"--vary {text}: {key} is given twice: give all its values in one --vary")
+        axes[name] = [{key: value} for value in values]
+    return axes
