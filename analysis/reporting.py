@@ -29,7 +29,7 @@ from analysis.tables.neurips import neurips
 from analysis.tables.search import search_trials, shortened
 from analysis.tables.settings import settings, source_nets
 from analysis.tables.streams import fusion_notes, table4, table4_differences
-from analysis.tables.table import Table
+from analysis.tables.table import Table, seed_list
 from study.files import Folder, StorageError
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
     return _rendered(
         "index.html.j2",
         study=results.facts,
-        seeds=results.seeds,
+        seeds=seed_list(results.seeds),
+        n_seeds=len(results.seeds),
         fusion=fusion_notes(results),
         findings=findings(results, cells, brief=True),
         sentences=findings(results, cells),

@@ -1,5 +1,6 @@
 """Stages in the command's own process, without Ray: what differs from slots, and what may not."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import ray
 import torch
 
+import analysis
 from study import SearchSettings, load_config, run_search, run_study
 from study.config import StudyConfig
 from study.tune.cluster import ClusterError
@@ -69,6 +71,22 @@ def test_a_search_stops_trials_early_and_continues(preset: Path, tmp_path: Path)
     assert len(made) == 6 and {"complete", "pruned"} == set(made["state"])
     stopped = made[made["state"] == "pruned"]["stages"]
     assert not any((tmp_path / "stages" / stage).exists() for stages in stopped for stage in stages[:1])
+    assert_trials_are_in_the_tables(analysis.load(tmp_path / "studies" / "early"))
+
+
+def assert_trials_are_in_the_tables(results: analysis.Results) -> None:
+    """With all that they were made from, learning curves too, and nothing of the test images."""
+    assert results.trials is not None
+    nets = {stage for stages in results.trials.query("state == 'complete'")["stages"] for stage in stages}
+    stages = results.stages.set_index("stage")
+    assert nets <= set(stages.index) and nets <= set(results.epochs["stage"]) and nets <= set(results.layers["stage"])
+    assert stages.loc[sorted(nets), "val_accuracy"].notna().all()
+    parents = {parent for text in stages["parents"] for parent in json.loads(text).values()}
+    assert parents <= set(stages.index)
+    tested = {stage for path in results.cells["path"] for stage in path}
+    assert stages.loc[stages.index.isin(tested) & (stages["kind"] == "transfer"), "test_accuracy"].notna().all()
+    assert stages.loc[~stages.index.isin(tested), ["test_accuracy", "test_top5_accuracy"]].isna().all(axis=None)
+    assert nets - tested and set(results.confusion["stage"]) <= tested
 
 
 def test_a_failed_stage_is_reported_and_the_rest_runs(preset: Path, tmp_path: Path) -> None:

@@ -49,7 +49,14 @@ def published_heading(results: Results) -> str:
 
 def each_seed(seeds: list[int], quantity: str) -> Header:
     """Heading of a column that shows every seed's value."""
-    return Header(f"{quantity}, each seed ({', '.join(map(str, seeds))})", detail=True)
+    return Header(f"{quantity}, each seed ({seed_list(seeds)})", detail=True)
+
+
+def seed_list(seeds: list[int]) -> str:
+    """Seeds as they are written: ``0, 1, 2`` or, where more follow one another, ``0 to 19``."""
+    if len(seeds) > 3 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def problem_notes(nets: list[Net], seeds: list[int]) -> list[str]:

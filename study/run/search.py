@@ -4,6 +4,7 @@ Trials are judged by validation accuracy. In the end the best settings (or the P
 trained with other seeds; these nets, and no others, are what the report shows on the test set.
 """
 
+import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -329,7 +330,17 @@ class _Search:
         }
         if best:
             others["best.yaml"] = as_yaml(self._preset(best[0])).encode()
-        write_tables(final, own, doubts=self.doubts, others=others)
+        write_tables(final, own, doubts=self.doubts, others=others, untested=self._trained(trials))
+
+    def _trained(self, trials: list[FrozenTrial]) -> list[str]:
+        """Stages of the trials' nets, with all that they were made from, as far as they are complete."""
+        found: dict[str, None] = {}
+        new = list(dict.fromkeys(key for trial in trials for key in trial.user_attrs.get("stages", [])))
+        while new := [key for key in self.storage.stored(new) if key not in found]:
+            found |= dict.fromkeys(new)
+            rows = self.storage.rows("stages", new)["parents"].to_pylist()
+            new = list(dict.fromkeys(parent for text in rows for parent in json.loads(text).values()))
+        return list(found)
 
     def _preset(self, trial: FrozenTrial) -> StudyConfig:
         """The trial's settings as a preset that study.ablation can run; its title has what no preset can say."""

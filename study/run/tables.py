@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from search_spaces.cells import Cell
 from study import schema
@@ -24,6 +25,7 @@ def write_tables(
     sequential: SequentialDesign | None = None,
     doubts: Sequence[str] = (),
     others: Mapping[str, bytes | pa.Table] | None = None,
+    untested: Sequence[str] = (),
 ) -> None:
     """Write the study's result tables, its configuration and its facts, together.
 
@@ -33,23 +35,40 @@ def write_tables(
         sequential: how seeds are added to it, where their number is not fixed.
         doubts: about its pretrained references.
         others: files that belong to them, by name.
+        untested: stages that belong to the study, and whose test images are nobody's business: a search's trials.
     """
     study = experiment.study
-    files: dict[str, bytes | pa.Table] = {f"{name}.parquet": rows for name, rows in _collected(experiment).items()}
+    files: dict[str, bytes | pa.Table] = {
+        f"{name}.parquet": rows for name, rows in _collected(experiment, untested).items()
+    }
     files |= {"config.yaml": as_yaml(config).encode(), **(others or {})}
     facts = _facts(study, config, sequential, doubts)
     experiment.storage.write_results(study, files, facts.model_dump(mode="json"))
 
 
-def _collected(experiment: Experiment) -> dict[str, pa.Table]:
+def _collected(experiment: Experiment, untested: Sequence[str]) -> dict[str, pa.Table]:
     graph = experiment.graph
     done = experiment.storage.stored(graph.stages)
     complete = set(done)
+    others = experiment.storage.stored(key for key in untested if key not in graph.stages)
     unfinished = [_unfinished_row(experiment, key) for key in graph.stages if key not in complete]
-    tables = experiment.storage.tables(done)
+    tables = experiment.storage.tables([*done, *others])
+    tables = {name: _without_test(rows, others) for name, rows in tables.items()}
     tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
     tables["cells"] = planned_cells(graph)
     return tables
+
+
+def _without_test(rows: pa.Table, stages: Sequence[str]) -> pa.Table:
+    """The rows of a table without what is known of some stages from test images."""
+    of_them = pc.is_in(rows["stage"], pa.array(stages, pa.string()))
+    if "predicted_class" in rows.column_names:
+        return rows.filter(pc.invert(of_them))
+    for place, name in enumerate(rows.column_names):
+        if name.startswith("test_"):
+            hidden = pc.if_else(of_them, pa.scalar(None, rows.schema.field(name).type), rows[name])
+            rows = rows.set_column(place, rows.schema.field(name), hidden)
+    return rows
 
 
 def planned_cells(graph: StageGraph) -> pa.Table:
