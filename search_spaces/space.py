@@ -94,8 +94,7 @@ def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, 
         if value is None:
             problems.append((f"transfer.train.{name}", "is null, the network's own: a search needs a number"))
             continue
-        inside = value in given if name.startswith("source_") else given[0] <= value <= given[1]
-        if not inside:
+        if not _inside(name, value, given):
             problems.append((f"search.{name}", f"is {list(given)}, which leaves out the study's own {value:g}"))
     depth = len(networks.layer_names(config.network))
     if bounds["n_m"][1] > depth:
@@ -105,6 +104,18 @@ def outside(config: StudyConfig, *, against: Against | None) -> list[tuple[str, 
     if against == "latency":
         problems += _steps_outside(config)
     return problems
+
+
+def fitting(config: StudyConfig, params: Params) -> dict[str, Any]:
+    """Those of the parameters of another search's trial that this study's space has, too."""
+    bounds = config.search.model_dump(by_alias=True)
+    if config.source.prune.is_given:
+        bounds |= {"source_steps": [1], "source_factor": [1.0]}
+    return {name: value for name, value in params.items() if name not in bounds or _inside(name, value, bounds[name])}
+
+
+def _inside(name: str, value: Any, bounds: Any) -> bool:
+    return value in bounds if name.startswith("source_") else bounds[0] <= value <= bounds[1]
 
 
 def _steps_outside(config: StudyConfig) -> list[tuple[str, str]]:

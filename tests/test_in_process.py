@@ -1,6 +1,7 @@
 """Stages in the command's own process, without Ray: what differs from slots, and what may not."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -87,6 +88,24 @@ def assert_trials_are_in_the_tables(results: analysis.Results) -> None:
     assert stages.loc[stages.index.isin(tested) & (stages["kind"] == "transfer"), "test_accuracy"].notna().all()
     assert stages.loc[~stages.index.isin(tested), ["test_accuracy", "test_top5_accuracy"]].isna().all(axis=None)
     assert nets - tested and set(results.confusion["stage"]) <= tested
+
+
+def test_a_warm_start_from_wider_bounds_keeps_what_fits(
+    preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"search.final_seeds": [9], "search.tau": [1, 64], "search.learning_rate": [0.001, 0.2]}
+    narrow = wide | {"search.tau": [3.9, 4.1], "search.learning_rate": [0.0099, 0.0101]}
+    settings = SearchSettings(trials=3, sampler="random", early_stopping=False)
+    run_search(load_config(str(preset), wide), "wide", settings, storage=tmp_path, slots=0, progress=False)
+    config, again = load_config(str(preset), narrow), SearchSettings(trials=4, sampler="random", warm_start="wide")
+    run_search(config, "narrow", again, storage=tmp_path, slots=0)
+    said = capsys.readouterr().out
+    assert re.search(r"warm start: .*learning_rate 0\.\d+.* of trial \d of wide is outside this search's bounds", said)
+    made = pd.read_parquet(tmp_path / "studies" / "narrow" / "trials.parquet")
+    assert made["origin"].tolist().count("warm start") >= 2
+    for text in made["hyperparameters"]:
+        params = json.loads(text)
+        assert 0.0099 <= params["learning_rate"] <= 0.0101 and 3.9 <= params.get("tau", 4) <= 4.1
 
 
 def test_a_failed_stage_is_reported_and_the_rest_runs(preset: Path, tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ def test_what_needs_a_failed_stage_fails_too_and_the_search_ends(config: StudyCo
     [
         ("search.tau=[8,2]", "8.0 is not below 2.0"),
         ("search.tau=[0,2]", "greater than 0"),
+        ("search.target_keep=[0,0.3]", "greater than 0"),
         ("search.n_e=[1,2,3]", "search.n_e"),
         ("search.taus=[1,2]", "did you mean 'search.tau'"),
         ("search.seeds=[100]", "other seeds|needs others"),

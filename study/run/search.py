@@ -19,7 +19,7 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import Point
 from search_spaces.cells import Cell
-from search_spaces.space import cell_of, changes_of, outside, own_params, space
+from search_spaces.space import cell_of, changes_of, fitting, outside, own_params, space
 from study import schema
 from study.config import (
     ConfigError,
@@ -280,7 +280,12 @@ class _Search:
     def _warm_start(self, name: str) -> None:
         earlier = optuna.load_study(study_name=name, storage=self._open_database(name))
         for trial in ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
-            self._enqueue({key: value for key, value in trial.params.items() if key in self.own}, "warm start")
+            known = {key: value for key, value in trial.params.items() if key in self.own}
+            params = fitting(self.config, known)
+            if left_out := [f"{key} {value:.4g}" for key, value in known.items() if key not in params]:
+                said = f"warm start: {', '.join(left_out)} of trial {trial.number} of {name} is outside this search's"
+                self.console.print(f"{said} bounds, and drawn anew", markup=False, soft_wrap=True)
+            self._enqueue(params, "warm start")
 
     def _conclude(self, search: Experiment) -> Outcome:
         """Test the finalists with other seeds, write the tables and the best settings, and report."""

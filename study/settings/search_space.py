@@ -22,6 +22,10 @@ RateRange = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_ascending)
 ]
 
+ShareRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_ascending)
+]
+
 
 class SearchConfig(Hyperparameters):
     """The space of a search: bounds, both ends included, and choices."""
@@ -44,8 +48,8 @@ class SearchConfig(Hyperparameters):
     """Steps of the source's prune schedule."""
     source_factor: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
     """Factors on the shares that the source's prune schedule keeps in the end."""
-    target_keep: RateRange = (0.0125, 0.3)
-    """Share of connections kept in the target, in a search against share."""
+    target_keep: ShareRange = (0.0125, 0.3)
+    """Share of connections kept in the target, in a search against share; on a logarithmic scale."""
     neuron_steps: StepRange = (0, 12)
     """Steps of neuron pruning after the transfer, in a search against latency."""
     latency_batch: Annotated[int, Field(ge=1)] = 1
