@@ -13,6 +13,8 @@ import torch
 
 from study import ablation, reproduce, schema, show
 from study.config import load_config
+from study.files import Folder
+from study.generations import write_generation
 from study.graph import plan
 from study.storage import Storage
 from tests.commands import assert_same_results, study, study_process, table
@@ -138,6 +140,13 @@ def test_a_report_is_reproduced_without_ray_and_a_false_one_is_not(
     rows, key = pq.read_table(false / "stages.parquet"), net(storage, "Hybrid-TransferNet")["stage"]
     better = [row | {"test_accuracy": 99.0} if row["stage"] == key else row for row in rows.to_pylist()]
     pq.write_table(schema.table("stages", better), false / "stages.parquet")
+    assert reproduce.main([str(false), *options]) == 2
+    assert "stages.parquet is not what the study wrote" in capsys.readouterr().err
+    # Who puts its checksum right, too, is found out by training.
+    record = json.loads((false / "study.json").read_text())
+    files = {name: (false / name).read_bytes() for name in record["files"]}
+    facts = {name: value for name, value in record.items() if name not in ("files", "sha256")}
+    write_generation(Folder(str(false)), files, facts)
     assert reproduce.main([str(false), *options]) == 1
     printed = capsys.readouterr().out
     assert "nothing to train" in printed and "NOT reproduced" in printed
