@@ -81,7 +81,8 @@ class Pair:
         remove_unconnected(net)
         choices = choosing.choose(net, _weights(net), runtime, batch, threads)
         for name, choice in choices.items():
-            words = ", ".join(f"{kernel} {time:.3f} ms" for kernel, time in choice.milliseconds.items())
+            measured = ", ".join(f"{kernel} {time:.3f} ms" for kernel, time in choice.milliseconds.items())
+            words = measured or f"{choice.kernel} alone"
             print(f"  {runtime}, batch {batch}, {name}: {words}", flush=True)
         fast = compact.assemble(net, _weights(net), {name: choice.kernel for name, choice in choices.items()})
         first = net.names.index(net.inner_products()[0])

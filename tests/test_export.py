@@ -363,6 +363,5 @@ def test_sparse_kernels_are_not_tried_on_full_matrices() -> None:
     net = random_net(1.0, 0)
     stored = {name: Stored.of(net.op(name), "float32") for name in net.names}
     choices = choosing.choose(net, stored, "torch", batch=2, threads=1)
-    assert {name: set(choice.milliseconds) for name, choice in choices.items()} == {
-        n: {"dense"} for n in net.inner_products()
-    }
+    # With one candidate there is nothing to measure.
+    assert choices == {name: choosing.Choice("dense", {}) for name in net.inner_products()}

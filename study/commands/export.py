@@ -202,7 +202,7 @@ def _describe(stored: StoredNet, exported: Exported, batch: int) -> None:
         print(f"cut-off neurons removed: {', '.join(gone) or 'none'}")
     for name, choice in exported.choices.items():
         times = ", ".join(f"{kernel} {time:.3f}" for kernel, time in choice.milliseconds.items())
-        print(f"{name}: {choice.kernel} (ms for a batch of {batch}: {times})")
+        print(f"{name}: {choice.kernel} ({f'ms for a batch of {batch}: {times}' if times else 'no other applies'})")
 
 
 def _time(stored: StoredNet, call: Call, options: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's kernel, and how long a pass took with each candidate, in milliseconds."""
+    """A layer's kernel, and how long a pass took with each candidate, in milliseconds; one alone is not measured."""
 
     kernel: str
     milliseconds: dict[str, float]
@@ -59,6 +59,8 @@ def _fastest(stored: Stored, runtime: Runtime, batch: int, threads: int) -> Choi
     stored = stored.widened() if runtime == "torch" else stored
     x = torch.rand(batch, stored.weight.shape[1], generator=generator(0, "choosing"))
     names = [name for name in CANDIDATES[runtime] if _applies(name, stored.weight)]
+    if len(names) == 1:
+        return Choice(names[0], {})
     calls = [executable(KERNELS[name](stored), runtime, x, threads) for name in names]
     times = latency.by_turns([lambda call=call: call(x) for call in calls], threads, SECONDS)  # type: ignore[misc]
     milliseconds = {name: time.milliseconds for name, time in zip(names, times, strict=True)}
