@@ -10,7 +10,6 @@ from study.settings.overrides import stream_config, with_changes
 
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
-SPARSE_TARGET = "Sparse-TargetNet"
 KNOWLEDGE_KEYS = {f"transfer.{key}" for key in ("tau", "lambda", "n_e", "hinton_factor", "live")}
 """What matters for nets with knowledge alone."""
 
@@ -62,20 +61,24 @@ def _is_own(net: Cell, config: StudyConfig) -> bool:
 
 def _nets(axis: str, keys: set[str], config: StudyConfig, seed: int) -> list[Cell]:
     """What an axis is looked at with: the nets that the keys which it varies matter for."""
+    sections = {key.partition(".")[0] for key in keys}
+    prunes_source = {key for key in keys if key.startswith("source.prune")}
+    before_pruning = {key for key in keys if not key.startswith(("target_prune", "neuron_prune"))}
     nets: list[Cell] = []
-    of_targets = {key for key in keys if key.startswith(("target_prune", "neuron_prune"))}
-    if of_source := {key for key in keys if key.startswith("source.prune")}:
+    if before_pruning - prunes_source - KNOWLEDGE_KEYS:
+        nets.append(_transfer(axis, config, seed, "none", "none"))
+    if prunes_source:
         nets.append(_transfer(axis, config, seed, "magnitude", "none"))
-    if keys - of_targets - of_source - KNOWLEDGE_KEYS:
-        nets.insert(0, _transfer(axis, config, seed, "none", "none"))
-    if keys - of_targets or not keys:
+    if before_pruning or not keys:
         nets.append(_transfer(axis, config, seed, "magnitude", "reference"))
     keep = config.target_prune.named[-1]
-    pruned = Cell(axis, f"{SPARSE_TARGET}_{rate_name(keep)}", seed, config, "magnitude", "reference", keep, "reference")
-    if any(key.startswith("target_prune") for key in keys):
+    pruned = Cell(
+        axis, f"Sparse-TargetNet_{rate_name(keep)}", seed, config, "magnitude", "reference", keep, "reference"
+    )
+    if "target_prune" in sections:
         nets.append(pruned)
-    if any(key.startswith("neuron_prune") for key in keys) and config.neuron_prune is not None:
-        nets.append(replace(pruned, net=f"{SPARSE_TARGET}_N", neurons=True))
+    if "neuron_prune" in sections and config.neuron_prune is not None:
+        nets.append(replace(pruned, net="Sparse-TargetNet_N", neurons=True))
     return nets
 
 

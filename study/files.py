@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -86,6 +87,12 @@ class Folder:
         for _ in range(levels):
             path = posixpath.dirname(path)
         return Folder(path if parts is None else urlunsplit(parts._replace(path=path)))
+
+    def within(self, name: str) -> "Folder":
+        """A folder in this one, through the same connection."""
+        inner = copy(self)
+        inner._base, inner.location = self._path(name), self.at(name)
+        return inner
 
     def read(self, name: str) -> bytes | None:
         """A file's content, or None where there is no such file."""

@@ -31,7 +31,7 @@ from safetensors.torch import save as save_tensors
 
 from study import schema
 from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError, reason
-from study.generations import RECORD, read_generation, write_generation
+from study.generations import read_generation, write_generation
 from trainables.artifacts import Artifact
 from trainables.results import StageResult
 
@@ -233,12 +233,23 @@ class Storage:
         Raises:
             StorageError: there is none, or it is damaged.
         """
-        file, place = f"{name}.parquet", self.study_path(study, f"{name}.parquet")
+        if (table := self.find_table(study, name)) is None:
+            raise StorageError(f"{self.study_path(study, f'{name}.parquet')} is not there: run the study first")
+        return table
+
+    def find_table(self, study: str, name: str) -> pa.Table | None:
+        """A table of a study, or None where it has no such table.
+
+        Raises:
+            StorageError: it is damaged.
+        """
+        file = f"{name}.parquet"
         if (content := self.study_files(study, [file]).get(file)) is None:
-            raise StorageError(f"{place} is not there: run the study first")
+            return None
         try:
             return pq.read_table(pa.BufferReader(content))
         except pa.ArrowException as error:
+            place = self.study_path(study, file)
             raise StorageError(f"{place} cannot be read ({error}): run the study again to rewrite it") from None
 
     def study_files(self, study: str, names: Iterable[str]) -> dict[str, bytes]:
@@ -249,12 +260,8 @@ class Storage:
         """
         return read_generation(self._study_folder(study), names)
 
-    def has_table(self, study: str, name: str) -> bool:
-        """Whether a study has the table."""
-        return bool(self.study_files(study, [f"{name}.parquet"]).keys() - {RECORD})
-
     def _study_folder(self, study: str) -> Folder:
-        return Folder(self.study_path(study))
+        return self.folder.within(f"studies/{study}")
 
     def study_path(self, study: str, *parts: str) -> str:
         """Path or URI of a study's folder or of something in it."""

@@ -35,7 +35,10 @@ from tests.conftest import TINY
         ("transfer.n_e=0", ["transfer.n_e", "greater than or equal to 1"]),
         ("target_prune.keep=[0.3,1.2]", ["target_prune.keep", "less than 1", "1.2"]),
         ("target_prune.keep=[0.1,0.2]", ["target_prune.keep", "must decrease, but 0.2 follows 0.1"]),
-        ("target_prune.keep=[0.9,0.2,0.1,0.025]", ["target_prune.keep", "TransferNet keeps 0.45", "start below"]),
+        (
+            "target_prune.keep=[0.9,0.2,0.1,0.025]",
+            ["target_prune.keep", "Hybrid-TransferNet keeps 0.45", "start below"],
+        ),
         ("target_prune.named=[0.123]", ["target_prune", "0.123", "not in keep"]),
         ("source.prune.keep=0", ["source.prune.keep", "greater than 0"]),
         ("source.prune.keep=han-lenet", ["source.prune.keep", "han-lenet", "han-alexnet"]),

@@ -1,7 +1,7 @@
 """A study's files are of one run, whatever moment a writer dies in, and nothing that was changed is read."""
 
+import itertools
 import os
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,9 @@ def generation_of(folder: Folder) -> str:
     return name
 
 
-def writes() -> Iterator[int]:
-    return iter(range(30))
-
-
 def test_a_writer_that_dies_at_any_change_leaves_one_generation(folder: Folder, tmp_path: Path) -> None:
     seen = []
-    for change in writes():
+    for change in itertools.count():
         with pytest.MonkeyPatch.context() as patch:
             dies_at(patch, change, raise_killed)
             try:

@@ -131,7 +131,7 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         axes.set_ylabel("test accuracy, %")
         axes.grid(axis="y", **GRID)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
-    faint = "" if _seeds(data) > MOST_CURVES else "; faint: each seed"
+    faint = "" if len(_seed_columns(data)) > MOST_CURVES else "; faint: each seed"
     caption = (
         f"Figure 3. Accuracy{results.evaluation} against connection-pruning rate on "
         f"{results.facts.target.title}. Curves start "
@@ -252,16 +252,16 @@ def _curve_points(curve: str, points: list[Net]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("prune_percent", kind="stable", ignore_index=True)
 
 
-def _seeds(frame: pd.DataFrame) -> int:
-    return sum(str(name).startswith("seed_") for name in frame)
+def _seed_columns(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame if str(name).startswith("seed_")]
 
 
 def _curve(axes: Axes, curve: str, frame: pd.DataFrame, shift: float) -> None:
     """One curve; shifted by a hair, so that the error bars of two curves do not hide each other."""
     look = CURVES[curve]
     kept = (100 - frame["prune_percent"]) * shift
-    drawn = _seeds(frame) <= MOST_CURVES
-    for column in [name for name in frame if drawn and str(name).startswith("seed_")]:
+    seeds = _seed_columns(frame)
+    for column in seeds if len(seeds) <= MOST_CURVES else []:
         axes.plot(kept, frame[column], color=look["color"], alpha=0.22, linewidth=0.9, linestyle=look["linestyle"])
     half = (frame["ci_high"].astype(float) - frame["mean"]).fillna(0.0)
     axes.errorbar(

@@ -31,13 +31,14 @@ def study_state(storage: Storage, study: str) -> StudyState:
         StorageError: there is no such study, or the storage cannot be read.
     """
     running = is_running(storage.folder, study)
-    planned = storage.read_study(study, PLAN if storage.has_table(study, PLAN) else "cells")
-    cells = planned.to_pandas()
+    planned = storage.find_table(study, PLAN)
+    cells = (storage.read_study(study, "cells") if planned is None else planned).to_pandas()
     # Every stage of a study is on the path of a cell.
     keys = list(dict.fromkeys(key for path in cells["path"] for key in path))
     stages = storage.rows("stages", done := storage.stored(keys)).to_pandas()
-    if not running and storage.has_table(study, "stages"):
-        rest = storage.read_study(study, "stages").to_pandas()
+    written = None if running else storage.find_table(study, "stages")
+    if written is not None:
+        rest = written.to_pandas()
         others = rest[~rest["stage"].isin(done) & rest["stage"].isin(keys) & (rest["status"] != "done")]
         stages = pd.concat([stages, others]) if len(others) else stages
     folder = storage.study_path(study)

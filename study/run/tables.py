@@ -53,7 +53,8 @@ def _collected(experiment: Experiment, untested: Sequence[str]) -> dict[str, pa.
     others = experiment.storage.stored(key for key in untested if key not in graph.stages)
     unfinished = [_unfinished_row(experiment, key) for key in graph.stages if key not in complete]
     tables = experiment.storage.tables([*done, *others])
-    tables = {name: _without_test(rows, others) for name, rows in tables.items()}
+    if others:
+        tables = {name: _without_test(rows, others) for name, rows in tables.items()}
     tables["stages"] = pa.concat_tables([tables["stages"], schema.table("stages", unfinished)])
     tables["cells"] = planned_cells(graph)
     return tables
