@@ -10,7 +10,9 @@ from pathlib import Path
 
 from analysis import StudyError, load, markdown_summary, write_report
 from analysis.elsewhere import Columns, Elsewhere, read_runs
+from analysis.overview import report_targets, summary_of_targets
 from analysis.reporting import report_elsewhere, summary_of_elsewhere
+from analysis.targets import is_on_targets, load_targets
 from study.stops import nobody_reads
 
 
@@ -44,8 +46,12 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
     options = parser.parse_args(arguments)
-    results = load(options.study)
-    summary, index = markdown_summary(results), write_report(results, options.out)
+    if is_on_targets(options.study):
+        study = load_targets(options.study)
+        summary, index = summary_of_targets(study), report_targets(study, options.out)
+    else:
+        results = load(options.study)
+        summary, index = markdown_summary(results), write_report(results, options.out)
     print(summary)
     print(f"Report: {index}")
     return 0

@@ -243,7 +243,11 @@ def _family(
         )
         for question in asked
     ]
-    found = found if design is not None else _with_variances(found)
+    return corrected(found if design is not None else _with_variances(found))
+
+
+def corrected(found: list[Comparison]) -> list[Comparison]:
+    """The comparisons, their claims corrected together (Holm): of difference, and of a cost below the margin."""
     claims = [p for one in found for p in (one.p, one.p_margin) if p is not None]
     adjusted = iter(holm(claims).tolist()) if claims else iter([])
     return [

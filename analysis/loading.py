@@ -1,6 +1,7 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from io import BytesIO
@@ -11,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from analysis.published import FUSED, PUBLISHED, Column
 from study import schema
-from study.facts import StudyFacts
+from study.facts import StudyFacts, TargetsFacts
 from study.files import Folder, StorageError
 from study.generations import RECORD, ChangedError, read_generation
 
@@ -70,6 +71,7 @@ class Results:
 
 
 Value = TypeVar("Value")
+Facts = TypeVar("Facts", bound=BaseModel)
 
 
 def once(function: Callable[[Results], Value]) -> Callable[[Results], Value]:
@@ -91,20 +93,28 @@ def load(path: str | Path) -> Results:
     Raises:
         StudyError: the folder or a file is not there, is not readable, or nothing in it has been run.
     """
+    with readable():
+        return load_folder(Folder(str(path)))
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Report a storage that cannot be read as a study that cannot be reported."""
     try:
-        return _load(Folder(str(path)))
+        yield
     except ChangedError as error:
         raise StudyError(str(error)) from error
     except StorageError as error:
         raise StudyError(f"{error}: {REMEDY}") from error
 
 
-def _load(folder: Folder) -> Results:
+def load_folder(folder: Folder) -> Results:
+    """Read a study's folder; raises a :class:`StorageError`, too."""
     if not folder.exists():
         raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
     names = [*schema.TABLES, *schema.SEARCH_TABLES]
     files = read_generation(folder, [f"{name}.parquet" for name in names])
-    facts = _facts(folder, files)
+    facts = facts_of(folder, files, StudyFacts)
     there = [name for name in names if name in schema.TABLES or f"{name}.parquet" in files]
     results = Results(folder, facts, **{name: _table(folder, name, files) for name in there})
     if not results.stages["stage"].is_unique:
@@ -114,15 +124,31 @@ def _load(folder: Folder) -> Results:
     return results
 
 
-def _facts(folder: Folder, files: Mapping[str, bytes]) -> StudyFacts:
+def facts_of(folder: Folder, files: Mapping[str, bytes], model: type[Facts]) -> Facts:
+    """What the record says, as a model.
+
+    Raises:
+        StudyError: there is no record, or it is another model's.
+    """
     if RECORD not in files:
         raise StudyError(f"{folder.at()} is no study, it has no {RECORD}: {REMEDY}")
     try:
-        return StudyFacts.model_validate_json(files[RECORD])
+        return model.model_validate_json(files[RECORD])
     except ValidationError as error:
+        if model is StudyFacts and (targets := _targets(files[RECORD])):
+            one = folder.at(targets[0])
+            raise StudyError(f"{folder.at()} is a study on several targets: give the folder of one, {one}") from None
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
         said = f"{folder.at(RECORD)} can't be read ({problems})"
         raise StudyError(f"{said}: run the study's command again to rewrite it") from None
+
+
+def _targets(record: bytes) -> list[str]:
+    """Names of the targets of a study on several; none of any other."""
+    try:
+        return [*TargetsFacts.model_validate_json(record).targets]
+    except ValidationError:
+        return []
 
 
 def _table(folder: Folder, name: str, files: Mapping[str, bytes]) -> pd.DataFrame:

@@ -54,6 +54,8 @@ TABLES = {
 }
 FIGURES = ("forest", "figure2", "figure3", "layers", "learning_curves", "confusion")
 ONLY_IN_REPORT = ("comparisons", "source_nets", "settings", "classes", "ratios", "operating_points", "costs")
+PIXELS_PER_POINT = 1.7
+"""Of a figure on the page, at most: what the widest ones get on a wide screen."""
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
 
 
@@ -102,10 +104,10 @@ def write_report(study: str | Path | Results, out: str | Path | None = None) -> 
         StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
     """
     results = study if isinstance(study, Results) else load(study)
-    return _written(_files(results), str(out) if out is not None else results.folder.at("report"), _possible_files)
+    return write_files(_files(results), str(out) if out is not None else results.folder.at("report"), _possible_files)
 
 
-def _written(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:
+def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:
     """Write a report's files; return the path or URI of ``index.html``.
 
     Args:
@@ -143,7 +145,7 @@ def _files(results: Results) -> dict[str, bytes]:
     shown = [plot for plot in plots if plot is not None]
     files = table_files(made)
     for plot in shown:
-        files |= _figure_files(plot)
+        files |= figure_files(plot)
     drawings = {plot.name: files[f"{plot.name}.svg"].decode() for plot in shown}
     pictures = {plot.name: {"svg": inline(drawings[plot.name], plot.name), "caption": plot.caption} for plot in shown}
     files["index.html"] = page(results, cells, made, pictures).encode()
@@ -156,7 +158,8 @@ def table_files(made: list[Table]) -> dict[str, bytes]:
     return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
 
 
-def _figure_files(plot: "Plot") -> dict[str, bytes]:
+def figure_files(plot: "Plot") -> dict[str, bytes]:
+    """A figure in each format and its numbers, by file name."""
     return {
         f"{plot.name}.svg": plot.svg().encode(),
         f"{plot.name}.png": plot.png(),
@@ -176,7 +179,7 @@ def _possible_files(there: Iterable[str]) -> set[str]:
 def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dict[str, dict[str, str]]) -> str:
     """The HTML page: self-contained, nothing is loaded from anywhere."""
     final = final_test(results, cells)
-    return _rendered(
+    return rendered(
         "index.html.j2",
         study=results.facts,
         seeds=seed_list(results.seeds),
@@ -196,7 +199,8 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
     )
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """An HTML page of the templates, with these values in it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis"),
         autoescape=True,
@@ -226,8 +230,8 @@ def report_elsewhere(results: Elsewhere, out: str | Path) -> str:
     from analysis.figures.elsewhere import verdicts_figure
 
     made, plot = elsewhere.tables(results), verdicts_figure(results)
-    files = table_files(made) | _figure_files(plot)
-    files["index.html"] = _rendered(
+    files = table_files(made) | figure_files(plot)
+    files["index.html"] = rendered(
         "elsewhere.html.j2",
         title=results.title,
         baseline=results.baseline,
@@ -236,13 +240,19 @@ def report_elsewhere(results: Elsewhere, out: str | Path) -> str:
         pictures={plot.name: {"svg": inline(plot.svg(), plot.name), "caption": plot.caption}},
     ).encode()
     # Ranks are not in every report.
-    return _written(files, str(out), {f"ranks.{ending}" for ending in TABLE_ENDINGS}.intersection)
+    return write_files(files, str(out), {f"ranks.{ending}" for ending in TABLE_ENDINGS}.intersection)
 
 
 def inline(svg: str, name: str) -> str:
     """An SVG to stand within a page: no prolog, its size left to the page, and ids that no other figure has."""
     body = svg[svg.index("<svg") :]
-    body = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    # A narrow figure is not blown up to the width of the page: its letters stay as large as those of the others.
+    body = re.sub(
+        r'(<svg\b[^>]*?) width="([\d.]+)pt"',
+        lambda found: f'{found[1]} style="--widest: {PIXELS_PER_POINT * float(found[2]):.0f}px"',
+        body,
+        count=1,
+    )
     body = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", body, count=1)
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", body)
 

@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from study.config import StudyConfig, load_config
-    from study.run.outcome import Outcome
+    from study.run.outcome import Outcome, TargetsOutcome
     from study.run.search import SearchSettings, run_search
     from study.run.study import run_study
+    from study.run.targets import run_targets
 
-__all__ = ["Outcome", "SearchSettings", "StudyConfig", "load_config", "run_search", "run_study"]
+__all__ = [
+    "Outcome",
+    "SearchSettings",
+    "StudyConfig",
+    "TargetsOutcome",
+    "load_config",
+    "run_search",
+    "run_study",
+    "run_targets",
+]
 
 _HOMES = {
     "study.config": ("StudyConfig", "load_config"),
-    "study.run.outcome": ("Outcome",),
+    "study.run.outcome": ("Outcome", "TargetsOutcome"),
     "study.run.search": ("SearchSettings", "run_search"),
     "study.run.study": ("run_study",),
+    "study.run.targets": ("run_targets",),
 }
 
 

@@ -55,6 +55,8 @@ class PlannedCell(Answer):
     """The point of an axis; null at the study's own setting."""
     stream: str | None
     """The stream of a two-stream study; null in any other."""
+    target: str | None
+    """The target of a study on several; null in any other."""
     seed: int
     """The replication."""
     stage: str
@@ -190,6 +192,48 @@ class StudyOutcome(StudyState):
     """Error per failed stage."""
     best: str | None
     """Of a search: path of the best settings, a preset."""
+
+
+class OverTargetsResult(Answer):
+    """A comparison over targets, in percentage points of test accuracy."""
+
+    comparison: str
+    """What is asked."""
+    targets: int
+    """Targets that have both nets."""
+    difference: float
+    """Mean over targets of the mean difference on each."""
+    low: float | None
+    """Lower end of its 95 % interval over targets."""
+    high: float | None
+    """Upper end of its 95 % interval over targets."""
+    error_change: float | None
+    """Mean over targets of the relative change of test error, in percent."""
+    p: float | None
+    """p of Wilcoxon's signed-rank test over targets, not corrected."""
+    p_holm: float | None
+    """p after Holm's correction over all comparisons."""
+    verdict: Literal["better", "worse", "open"]
+    """What is shown over targets."""
+
+
+class TargetsResult(Command):
+    """``study.ablation --json`` of a study on several targets, run to its end."""
+
+    study: str
+    """Its name."""
+    folder: str
+    """Path or URI of its folder."""
+    report: str
+    """Path or URI of the report over all targets."""
+    targets: dict[str, StudyOutcome]
+    """The study on each target, by its name; comparisons are corrected for all claims on all targets."""
+    over_targets: list[OverTargetsResult]
+    """The comparisons over targets."""
+    findings: list[str]
+    """What it shows, in sentences."""
+    failed: dict[str, str]
+    """Error per failed stage."""
 
 
 class StageRecord(Answer):
@@ -337,6 +381,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Failure,
     Plan,
     StudyOutcome,
+    TargetsResult,
     StudyState,
     StudyList,
     Ancestry,

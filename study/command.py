@@ -20,7 +20,7 @@ from study.stops import STOPPED, StoppedError, heeded, nobody_reads, stop
 
 if TYPE_CHECKING:
     from study.answers import Command
-    from study.run.outcome import Outcome
+    from study.run.outcome import Outcome, TargetsOutcome
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
 OWN_PACKAGES = ("analysis", "search_spaces", "trainables")
@@ -99,14 +99,15 @@ def _status(error: Exception) -> int | None:
     return SOME_FAILED if isinstance(error, analysis.StudyError) else None
 
 
-def conclude(outcome: "Outcome", options: argparse.Namespace) -> int:
+def conclude(outcome: "Outcome | TargetsOutcome", options: argparse.Namespace) -> int:
     """Print the outcome of a study or a search. Return the exit status."""
     from rich.console import Console
 
-    from study.run.standing import study_outcome
+    from study.run.outcome import Outcome
+    from study.run.standing import study_outcome, targets_result
 
     if options.json:
-        reply(options, study_outcome(outcome))
+        reply(options, study_outcome(outcome) if isinstance(outcome, Outcome) else targets_result(outcome))
         return SOME_FAILED if outcome.failed else OK
     console = Console(highlight=False)
     for text in (outcome.findings, outcome.summary, f"report: {outcome.report}"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from search_spaces.ablations import ABLATIONS
 from search_spaces.axes import axis_names
 from study.settings.facts import hybrid_share, located_weights, nonzero_shares, source_classes, target_classes
-from study.settings.models import NeuronPruneConfig, ResourceConfig, StudyConfig
+from study.settings.models import NeuronPruneConfig, StudyConfig
 from study.settings.overrides import (
     ConfigError,
     Overrides,
@@ -19,8 +19,10 @@ from study.settings.overrides import (
     read_config,
     read_source,
     stream_config,
+    target_config,
     with_changes,
 )
+from study.settings.resources import ResourceConfig
 from trainables import channels, data, networks, patterns, removals
 from trainables.data import Places
 from trainables.data.absent import NONE
@@ -49,6 +51,7 @@ __all__ = [
     "source_classes",
     "stream_config",
     "target_classes",
+    "target_config",
     "with_changes",
 ]
 
@@ -86,8 +89,27 @@ def _require(source: Source, problems: Sequence[tuple[str, str]]) -> None:
 
 
 def _problems(config: StudyConfig, prunes_target: bool = True) -> list[tuple[str, str]]:
+    if config.targets:
+        return [*_targets_problems(config)]
     problems = [*_cross_checks(config)]
     return problems or ([*_target_checks(config)] if prunes_target else [])
+
+
+def _targets_problems(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """What is wrong with any of several targets; what is wrong with all of them, once."""
+    if config.streams:
+        yield "targets", "a two-stream study has one target: leave out targets, or streams and fusion"
+        return
+    concerned: dict[tuple[str, str], list[str]] = {}
+    for target in config.targets:
+        for problem in _problems(target_config(config, target)):
+            concerned.setdefault(problem, []).append(target)
+    for (key, message), targets in concerned.items():
+        if len(targets) == len(config.targets):
+            yield key, message
+        else:
+            others = f" (so has {', '.join(targets[1:])})" if len(targets) > 1 else ""
+            yield f"targets.{targets[0]}", f"{key}: {message}{others}"
 
 
 def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:

@@ -60,3 +60,14 @@ class StudyFacts(BaseModel):
     """Percentage points that a pruned net may cost and still be as good, for what it saves."""
     sequential: SequentialDesign | None = None
     """How seeds were added until the main comparisons were settled; None where their number was fixed."""
+
+
+class TargetsFacts(BaseModel):
+    """Facts about a study on several targets, each of which has facts of its own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    targets: dict[str, str]
+    """SHA-256 of each target's own ``study.json``, by the target's name: all are of one run."""

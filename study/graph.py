@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces.ablations import cells_of
 from search_spaces.axes import point_of_axis
 from search_spaces.cells import Cell, KnowledgeChoice, Sparsity
-from study.config import NeuronPruneConfig, StudyConfig, check, located_weights
+from study.config import NeuronPruneConfig, StudyConfig, check, located_weights, target_config
 from study.keys import Contents, contents, stage_key
 from trainables import data, networks, neurons
 from trainables.data import Places
@@ -50,16 +50,28 @@ class StageGraph:
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, str]] = field(default_factory=list)
     """Each cell with the stage whose accuracies are its net's."""
-    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+    networks: set[str] = field(default_factory=set, init=False, compare=False)
+    """The networks that are trained."""
+    targets: set[tuple[str, str | None]] = field(default_factory=set, init=False, compare=False)
+    """The data sets that nets are transferred to: names and paths."""
+    _positions: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Number the stages in the order in which they came."""
-        self._positions = {key: position for position, key in enumerate(self.stages)}
+        """Take note of the stages that are there."""
+        stages, self.stages = self.stages, {}
+        for stage in stages.values():
+            self.add_stage(stage)
 
     def add_stage(self, stage: Stage) -> None:
         """Add a stage whose parents are there; nothing changes where it is there itself."""
-        self.stages.setdefault(stage.key, stage)
-        self._positions.setdefault(stage.key, len(self._positions))
+        if stage.key in self.stages:
+            return
+        self.stages[stage.key] = stage
+        self._positions[stage.key] = len(self._positions)
+        if stage.spec.kind != "fusion":
+            self.networks.add(stage.spec.network)
+        if stage.spec.kind == "transfer":
+            self.targets.add(stage.spec.data.place)
 
     def add(self, cell: Cell) -> str:
         """Add a cell and the stages that it needs. Return the key of the one that measures its net."""
@@ -85,11 +97,6 @@ class StageGraph:
         return sorted(needed, key=self._positions.__getitem__)
 
     @property
-    def networks(self) -> set[str]:
-        """The networks that are trained."""
-        return {stage.spec.network for stage in self.stages.values() if stage.spec.kind != "fusion"}
-
-    @property
     def unshared(self) -> int:
         """Stages that would be trained if each cell trained all it needs."""
         return sum(len(self.path(key)) for _, key in self.cells)
@@ -98,10 +105,33 @@ class StageGraph:
 def plan(config: StudyConfig) -> StageGraph:
     """The stage graph of a study: every cell's path, shared stages once.
 
+    Of several targets, all of them.
+
     Raises:
-        ConfigError: an axis or a stream makes a configuration that cannot be used.
+        ConfigError: an axis, a stream or a target makes a configuration that cannot be used.
     """
+    if config.targets:
+        return joined(plan_targets(config).values())
     return plan_cells(cells_of(config), checked=config)
+
+
+def plan_targets(config: StudyConfig) -> dict[str, StageGraph]:
+    """The stage graph of each of a study's several targets, by name.
+
+    Raises:
+        ConfigError: as :func:`plan`.
+    """
+    return {target: plan(target_config(config, target)) for target in config.targets}
+
+
+def joined(graphs: Iterable[StageGraph]) -> StageGraph:
+    """One graph of several, in which what they share is there once."""
+    graph = StageGraph()
+    for one in graphs:
+        for stage in one.stages.values():
+            graph.add_stage(stage)
+        graph.cells += one.cells
+    return graph
 
 
 def plan_cells(cells: Iterable[Cell], checked: StudyConfig) -> StageGraph:

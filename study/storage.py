@@ -21,6 +21,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ __all__ = ["LostStageError", "StageCheckpoint", "Storage", "StorageError"]
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 ROWS = "rows.json"
+TARGETS = "targets.json"
 STAGE_TABLES = ("stages", "epochs", "layers", "knowledge", "confusion")
 LEAST_FREE_BYTES = 200 * 2**20
 REQUESTS_ABREAST = 16
@@ -127,8 +129,25 @@ class Storage:
         return self.folder.folders("stages")
 
     def studies(self) -> list[str]:
-        """Names of all studies."""
-        return self.folder.folders("studies")
+        """Names of all studies; one on several targets is one on each, ``STUDY/TARGET``."""
+        names = self.folder.folders("studies")
+        own = zip(names, _abreast(self.targets, names), strict=True)
+        return [one for name, targets in own for one in ([f"{name}/{target}" for target in targets] or [name])]
+
+    def targets(self, study: str) -> list[str]:
+        """Names of the targets of a study on several; none of any other, nor where the list is damaged."""
+        content = self.folder.read(f"studies/{study}/{TARGETS}")
+        with suppress(ValueError, TypeError):
+            return [str(name) for name in json.loads(content or b"[]")]
+        return []
+
+    def note_targets(self, study: str, targets: Iterable[str]) -> None:
+        """Make the study one on several targets, each of which has a folder in the study's."""
+        self.write_study(study, TARGETS, json.dumps([*targets]).encode())
+
+    def forget_targets(self, study: str) -> None:
+        """Make the study one on one target."""
+        self.folder.delete(f"studies/{study}/{TARGETS}")
 
     def store(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         """Store a finished stage: tensors, rows, and last the manifest. Its checkpoint goes.

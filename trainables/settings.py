@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Views = Literal["centre", "ten", "random", "resized"]
-Modality = Literal["rgb", "flow"]
+Modality = Literal["rgb", "grey", "flow"]
 FlowMethod = Literal["tvl1", "dis"]
 
 
@@ -105,7 +105,8 @@ class DataConfig(Hyperparameters):
     """Final accuracies are of the centre crop, or of the mean of the ten crops' class scores. What a training
     validates by, and what stops neuron pruning, is the centre crop, so that no training depends on this."""
     modality: Modality = "rgb"
-    """What is seen of a video: its frames, or stacks of optical flow."""
+    """What is seen of an image, or of a video's frames: their colours, or their luminance, for a network with one input
+    channel; or, of a video, stacks of optical flow."""
     positions: Annotated[int, Field(ge=1)] = 25
     """Uniform positions in a video: one, drawn by the seed, is seen in each epoch, all are averaged in evaluation."""
     stack: Annotated[int, Field(ge=1)] = 10
@@ -117,6 +118,11 @@ class DataConfig(Hyperparameters):
     def is_free(self) -> bool:
         """Whether training views are drawn from more than can be enumerated: no knowledge of them can be stored."""
         return self.views in ("random", "resized") or self.auto_augment is not None
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """Name and path, which tell data sets apart."""
+        return self.name, self.path
 
     def content(self) -> "DataConfig":
         """Only what decides which pixels there are: the fields of split, view and normalisation at their defaults."""

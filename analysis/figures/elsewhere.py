@@ -1,18 +1,11 @@
 """What results from elsewhere decide, as one picture: nets by data sets."""
 
 import numpy as np
-from matplotlib.colors import SymLogNorm
 
 from analysis.elsewhere import Elsewhere, sparsity_text
-from analysis.figures.paper import Plot, canvas
+from analysis.figures.heat_map import heat_map, points_in_cell
+from analysis.figures.paper import Plot
 from analysis.nets import brief
-
-WIDTH, ROW = 0.62, 0.3
-"""Inches of a data set and of a net."""
-STRONG = 0.28
-"""Share of the range of colours, from its middle, beyond which numbers are written in white."""
-SOFT = 1.0
-"""Points up to which colours grow in proportion to the difference."""
 
 
 def verdicts_figure(results: Elsewhere) -> Plot:
@@ -26,31 +19,12 @@ def verdicts_figure(results: Elsewhere) -> Plot:
     for row in rows.to_dict("records"):
         cell = arms.index((row["sparsity"], row["net"])), places.index(row["data_set"])
         grid[cell] = row["difference"]
-        # Rounded first, so that a hair below zero is no minus zero.
-        number = f"{round(row['difference'], 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
-        texts[cell] = {"open": f"({number})", "costs less": f"\N{ALMOST EQUAL TO} {number}"}.get(row["verdict"], number)
-    most = max(SOFT, float(np.nanmax(np.abs(grid))))
-    norm = SymLogNorm(SOFT, vmin=-most, vmax=most)
-    with canvas(WIDTH * len(places) + 3.2, ROW * len(arms) + 1.5) as figure:
-        axes = figure.subplots()
-        axes.imshow(grid, cmap="RdBu", norm=norm, aspect="auto", interpolation="none")
-        for (row_, column), text in texts.items():
-            strong = abs(float(norm(grid[row_, column])) - 0.5) > STRONG
-            axes.text(
-                column,
-                row_,
-                text,
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="white" if strong else "black",
-                fontweight="bold" if text[0] in "+\N{MINUS SIGN}" else "normal",
-            )
-        axes.set_xticks(range(len(places)), [brief(name, 14) for name in places], rotation=45, ha="right")
-        axes.set_yticks(range(len(arms)), [f"{brief(net, 24)}, {sparsity_text(sparsity)}" for sparsity, net in arms])
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        verdict = row["verdict"]
+        texts[cell] = points_in_cell(
+            row["difference"], shown=verdict not in ("open", "costs less"), less=verdict == "costs less"
+        )
+    rows_ = [f"{brief(net, 24)}, {sparsity_text(sparsity)}" for sparsity, net in arms]
+    figure = heat_map(grid, texts, rows_, places, left=3.2)
     caption = (
         f"Points of accuracy against {results.baseline}, mean over runs. Bold: the difference is shown (Holm over all "
         f"{len(rows)} comparisons); in brackets: open."

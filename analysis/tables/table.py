@@ -85,7 +85,8 @@ def interval_columns(prefix: str, interval: Interval | None) -> dict[str, float 
 
 def signed(value: float, decimals: int = 1) -> str:
     """A difference: always with its sign."""
-    return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    # Rounded first, so that a hair below zero is no minus zero.
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def points_of(number: float) -> str:

@@ -13,10 +13,11 @@ from study.answers import Choices, Command
 from study.command import OK, conclude, reply
 from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title, read_config
 from study.facts import SequentialDesign
-from study.graph import StageGraph, plan
+from study.graph import StageGraph, joined, plan, plan_targets
 from study.run.forecast import describe_cost, describe_packing, describe_plan, planned
 from study.run.settling import Settling, require_main_comparisons
 from study.run.study import run_study
+from study.run.targets import run_targets
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
@@ -42,37 +43,44 @@ def main(options: argparse.Namespace) -> int:
         axes = {name: [point.label for point in points_of(config, name)] for name in axis_names(config)}
         return _answer(options, lambda: Choices(choices=axes), lambda: as_lines(axes))
     settling = _settling(config, options)
+    by_target = plan_targets(config)
+    if settling and by_target:
+        raise ConfigError("--until-settled is for a study on one target: leave out targets, or give --seeds")
     # Of a study whose seeds are not fixed, the most that it may come to.
-    graph = plan(settling.largest if settling else config)
+    graph = joined(by_target.values()) if by_target else plan(settling.largest if settling else config)
     storage = Storage(options.storage)
     if settling:
         require_main_comparisons(graph)
     name = options.name or Path(options.preset).stem
     if options.dry_run and options.json:
-        reply(options, planned(graph, storage, config, name, options.address))
+        reply(options, planned(graph, storage, config, name, options.address, by_target))
         return OK
     if options.dry_run:
         if settling:
             print(f"should all {settling.design.most_seeds} seeds be needed:")
-        print(describe_plan(graph, storage))
+        print(describe_plan(graph, storage, by_target))
         print(describe_packing(config.resources, options.address))
         print(describe_cost(graph, storage, config.resources))
         return OK
     if options.dashboard and importlib.util.find_spec("aiohttp") is None:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
     _confirm_size(graph, storage, options.yes)
+    if by_target:
+        return conclude(run_targets(config, name, graphs=by_target, **_where(options)), options)
     outcome = run_study(
         config,
         name,
-        storage=options.storage,
-        address=options.address,
-        slots=options.slots,
-        dashboard=options.dashboard,
         until_settled=settling.design if settling else None,
         hours=options.hours,
         graph=plan(config) if settling else graph,
+        **_where(options),
     )
     return conclude(outcome, options)
+
+
+def _where(options: argparse.Namespace) -> dict[str, Any]:
+    """Where a study runs, and where its results go."""
+    return {name: getattr(options, name) for name in ("storage", "address", "slots", "dashboard")}
 
 
 def _answer(options: argparse.Namespace, as_answer: Callable[[], Command], as_text: Callable[[], str]) -> int:

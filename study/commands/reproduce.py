@@ -36,13 +36,14 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigError(str(error)) from error
     if published.trials is not None:
         raise ConfigError(f"{folder.at()} is a search: give the folder of a study of study.ablation")
-    name = published.facts.name
+    name, _, target = published.facts.name.partition("/")
     storage = Storage(options.storage or f"results/reproduction-{name}")
-    if storage.folder.at() == folder.above(2).at():
+    if storage.folder.at() == folder.above(3 if target else 2).at():
         raise ConfigError(f"{storage.root} holds the report's own stages, so nothing would run: give another --storage")
     with _preset(folder) as preset:
         config = load_config(preset, [*options.set, *_fewer_seeds(options.seeds, read_config(preset).seed_list)])
         where = {"storage": storage.root, "slots": options.slots, "address": options.address}
+        name = f"{name}-{target}" if target else name
         outcome = run_study(config, name, **where)
     if not options.json:
         conclude(outcome, options)

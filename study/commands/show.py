@@ -41,7 +41,7 @@ def main(options: argparse.Namespace) -> int:
         return _show_row(storage, options)
     if options.what is None:
         return _show_studies(storage, options)
-    if ":" not in options.what and (options.what in storage.studies() or options.watch is not None):
+    if ":" not in options.what and (options.what in _names(storage) or options.watch is not None):
         return _show_study(storage, options)
     key = find_stage(storage, options.what)
     if not storage.has(key):
@@ -57,13 +57,19 @@ def _show_row(storage: Storage, options: argparse.Namespace) -> int:
     """Show where a row of a table comes from."""
     if options.json:
         raise ConfigError("--json shows studies and stages; a row of a table is in the table's .csv and cells.parquet")
-    _require_study(storage, options.what)
+    _require_study(storage.studies(), options.what, storage)
     print(trace(load(storage.study_path(options.what)), options.table, options.row))
     return OK
 
 
-def _require_study(storage: Storage, study: str) -> None:
-    if study not in (studies := storage.studies()):
+def _names(storage: Storage) -> list[str]:
+    """Names of studies; of one on several targets its own, and those of it on each."""
+    studies = storage.studies()
+    return list(dict.fromkeys([*studies, *(study.partition("/")[0] for study in studies)]))
+
+
+def _require_study(studies: list[str], study: str, storage: Storage) -> None:
+    if study not in studies:
         raise ConfigError(f"no study {study!r} in {storage.root}: {choices(study, studies)}")
 
 
@@ -84,26 +90,33 @@ def _show_studies(storage: Storage, options: argparse.Namespace) -> int:
 
 
 def _show_study(storage: Storage, options: argparse.Namespace) -> int:
-    """Show the nets of a study, again and again while it runs with ``--watch``."""
-    _require_study(storage, options.what)
+    """Show the nets of a study, on each of its targets, again and again while it runs with ``--watch``."""
+    _require_study(_names(storage), options.what, storage)
+    targets = storage.targets(options.what)
+    studies = [f"{options.what}/{target}" for target in targets] or [options.what]
+
+    def states() -> list[StudyState]:
+        return [study_state(storage, study) for study in studies]
+
     if options.json:
-        reply(options, study_state(storage, options.what))
+        found = states()
+        reply(options, StudyList(storage=storage.root, studies=found) if targets else found[0])
         return OK
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    state = study_state(storage, options.what)
-    if options.watch is not None and state.running:
-        with Live(_shown(state), console=console, auto_refresh=False) as live:
-            while state.running:
+    found = states()
+    if options.watch is not None and found[0].running:
+        with Live(_shown(found), console=console, auto_refresh=False) as live:
+            while found[0].running:
                 time.sleep(options.watch)
-                state = study_state(storage, options.what)
-                live.update(_shown(state), refresh=True)
+                found = states()
+                live.update(_shown(found), refresh=True)
         return OK
-    console.print(_shown(state))
+    console.print(_shown(found))
     return OK
 
 
-def _shown(state: StudyState) -> RenderableType:
-    return Group(as_table(state), Text(in_one_line(state)))
+def _shown(states: list[StudyState]) -> RenderableType:
+    return Group(*(part for state in states for part in (as_table(state), Text(in_one_line(state)))))
 
 
 def records(storage: Storage, key: str) -> list[StageRecord]:

@@ -1,6 +1,7 @@
 """What a study would come to before it runs: its cells and stages, what is stored, what runs side by side, the cost."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from study.answers import Plan, PlannedCell, PlannedStage
 from study.config import ResourceConfig, StudyConfig
@@ -10,15 +11,17 @@ from study.tune.cluster import connect
 from study.tune.resources import Ask, Capacity, ask_of, connected_cluster, this_machine
 
 
-def describe_plan(graph: StageGraph, storage: Storage) -> str:
-    """The plan in words: cells, unique stages by kind, and what is stored already."""
+def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, StageGraph] | None = None) -> str:
+    """The plan in words: cells (of each target), unique stages by kind, and what is stored already."""
     done = set(storage.stored(graph.stages))
     lines = [f"{len(graph.cells)} cells"]
-    by_net: dict[str, list[str]] = {}
-    for cell, key in graph.cells:
-        words = f"{cell.ablation:16} {cell.net}" + (f", {cell.point.label}" if cell.point else "")
-        by_net.setdefault(words, []).append(f"{cell.seed}{'*' if key in done else ''}")
-    lines += [f"  {net:68} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
+    for target, own in _named(graph, by_target):
+        lines += [f"target {target}: {len(own.cells)} cells"] if target else []
+        by_net: dict[str, list[str]] = {}
+        for cell, key in own.cells:
+            words = f"{cell.ablation:16} {cell.net}" + (f", {cell.point.label}" if cell.point else "")
+            by_net.setdefault(words, []).append(f"{cell.seed}{'*' if key in done else ''}")
+        lines += [f"  {net:68} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
     lines.append(f"{len(graph.stages)} stages (without sharing: {graph.unshared}); {len(done)} stored already (*)")
     kinds = Counter(stage.spec.kind for stage in graph.stages.values())
     stored = Counter(graph.stages[key].spec.kind for key in done)
@@ -31,8 +34,20 @@ def describe_plan(graph: StageGraph, storage: Storage) -> str:
     return "\n".join(lines)
 
 
-def planned(graph: StageGraph, storage: Storage, config: StudyConfig, name: str, address: str | None) -> Plan:
-    """The plan of a study of this name, for programs."""
+def _named(graph: StageGraph, by_target: Mapping[str, StageGraph] | None) -> list[tuple[str | None, StageGraph]]:
+    """The graph of each target by its name; of a study on one, its graph alone."""
+    return [*by_target.items()] if by_target else [(None, graph)]
+
+
+def planned(
+    graph: StageGraph,
+    storage: Storage,
+    config: StudyConfig,
+    name: str,
+    address: str | None,
+    by_target: Mapping[str, StageGraph] | None = None,
+) -> Plan:
+    """The plan of a study of this name, for programs; ``by_target`` are the graphs of its several targets."""
     stored = storage.stored(graph.stages)
     done, ask = set(stored), ask_of(config.resources)
     return Plan(
@@ -45,11 +60,13 @@ def planned(graph: StageGraph, storage: Storage, config: StudyConfig, name: str,
                 net=cell.net,
                 point=cell.point.label if cell.point else None,
                 stream=cell.stream,
+                target=target,
                 seed=cell.seed,
                 stage=key,
                 stored=key in done,
             )
-            for cell, key in graph.cells
+            for target, own in _named(graph, by_target)
+            for cell, key in own.cells
         ],
         stages=[
             PlannedStage(

@@ -137,6 +137,8 @@ def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
     if settings.against and settings.sampler == "cmaes":
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
         raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
+    if config.targets:
+        raise ConfigError("a search is on one target: leave out targets, and set target.data")
     check(config, "the search")
     if problems := outside(config, against=settings.against):
         raise ConfigError("\n".join(["the search cannot be used", *(f"  {key}: {text}" for key, text in problems)]))

@@ -8,13 +8,17 @@ from rich.table import Table
 
 from analysis.comparisons import Comparison, comparisons
 from analysis.findings import findings
+from analysis.loading import Results
 from analysis.nets import Net, joined, nets, off_axis, outcomes
+from analysis.overview import findings as findings_over_targets
 from analysis.reporting import tables_as_csv
 from analysis.statistics.intervals import mean_interval, over_seeds
+from analysis.tables import targets as target_tables
+from analysis.tables import writing
 from analysis.tables.table import NOTHING
-from study.answers import ComparisonResult, NetResult, StudyOutcome, StudyState
+from study.answers import ComparisonResult, NetResult, OverTargetsResult, StudyOutcome, StudyState, TargetsResult
 from study.run.lease import is_running
-from study.run.outcome import Outcome
+from study.run.outcome import Outcome, TargetsOutcome
 from study.storage import Storage
 
 if TYPE_CHECKING:
@@ -30,7 +34,8 @@ def study_state(storage: Storage, study: str) -> StudyState:
     Raises:
         StorageError: there is no such study, or the storage cannot be read.
     """
-    running = is_running(storage.folder, study)
+    # One driver runs a study on all its targets.
+    running = is_running(storage.folder, study.partition("/")[0])
     planned = storage.find_table(study, PLAN)
     cells = (storage.read_study(study, "cells") if planned is None else planned).to_pandas()
     # Every stage of a study is on the path of a cell.
@@ -49,18 +54,57 @@ def study_state(storage: Storage, study: str) -> StudyState:
 def study_outcome(outcome: Outcome) -> StudyOutcome:
     """A study that was run to its end."""
     results = outcome.results
+    found = _outcome(results, outcome.folder, outcome.report, comparisons(results))
+    return found.model_copy(update={"failed": outcome.failed, "best": outcome.best})
+
+
+def _outcome(results: Results, folder: str, report: str, compared: list[Comparison]) -> StudyOutcome:
+    stages = results.stages
+    failed = stages[stages["status"] == "failed"]
     return StudyOutcome(
         study=results.facts.name,
-        folder=outcome.folder,
+        folder=folder,
         running=False,
-        stages_done=int((results.stages["status"] == "done").sum()),
-        stages=len(results.stages),
+        stages_done=int((stages["status"] == "done").sum()),
+        stages=len(stages),
         nets=net_results(outcomes(results)),
-        report=outcome.report,
-        comparisons=[_comparison(one) for one in comparisons(results)],
+        report=report,
+        comparisons=[_comparison(one) for one in compared],
         findings=findings(results),
+        failed=dict(zip(failed["stage"].tolist(), failed["error"].tolist(), strict=True)),
+        best=None,
+    )
+
+
+def targets_result(outcome: TargetsOutcome) -> TargetsResult:
+    """A study on several targets that was run to its end."""
+    study = outcome.results
+    return TargetsResult(
+        study=study.facts.name,
+        folder=outcome.folder,
+        report=outcome.report,
+        targets={
+            target: _outcome(
+                results, results.folder.at(), results.folder.at("report/index.html"), study.comparisons[target]
+            )
+            for target, results in study.by_target.items()
+        },
+        over_targets=[
+            OverTargetsResult(
+                comparison=one.name,
+                targets=one.difference.n,
+                difference=one.difference.mean,
+                low=one.difference.low,
+                high=one.difference.high,
+                error_change=one.error_change.mean if one.error_change else None,
+                p=one.p,
+                p_holm=one.p_holm,
+                verdict=one.verdict,
+            )
+            for one in study.over_targets
+        ],
+        findings=findings_over_targets(study),
         failed=outcome.failed,
-        best=outcome.best,
     )
 
 
@@ -68,11 +112,29 @@ def tell(loggers: "Loggers", outcome: Outcome) -> None:
     """Log a study's end: the mean test accuracy of each net that has one, in percent, and the report's tables."""
     if not loggers.in_use:
         return
-    found = {}
-    for one in net_results(outcomes(outcome.results)):
-        if one.test_accuracy is not None:
-            found[", ".join(filter(None, (one.net, one.stream, one.point)))] = one.test_accuracy
-    loggers.conclude(found, tables_as_csv(outcome.results), outcome.findings)
+    loggers.conclude(_accuracies(outcome.results), tables_as_csv(outcome.results), outcome.findings)
+
+
+def tell_targets(loggers: "Loggers", outcome: TargetsOutcome) -> None:
+    """Log the end of a study on several targets: the accuracies on each, and the tables over all of them."""
+    if not loggers.in_use:
+        return
+    found = {
+        f"{target}, {name}": accuracy
+        for target, results in outcome.results.by_target.items()
+        for name, accuracy in _accuracies(results).items()
+    }
+    tables = {table.name: writing.csv(table) for table in target_tables.tables(outcome.results)}
+    loggers.conclude(found, tables, outcome.findings)
+
+
+def _accuracies(results: Results) -> dict[str, float]:
+    """Mean test accuracy, in percent, of each net that has one."""
+    return {
+        ", ".join(filter(None, (one.net, one.stream, one.point))): one.test_accuracy
+        for one in net_results(outcomes(results))
+        if one.test_accuracy is not None
+    }
 
 
 def net_results(cells: pd.DataFrame) -> list[NetResult]:

@@ -10,21 +10,17 @@ from rich.console import Console
 
 import analysis
 from study.config import ConfigError, StudyConfig, check
-from study.durations import duration
 from study.facts import SequentialDesign
 from study.graph import StageGraph, plan
-from study.run.decoding import prepare_machine, understood
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
-from study.run.reference import say_doubts
 from study.run.settling import Settling, require_main_comparisons
-from study.run.standing import PLAN, tell
-from study.run.tables import planned_cells, write_tables
+from study.run.standing import tell
+from study.run.training import Part, Training, summary
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
 from study.tune.loggers import Loggers
-from study.tune.progress import label
 
 
 def run_study(
@@ -66,6 +62,8 @@ def run_study(
         DataError: data cannot be read.
     """
     require_name(name)
+    if config.targets:
+        raise ConfigError(f"the study has {len(config.targets)} targets: run_targets runs it")
     cluster = Cluster(address, slots, dashboard)
     cluster.require_no_group(config.resources.workers)
     if hours is not None and until_settled is None:
@@ -80,7 +78,7 @@ def run_study(
     kept.probe()
     console = Console(highlight=False, quiet=not progress)
     loggers = Loggers(config.loggers, name, console)
-    study = _Study(name, kept, cluster, settling, console, loggers)
+    study = _Study(Training(name, kept, cluster, console, loggers), settling)
     with only_driver(kept.folder, name):
         return study.run(config, graph)
 
@@ -89,66 +87,28 @@ def run_study(
 class _Study:
     """A study under way: one round of training, unless seeds are added until it is settled."""
 
-    name: str
-    storage: Storage
-    cluster: Cluster
+    training: Training
     settling: Settling | None
-    console: Console
-    loggers: Loggers
 
     def run(self, config: StudyConfig, graph: StageGraph) -> Outcome:
         """Train and report."""
-        folder = self.storage.study_path(self.name)
-        rounds = [self._train(config, graph)]
+        name, storage = self.training.name, self.training.storage
+        storage.forget_targets(name)
+        folder = storage.study_path(name)
+        rounds = [self._round(config, graph)]
         results = analysis.load(folder)
         while self.settling:
             standing, goes_on = self.settling.after_round(results)
-            self.console.print(standing, markup=False, soft_wrap=True)
+            self.training.console.print(standing, markup=False, soft_wrap=True)
             if not goes_on:
                 break
-            rounds.append(self._train(self.settling.config, plan(self.settling.config)))
+            rounds.append(self._round(self.settling.config, plan(self.settling.config)))
             results = analysis.load(folder)
         report = str(analysis.write_report(results))
-        outcome = Outcome(results, folder, report, _summary(rounds), rounds[-1].failed)
-        tell(self.loggers, outcome)
+        outcome = Outcome(results, folder, report, summary(rounds), rounds[-1].failed)
+        tell(self.training.loggers, outcome)
         return outcome
 
-    def _train(self, config: StudyConfig, graph: StageGraph) -> Experiment:
-        """Run what is not stored yet, and write the study's tables."""
-        stored = len(self.storage.stored(graph.stages))
-        self.storage.write_study(self.name, f"{PLAN}.parquet", planned_cells(graph))
-        counts = f"{len(graph.cells)} cells, {len(graph.stages)} stages, {stored} already stored"
-        self.console.print(f"study {self.name}: {counts}")
-        if stored < len(graph.stages):
-            for line in understood(config):
-                self.console.print(line, markup=False, soft_wrap=True)
-        if self.cluster.is_this_machine and stored < len(graph.stages):
-            prepare_machine(config)
-        doubts = say_doubts(config, self.console)
-        places = (config.resources, config.data, self.cluster, self.loggers)
-        experiment = Experiment(graph, self.storage, self.name, *places)
-        try:
-            experiment.run(self.console)
-        finally:
-            write_tables(experiment, config, self.settling.design if self.settling else None, doubts)
-        return experiment
-
-
-def _summary(rounds: list[Experiment]) -> str:
-    experiment = rounds[-1]
-    graph, folder = experiment.graph, experiment.storage.study_path(experiment.study)
-    lines = [f"sharing saved {graph.unshared - len(graph.stages)} of {graph.unshared} stages"]
-    trained = [one for one in rounds if one.ran]
-    if ran := [key for one in trained for key in one.ran]:
-        busy = sum(experiment.storage.rows("stages", ran)["seconds"].to_pylist())
-        share = 100 * busy / sum(one.slots * one.seconds for one in trained)
-        took = f"{len(ran)} stages in {duration(sum(one.seconds for one in trained))}"
-        slots = trained[-1].slots
-        lines.append(f"{took}; the {'slot was' if slots == 1 else f'{slots} slots were'} busy {share:.0f} % of it")
-    elif not experiment.failed:
-        lines.append("nothing to train: every stage was stored already")
-    if experiment.failed:
-        count = f"{len(experiment.failed)} stages failed, {len(experiment.skipped)} that need them were skipped"
-        lines.append(f"{count} (tracebacks in {folder}/errors); run the same command to try again:")
-        lines += [f"  {label(graph, key)}: {error}" for key, error in experiment.failed.items()]
-    return "\n".join(lines)
+    def _round(self, config: StudyConfig, graph: StageGraph) -> Experiment:
+        design = self.settling.design if self.settling else None
+        return self.training.round(config, [Part(self.training.name, config, graph)], design)

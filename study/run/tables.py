@@ -1,5 +1,6 @@
 """A study's results on disk: its tables, with a row for every stage whatever became of it, and ``study.json``."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import pyarrow.compute as pc
 from search_spaces.cells import Cell
 from study import schema
 from study.config import StudyConfig, as_yaml, source_classes, stream_config
-from study.facts import Domain, SequentialDesign, StudyFacts
+from study.facts import Domain, SequentialDesign, StudyFacts, TargetsFacts
+from study.generations import RECORD
 from study.graph import StageGraph
+from study.storage import Storage
 from study.tune.experiment import Experiment
 from study.tune.trial import describe
 from trainables import data, networks
@@ -44,6 +47,14 @@ def write_tables(
     files |= {"config.yaml": as_yaml(config).encode(), **(others or {})}
     facts = _facts(study, config, sequential, doubts)
     experiment.storage.write_results(study, files, facts.model_dump(mode="json"))
+
+
+def write_targets(storage: Storage, study: str, config: StudyConfig) -> None:
+    """Write the configuration and facts of a study on several targets, whose own tables are written."""
+    records = {target: storage.folder.read(f"studies/{study}/{target}/{RECORD}") or b"" for target in config.targets}
+    sums = {target: hashlib.sha256(record).hexdigest() for target, record in records.items()}
+    facts = TargetsFacts(name=study, title=config.title, targets=sums)
+    storage.write_results(study, {"config.yaml": as_yaml(config).encode()}, facts.model_dump(mode="json"))
 
 
 def _collected(experiment: Experiment, untested: Sequence[str]) -> dict[str, pa.Table]:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from study.facts import PaperData
+from study.names import name_fault
 from study.settings.choices import LoggerName
+from study.settings.resources import ResourceConfig
 from study.settings.search_space import SearchConfig
 from trainables import networks, patterns, pruning
 from trainables.data import Places
@@ -23,10 +25,14 @@ from trainables.hyperparameters import (
     TrainConfig,
     WeightsConfig,
 )
-from trainables.sessions import CHECKPOINT_SECONDS
 from trainables.settings import DataConfig, Hyperparameters, Share
 from trainables.shares import SHARES
 from trainables.suggestions import choices
+
+OF_A_TARGET = ("target", "transfer", "target_prune", "neuron_prune", "published", "same_data")
+"""Keys that may differ from target to target."""
+OWN_FOLDERS = ("report", "errors", "ray")
+"""Folders that a study has itself, in which each of its targets has one."""
 
 
 def _require_pattern(text: str, shares: Sequence[float], scope: pruning.Scope, gradual: GradualConfig | None) -> None:
@@ -308,41 +314,6 @@ class NeuronPruneConfig(Hyperparameters):
         )
 
 
-class ResourceConfig(Hyperparameters):
-    """What a stage asks of the machine. Not part of any key.
-
-    ``threads``, ``workers`` and ``images_a_pass`` change the order of sums, as another kind of device does, and so the
-    rounding, which training may amplify: each stage's row has them. The others change nothing.
-    """
-
-    cpus: Annotated[float, Field(gt=0)] = 1
-    """CPUs that a process of a stage reserves."""
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs that a process of a stage reserves; below 1, stages share a GPU."""
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads of the arithmetic of one stage; fixed here and not by what else runs."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = CHECKPOINT_SECONDS
-    """Least time between two checkpoints of a stage, which take a twentieth of its time at most; 0: one an epoch."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Ray Train workers of a stage, data-parallel; 0: the trial's own process."""
-    images_a_pass: Annotated[int, Field(ge=1)] | None = None
-    """Most images that a device takes at once: a larger batch goes through in parts whose gradients add up."""
-
-    @model_validator(mode="after")
-    def _no_gpu_is_idle_or_taken_twice(self) -> "ResourceConfig":
-        if self.gpus > 1:
-            raise ValueError(
-                f"gpus={self.gpus:g} of a process, which uses one: the others would stand idle; for data-parallel "
-                f"training give gpus=1 and workers={int(self.gpus)}"
-            )
-        if self.workers > 1 and 0 < self.gpus < 1:
-            raise ValueError(
-                f"workers={self.workers} with gpus={self.gpus:g} each could share a GPU, which NCCL refuses: give "
-                "gpus=1 for each worker, or workers=0 for stages that share a GPU"
-            )
-        return self
-
-
 class CrossingConfig(Hyperparameters):
     """Every combination of the points of some axes, but for those left out."""
 
@@ -388,10 +359,38 @@ class StudyConfig(Hyperparameters):
     crossings: dict[str, CrossingConfig] = Field(default_factory=dict)
     """Crossings of axes, by name."""
 
+    targets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Several targets, by name: what each changes of this configuration, as dotted keys and values; or a list of data
+    sets, for the names that ``target.data.name`` takes. The stages of the source are trained once for all."""
     streams: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Streams of a two-stream study, by name: what each changes of this configuration, as dotted keys and values."""
     fusion: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Weight of each stream's class scores in their fusion."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _data_sets_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        named = {str(data_set).rpartition(":")[2]: {"target.data.name": data_set} for data_set in value}
+        if len(named) < len(value):
+            raise ValueError("two of the data sets have one name: give a table of names, each with what it changes")
+        return named
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_are_targets(cls, targets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, changes in targets.items():
+            if fault := name_fault(name):
+                raise ValueError(f"{name!r} cannot name a folder: {fault}")
+            if ":" in name or name in OWN_FOLDERS:
+                raise ValueError(f"{name!r} cannot name a target: no colon, and not {', '.join(OWN_FOLDERS)}")
+            for key in changes:
+                if key.partition(".")[0] not in OF_A_TARGET:
+                    raise ValueError(f"{name} changes {key}, but targets share all except {', '.join(OF_A_TARGET)}")
+        if len(targets) == 1:
+            raise ValueError("is one target: give two or more, or none, and set target.data")
+        return targets
 
     @property
     def seed_list(self) -> list[int]:

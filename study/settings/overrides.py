@@ -102,12 +102,25 @@ def stream_config(config: StudyConfig, stream: str) -> StudyConfig:
     return with_changes(alone, config.streams[stream], f"streams.{stream}")
 
 
-def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
-    """The data of a study, by domain (and stream); it need not be there.
+def target_config(config: StudyConfig, target: str) -> StudyConfig:
+    """The configuration of one target of a study on several.
 
     Raises:
-        ConfigError: a stream changes a key that does not exist, or to a wrong value.
+        ConfigError: what the target changes cannot be used.
     """
+    one = config.model_copy(update={"targets": {}, "title": f"{config.title}: {target}"})
+    return with_changes(one, config.targets[target], f"targets.{target}")
+
+
+def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
+    """The data of a study, by domain (and stream, or target); it need not be there.
+
+    Raises:
+        ConfigError: a stream or a target changes a key that does not exist, or to a wrong value.
+    """
+    if config.targets:
+        targets = {f"target {name}": target_config(config, name).target.data for name in config.targets}
+        return {"source": config.source.data, **targets}
     if not config.streams:
         return {"source": config.source.data, "target": config.target.data}
     found: dict[str, DataConfig] = {}

@@ -1,6 +1,7 @@
 """Progress of a running study: a calm live display on a terminal, plain lines elsewhere."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -169,6 +170,9 @@ def label(graph: StageGraph, key: str) -> str:
         words += [_knowledge_sign(params.knowledge), f"step {params.step}"]
     if len(graph.networks) > 1 and spec.kind != "fusion":
         words.append(spec.network)
+    if len(graph.targets) > 1 and (place := spec.data.place) in graph.targets:
+        name, path = place
+        words.append(Path(path).name if path else name.rpartition(":")[2])
     if spec.seed is not None:
         words.append(f"seed {spec.seed}")
     return " ".join(words)

@@ -48,7 +48,8 @@ def decode_image(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """An image as RGB ``uint8 (1, 3, size, size)``: the largest centred square, resized with antialiasing (bilinear).
 
     That is the short side resized and the centre cropped, in one step. 16-bit grey is brought from its whole range to 8
-    bits, and what is transparent lies on white.
+    bits, and what is transparent lies on white. With ``modality`` ``grey``, its luminance ``uint8 (1, 1, size, size)``
+    (ITU-R BT.601).
 
     Raises:
         OSError: the file is no image, or is truncated.
@@ -71,6 +72,8 @@ def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
         DataError: it holds numbers of unknown range.
     """
     square = ImageOps.fit(_rgb(image), (config.size, config.size), method=Image.Resampling.BILINEAR)
+    if config.modality == "grey":
+        return np.asarray(square.convert("L"))[np.newaxis, np.newaxis]
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)[np.newaxis])
 
 

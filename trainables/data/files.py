@@ -60,16 +60,18 @@ class Reading:
 
 def reading(layout: Layout, config: DataConfig, catalogue: Catalogue) -> Reading:
     """How the files of a layout are read."""
+    shape = (1 if config.modality == "grey" else 3, config.size, config.size)
+    # Arrays of colours were decoded before there was a choice.
+    colours = {"modality": "grey"} if config.modality == "grey" else {}
     if catalogue.pack is not None:
-        row, shape = _PackedRow(catalogue.pack), (3, config.size, config.size)
-        return Reading(row, _nothing_to_say, shape, 1, {"size": config.size}, False)
+        return Reading(_PackedRow(catalogue.pack), _nothing_to_say, shape, 1, {"size": config.size, **colours}, False)
     if layout.medium == "videos":
         flow.opencv()  # said once, and not for each video
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
         settings = config.model_dump(mode="json", include=fields)
         return Reading(videos.decode_item, _verify_video, videos.shape(config), config.positions, settings, True)
-    settings = {"size": config.size, "orientation": config.orientation}
-    return Reading(decode_image, remarks, (3, config.size, config.size), 1, settings, False)
+    settings = {"size": config.size, "orientation": config.orientation, **colours}
+    return Reading(decode_image, remarks, shape, 1, settings, False)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ def load(config: DataConfig, places: Places) -> ImageSet:
 
     Raises:
         KeyError: no such data set.
-        DataError: it is not there, or not whole, or it is no video and ``modality`` is ``flow``.
+        DataError: it is not there, or not whole, or ``modality`` is ``flow`` and it is no video, or ``grey`` and it has colours all the same.
     """
     content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
     if config.modality == "flow" and "modality" not in content.reads:
-        raise DataError(f"{content.title} holds images, no videos: set modality to rgb")
+        raise DataError(f"{content.title} holds images, no videos: set modality to rgb or grey")
+    if config.modality == "grey" and content.shape[0] != 1 and not content.is_empty:
+        raise DataError(f"{content.title} is made with {content.shape[0]} channels: set modality to rgb")
     return content
 
 

@@ -18,7 +18,7 @@ FEW, FEW_FRAMES = 0.05, 2
 
 def shape(config: DataConfig) -> tuple[int, int, int]:
     """Channels, height and width of one position: a frame, or a stack of flow fields (x and y of each)."""
-    return 3 if config.modality == "rgb" else 2 * config.stack, config.size, config.size
+    return {"rgb": 3, "grey": 1, "flow": 2 * config.stack}[config.modality], config.size, config.size
 
 
 def starts(frames: int, config: DataConfig) -> list[int]:
@@ -29,7 +29,7 @@ def starts(frames: int, config: DataConfig) -> list[int]:
 
         starts[p] = floor((p + 0.5) * max(1, frames - needed + 1) / positions)
     """
-    needed = 1 if config.modality == "rgb" else config.stack + 1
+    needed = config.stack + 1 if config.modality == "flow" else 1
     choices = max(1, frames - needed + 1)
     return [(2 * position + 1) * choices // (2 * config.positions) for position in range(config.positions)]
 
@@ -37,7 +37,7 @@ def starts(frames: int, config: DataConfig) -> list[int]:
 def decode_item(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """What is seen of a video, ``uint8 (positions, channels, size, size)``: the short side resized, the centre cropped.
 
-    - ``rgb``: a frame at each of the :func:`starts`.
+    - ``rgb`` and ``grey``: a frame at each of the :func:`starts`.
     - ``flow``: at each of them a stack of the ``stack`` flow fields between consecutive frames, as x, y, x, y, ...
       (Simonyan and Zisserman 2014), computed on the resized frames and kept as :func:`~trainables.data.flow.quantise`
       says. A video with fewer than ``stack + 1`` frames repeats its last field; one with a single frame stands still.
@@ -47,7 +47,7 @@ def decode_item(path: Path, config: DataConfig) -> NDArray[np.uint8]:
     """
     with _one_thread():
         frames = _count(path)
-        return _frames(path, frames, config) if config.modality == "rgb" else _stacks(path, frames, config)
+        return _stacks(path, frames, config) if config.modality == "flow" else _frames(path, frames, config)
 
 
 def verify(path: Path) -> tuple[int, int]:
@@ -130,10 +130,11 @@ def _read(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np
 def _frames(path: Path, frames: int, config: DataConfig) -> NDArray[np.uint8]:
     cv2 = opencv()
     chosen = starts(frames, config)
+    colours = cv2.COLOR_BGR2GRAY if config.modality == "grey" else cv2.COLOR_BGR2RGB
     result = np.empty((config.positions, *shape(config)), np.uint8)
     for number, frame in _read(path, set(chosen)):
-        image = _centre(_resized(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), config.size), config.size)
-        result[np.equal(chosen, number)] = image.transpose(2, 0, 1)
+        image = _centre(_resized(cv2.cvtColor(frame, colours), config.size), config.size)
+        result[np.equal(chosen, number)] = np.atleast_3d(image).transpose(2, 0, 1)
     return result
 
 
