@@ -5,7 +5,10 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from trainables import architectures
+from trainables.data import ImageSet, Places
+from trainables.data.imageset import in_memory
 from trainables.networks import Dropout, LayeredNet, WeightedLayer
+from trainables.settings import DataConfig
 
 STACK = 5
 REFUSED = "NCCL error: invalid usage: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1e000"
@@ -89,3 +92,9 @@ def _small(channels: int, classes: int) -> LayeredNet:
         ],
         input_shape=(channels, 24, 24),
     )
+
+
+def coloured(config: DataConfig, places: Places) -> ImageSet:
+    """Eight images made in colour."""
+    images = torch.arange(8 * 3 * 24 * 24).remainder(256).to(torch.uint8).reshape(8, 3, 24, 24)
+    return in_memory("coloured", images, torch.arange(8).remainder(2), ("a", "b"), "coloured")

@@ -140,7 +140,12 @@ def _plan(run: Callable[[list[str]], int], arguments: list[str]) -> None:
     """Whatever would train minutes is planned, which checks every key and value, unless its data cannot be had."""
     stops = ("--dry-run", "--show-config", "--explain", "--list-presets", "--list-axes")
     preset = arguments[arguments.index("--preset") + 1] if "--preset" in arguments else "digits"
-    if preset in UNAVAILABLE or "--address" in arguments or preset.endswith(".yaml"):
+    if (
+        preset in UNAVAILABLE
+        or any("elpv" in argument for argument in arguments)
+        or "--address" in arguments
+        or preset.endswith(".yaml")
+    ):
         import_module("study.ablation")._parser().parse_args(arguments)
     else:
         more = [] if any(stop in arguments for stop in stops) else ["--dry-run", "--yes"]

@@ -355,6 +355,36 @@ def test_every_kind_of_image_becomes_rgb(mode: str, tmp_path: Path) -> None:
     assert (decode_image(path, config("folder")) > 250).all()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
+def test_grey_is_the_luminance_of_the_same_pixels(mode: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 2**16, (SIZE, SIZE), dtype=np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).convert(mode)
+    image.save(tmp_path / "a.png")
+    colours = decode_image(tmp_path / "a.png", config("folder"))[0].astype(float)
+    grey = decode_image(tmp_path / "a.png", config("folder").model_copy(update={"modality": "grey"}))
+    assert grey.shape == (1, 1, SIZE, SIZE) and grey.dtype == np.uint8
+    by_hand = 0.299 * colours[0] + 0.587 * colours[1] + 0.114 * colours[2]  # ITU-R BT.601
+    assert np.abs(grey[0, 0] - by_hand).max() <= 1
+
+
+def test_grey_is_another_array_and_has_one_channel(places: Places) -> None:
+    trees.make_flower102(root(places, "flower102"))
+    colours = opened("flower102", places).pixels().fetch(torch.tensor([0]))
+    grey = load(config("flower102").model_copy(update={"modality": "grey"}), places)
+    assert grey.shape == (1, SIZE, SIZE) and grey.pixels().fetch(torch.tensor([0])).shape == (1, 1, SIZE, SIZE)
+    assert torch.equal(opened("flower102", places).pixels().fetch(torch.tensor([0])), colours)
+    assert len([*Path(places.cache).glob("*.npy")]) == 2
+
+
+def test_what_was_made_in_colour_is_not_taken_for_grey(places: Places) -> None:
+    assert load(DataConfig(name="digits8", modality="grey"), places).shape == (1, 24, 24)
+    with pytest.raises(DataError, match="made with 3 channels: set modality to rgb"):
+        load(DataConfig(name="tests.own:coloured", modality="grey"), places)
+
+
 def test_a_data_set_is_decoded_once(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     trees.make_flower102(root(places, "flower102"))
     first = opened("flower102", places).pixels().fetch(torch.arange(30))

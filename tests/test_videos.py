@@ -224,6 +224,17 @@ def test_frames_are_those_of_their_numbers(tmp_path: Path) -> None:
         assert np.abs(frame - asked).mean() < 20  # JPEG halves the resolution of colour
 
 
+def test_grey_frames_are_the_luminance_of_the_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    clips.write(tmp_path / "clip.avi", [clips.texture(rng, 60, 60) for _ in range(9)])
+    config = DataConfig(name="ucf101", size=60, positions=3)
+    colours = decode_item(tmp_path / "clip.avi", config).astype(float)
+    grey = decode_item(tmp_path / "clip.avi", config.model_copy(update={"modality": "grey"}))
+    assert grey.shape == (3, 1, 60, 60)
+    by_hand = 0.299 * colours[:, 0] + 0.587 * colours[:, 1] + 0.114 * colours[:, 2]  # ITU-R BT.601
+    assert np.abs(grey[:, 0] - by_hand).max() <= 1
+
+
 def test_the_short_side_is_resized_and_the_centre_cropped(tmp_path: Path) -> None:
     tall = np.zeros((120, 60, 3), np.uint8)
     tall[40:80] = 200

@@ -17,7 +17,7 @@ def load(config: DataConfig, places: Places) -> ImageSet:
 
     Raises:
         KeyError: no such data set.
-        DataError: it is not there, or not whole, or ``modality`` is ``flow`` and it is no video, or ``grey`` and it has colours all the same.
+        DataError: it is not there, or not whole, or cannot be seen as ``modality`` says.
     """
     content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
     if config.modality == "flow" and "modality" not in content.reads:
