@@ -221,15 +221,15 @@ def comparisons(results: Results) -> list[Comparison]:
     asked = questions(results, off_axis(outcomes(results)))
     design = results.facts.sequential
     if design is None:
-        return _family(asked, margin=results.facts.margin)
+        return family(asked, margin=results.facts.margin)
     main = [question for question in asked if question.kind == MAIN]
     level = 1 - ALPHA / max(1, len(main))
-    judged = _family(main, design, level) + _family([one for one in asked if one.kind != MAIN], design)
+    judged = family(main, design, level) + family([one for one in asked if one.kind != MAIN], design)
     by_name = {one.question.name: one for one in judged}
     return [by_name[question.name] for question in asked]
 
 
-def _family(
+def family(
     asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL, margin: float | None = None
 ) -> list[Comparison]:
     """The comparisons, their claims corrected together; pruned nets are asked, too, whether they cost no more."""

@@ -10,6 +10,7 @@ from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
 from analysis.tables.table import RETRAINED, points_of, points_text, signed
+from analysis.tuned import conclusion
 from study.facts import SequentialDesign
 
 VERBS = {"part": ("helps", "hurts")}
@@ -34,6 +35,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
     lines = _briefly(found, results) if brief else _fully(found, results)
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
+    lines += conclusion(results)
     if asked:
         lines.insert(0, verdict(asked))
     if results.facts.retrained_on_validation:

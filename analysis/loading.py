@@ -31,7 +31,7 @@ class StudyError(Exception):
 class Results:
     """A study's tables as DataFrames, in the columns of ``study.schema``, and its description.
 
-    Only a hyperparameter search has ``trials`` and ``importance``.
+    Only a hyperparameter search has ``trials`` and ``importance``, and only a study with tuned nets ``tuning``.
     """
 
     folder: Folder
@@ -44,6 +44,7 @@ class Results:
     confusion: pd.DataFrame
     trials: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
+    tuning: pd.DataFrame | None = None
     memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What :func:`once` keeps."""
 
@@ -112,7 +113,7 @@ def load_folder(folder: Folder) -> Results:
     """Read a study's folder; raises a :class:`StorageError`, too."""
     if not folder.exists():
         raise StudyError(f"{folder.at()} does not exist, or is no folder: {REMEDY}")
-    names = [*schema.TABLES, *schema.SEARCH_TABLES]
+    names = [*schema.TABLES, *schema.SEARCH_TABLES, *schema.TUNED_TABLES]
     files = read_generation(folder, [f"{name}.parquet" for name in names])
     facts = facts_of(folder, files, StudyFacts)
     there = [name for name in names if name in schema.TABLES or f"{name}.parquet" in files]

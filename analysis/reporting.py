@@ -30,6 +30,7 @@ from analysis.tables.search import search_trials, shortened
 from analysis.tables.settings import settings, source_nets
 from analysis.tables.streams import fusion_notes, table4, table4_differences
 from analysis.tables.table import Table, seed_list
+from analysis.tables.tuned import tuned_table, tuning_table
 from study.files import Folder, StorageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ TABLES = {
     "table4_differences": table4_differences,
     "controls": controls,
     "probes": probes,
+    "tuned": tuned_table,
+    "tuning": tuning_table,
     "source_nets": source_nets,
     "settings": settings,
     "classes": classes_table,
@@ -52,8 +55,8 @@ TABLES = {
     "operating_points": operating_points,
     "costs": costs,
 }
-FIGURES = ("forest", "figure2", "figure3", "layers", "learning_curves", "confusion")
-ONLY_IN_REPORT = ("comparisons", "source_nets", "settings", "classes", "ratios", "operating_points", "costs")
+FIGURES = ("forest", "expected_best", "figure2", "figure3", "layers", "learning_curves", "confusion")
+ONLY_IN_REPORT = ("comparisons", "tuning", "source_nets", "settings", "classes", "ratios", "operating_points", "costs")
 PIXELS_PER_POINT = 1.7
 """Of a figure on the page, at most: what the widest ones get on a wide screen."""
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
@@ -136,9 +139,18 @@ def _files(results: Results) -> dict[str, bytes]:
     from analysis.figures.layers import layers_figure
     from analysis.figures.paper import figure2, figure3, learning_curves
     from analysis.figures.search import search_figures
+    from analysis.figures.tuned import expected_best_figure
 
     made, cells = tables(results), outcomes(results)
-    draws = (comparisons_figure, figure2, figure3, layers_figure, learning_curves, confusion_figure)
+    draws = (
+        comparisons_figure,
+        figure2,
+        figure3,
+        layers_figure,
+        learning_curves,
+        confusion_figure,
+        expected_best_figure,
+    )
     plots = [draw(results, off_axis(cells)) for draw in draws]
     plots += [axis_figure(results, axis) for axis in axes(cells)]
     plots += search_figures(results)

@@ -51,7 +51,7 @@ def points_of(config: StudyConfig, name: str) -> list[Point]:
     if name in config.crossings:
         return _crossing(config, name)
     if name in config.axes:
-        return [_own_point(changes) for changes in config.axes[name]]
+        return [described(changes) for changes in config.axes[name]]
     return AXES[name](config)
 
 
@@ -139,7 +139,8 @@ def _numbers(symbol: str, key: str, values: Iterable[float], own: float) -> list
     return [Point(f"{symbol} = {value:g}", {key: value}, float(value)) for value in sorted({*values, own})]
 
 
-def _own_point(changes: Changes) -> Point:
+def described(changes: Changes) -> Point:
+    """The point that changes some keys, called by them and their values."""
     label = ", ".join(f"{key} = {_brief(value)}" for key, value in changes.items())
     single = next(iter(changes.values())) if len(changes) == 1 else None
     number = float(single) if isinstance(single, int | float) and not isinstance(single, bool) else None

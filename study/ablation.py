@@ -24,6 +24,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ablate", metavar="AXES", help="axes in addition to the preset's ablations, e.g. tau,lambda")
     help_ = "an axis of your own, e.g. transfer.train.learning_rate=0.01,0.02; may be given more than once"
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUES", help=help_)
+    help_ = "tune each net alone over these values, e.g. transfer.train.learning_rate=0.01,0.02; may be given again"
+    parser.add_argument("--tune", action="append", default=[], metavar="KEY=VALUES", help=help_)
+    help_ = "settings that each net tries (default: 8)"
+    parser.add_argument("--budget", type=positive, metavar="N", help=help_)
     parser.add_argument("--list-axes", action="store_true", help="print the axes with their points and stop")
     parser.add_argument("--yes", action="store_true", help="run even a very large study without asking")
     parser.add_argument("--seeds", type=positive, metavar="N", help="number of seeds (0 to N-1)")

@@ -15,11 +15,13 @@ from study.settings.overrides import (
     as_yaml,
     data_configs,
     list_presets,
+    on_each,
     preset_title,
     read_config,
     read_source,
     stream_config,
     target_config,
+    value_at,
     with_changes,
 )
 from study.settings.resources import ResourceConfig
@@ -46,6 +48,7 @@ __all__ = [
     "list_presets",
     "load_config",
     "located_weights",
+    "on_each",
     "preset_title",
     "read_config",
     "source_classes",
@@ -95,6 +98,28 @@ def _problems(config: StudyConfig, prunes_target: bool = True) -> list[tuple[str
     return problems or ([*_target_checks(config)] if prunes_target else [])
 
 
+def _tuned_problems(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Whether each net can be tuned alone, on validation images and with other seeds than the study's."""
+    tuned = config.tuned
+    if tuned is None:
+        return
+    if shared := sorted({*tuned.seeds} & {*config.seed_list}):
+        yield "tuned.seeds", f"has {shared[0]}, a seed of the study: give others, whose nets are not tested"
+    if len({*tuned.seeds}) < len(tuned.seeds):
+        yield "tuned.seeds", "each seed must be there once"
+    if config.target.data.retrain_on_validation:
+        yield "tuned", "chooses by validation accuracy, but target.data.retrain_on_validation trains on these images"
+    if config.streams:
+        yield "tuned", "a two-stream study is not tuned: leave out tuned, or streams and fusion"
+    if not {*config.ablations} & {*ABLATIONS}:
+        yield "tuned", f"there are no nets to tune: add one of {', '.join(ABLATIONS)} to the ablations"
+    for key in tuned.settings:
+        try:
+            value_at(config, key)
+        except ConfigError as error:
+            yield "tuned.settings", str(error)
+
+
 def _targets_problems(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """What is wrong with any of several targets; what is wrong with all of them, once."""
     if config.streams:
@@ -137,7 +162,7 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
         return
     if data_problems:
         return
-    problems = [*_network_checks(config), *_weights_checks(config)]
+    problems = [*_tuned_problems(config), *_network_checks(config), *_weights_checks(config)]
     # Streams have these in common with their study: once said is enough.
     yield from problems or _stream_checks(config)
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import PurePath
 
+TUNED = "tuned"
+"""The ablation of the nets that are each at their best."""
 MOST_BYTES = 200
 """File systems take 255 for a folder; some tools add an ending."""
 

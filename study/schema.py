@@ -227,6 +227,20 @@ IMPORTANCE: tuple[Column, ...] = (
     Column("trials", pa.int64(), "complete trials that it is computed from"),
 )
 
+TUNING: tuple[Column, ...] = (
+    Column("net", pa.string(), "the net that is tuned alone"),
+    Column("candidate", pa.int64(), "number of the settings that it tries; 0: the study's own"),
+    Column("settings", pa.string(), "these settings as text"),
+    Column("changes", pa.string(), "JSON object: what they change of the study's configuration, by dotted key"),
+    _optional(
+        "val_accuracy", pa.float64(), "validation accuracy, mean over the tuning's seeds, %; null: a seed failed"
+    ),
+    Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the tuning's seeds, %"),
+    Column("chosen", pa.bool_(), "whether the net is at its best with them: the highest mean, of equals the first"),
+    _optional("error", pa.string(), "why a seed has no result"),
+    Column("stages", pa.list_(pa.string()), "keys of the stages that measure it, one a seed"),
+)
+
 NETS: tuple[Column, ...] = (
     Column("net", pa.string(), "the paper's name of the net; Reference-SourceNet is the source's, with its classes"),
     Column("stage", pa.string(), "key of the stage that gives the net"),
@@ -261,6 +275,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
 SEARCH_TABLES: dict[str, tuple[Column, ...]] = {"trials": TRIALS, "importance": IMPORTANCE}
 """Tables that only a search has."""
 
+TUNED_TABLES: dict[str, tuple[Column, ...]] = {"tuning": TUNING}
+"""Tables that only a study with tuned nets has."""
+
 EXPORT_TABLES: dict[str, tuple[Column, ...]] = {"nets": NETS}
 """Tables of ``study.export``."""
 
@@ -268,7 +285,7 @@ EXPORT_TABLES: dict[str, tuple[Column, ...]] = {"nets": NETS}
 @cache
 def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
-    columns = {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]
+    columns = {**TABLES, **SEARCH_TABLES, **TUNED_TABLES, **EXPORT_TABLES}[name]
     return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in columns])
 
 
@@ -298,7 +315,7 @@ def columns(name: str, rows: Iterable[Mapping[str, Any]]) -> Columns:
     Raises:
         ValueError: a row has an unknown column or lacks one that may not be null.
     """
-    known = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **EXPORT_TABLES}[name]}
+    known = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **TUNED_TABLES, **EXPORT_TABLES}[name]}
     required = [column.name for column in known.values() if not column.nullable]
     found: Columns = {column: [] for column in known}
     for row in rows:

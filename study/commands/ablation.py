@@ -11,13 +11,14 @@ from typing import Any
 from search_spaces.axes import axis_names, points_of
 from study.answers import Choices, Command
 from study.command import OK, conclude, reply
-from study.config import ConfigError, StudyConfig, list_presets, load_config, preset_title, read_config
+from study.config import ConfigError, StudyConfig, list_presets, load_config, on_each, preset_title, read_config
 from study.facts import SequentialDesign
 from study.graph import StageGraph, joined, plan, plan_targets
 from study.run.forecast import describe_cost, describe_packing, describe_plan, planned
 from study.run.settling import Settling, require_main_comparisons
 from study.run.study import run_study
 from study.run.targets import run_targets
+from study.run.tuning import Tuning, tuning_text
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
@@ -47,18 +48,23 @@ def main(options: argparse.Namespace) -> int:
     if settling and by_target:
         raise ConfigError("--until-settled is for a study on one target: leave out targets, or give --seeds")
     # Of a study whose seeds are not fixed, the most that it may come to.
-    graph = joined(by_target.values()) if by_target else plan(settling.largest if settling else config)
+    own = joined(by_target.values()) if by_target else plan(settling.largest if settling else config)
+    tunings = [Tuning(one) for one in (on_each(config) if config.tuned else [])]
+    graph = joined([own, *(tuning.graph for tuning in tunings)]) if tunings else own
     storage = Storage(options.storage)
     if settling:
         require_main_comparisons(graph)
     name = options.name or Path(options.preset).stem
+    cells: dict[str, StageGraph] = by_target or {"": own}
     if options.dry_run and options.json:
-        reply(options, planned(graph, storage, config, name, options.address, by_target))
+        reply(options, planned(graph, storage, config, name, options.address, cells))
         return OK
     if options.dry_run:
         if settling:
             print(f"should all {settling.design.most_seeds} seeds be needed:")
-        print(describe_plan(graph, storage, by_target))
+        print(describe_plan(graph, storage, cells))
+        for tuning in tunings:
+            print(tuning_text(tuning.config, tuning))
         print(describe_packing(config.resources, options.address))
         print(describe_cost(graph, storage, config.resources))
         return OK
@@ -72,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
         name,
         until_settled=settling.design if settling else None,
         hours=options.hours,
-        graph=plan(config) if settling else graph,
+        graph=plan(config) if settling else own,
         **_where(options),
     )
     return conclude(outcome, options)
@@ -127,6 +133,13 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     overrides = list(options.set)
     if options.seeds is not None:
         overrides.append(f"seeds={options.seeds}")
+    if options.tune:
+        budget = {} if options.budget is None else {"budget": options.budget}
+        overrides.append(f"tuned={json.dumps({'settings': _values('--tune', options.tune), **budget})}")
+    elif options.budget is not None:
+        if read_config(options.preset, overrides).tuned is None:
+            raise ConfigError("--budget goes with --tune, or with a preset that has tuned")
+        overrides.append(f"tuned.budget={options.budget}")
     varied = _varied(options.vary)
     overrides += [f"axes.{name}={json.dumps(points)}" for name, points in varied.items()]
     more = [name.strip() for name in options.ablate.split(",")] if options.ablate else []
@@ -138,20 +151,29 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 def _varied(texts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """The axes of ``--vary``, each under the last word of its key, or the whole key where two have that word."""
-    axes: dict[str, list[dict[str, Any]]] = {}
-    keys = [text.partition("=")[0].strip() for text in texts]
-    words = [key.rpartition(".")[2] for key in keys]
-    for text, key, word in zip(texts, keys, words, strict=True):
-        name = word if words.count(word) == 1 else key.replace(".", "-")
+    values = _values("--vary", texts)
+    words = [key.rpartition(".")[2] for key in values]
+    names = [word if words.count(word) == 1 else key.replace(".", "-") for key, word in zip(values, words, strict=True)]
+    return {name: [{key: value} for value in values[key]] for name, key in zip(names, values, strict=True)}
+
+
+def _values(option: str, texts: Sequence[str]) -> dict[str, list[Any]]:
+    """The values of each key that an option was given with, as ``KEY=VALUE,VALUE``."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        key, _, listed = text.partition("=")
+        key = key.strip()
         try:
-            values = read_yaml(f"[{text.partition('=')[2]}]")
+            values = read_yaml(f"[{listed}]")
         except YamlError as error:
-            raise ConfigError(f"--vary {text}: {error}") from None
+            raise ConfigError(f"{option} {text}: {error}") from None
         if not key or not values:
-            raise ConfigError(f"--vary {text}: give a key and its values, as in transfer.train.learning_rate=0.01,0.02")
+            raise ConfigError(
+                f"{option} {text}: give a key and its values, as in transfer.train.learning_rate=0.01,0.02"
+            )
         if twice := [value for place, value in enumerate(values) if value in values[:place]]:
-            raise ConfigError(f"--vary {text}: {twice[0]} is given twice")
-        if name in axes:
-            raise ConfigError(f"--vary {text}: {key} is given twice: give all its values in one --vary")
-        axes[name] = [{key: value} for value in values]
-    return axes
+            raise ConfigError(f"{option} {text}: {twice[0]} is given twice")
+        if key in found:
+            raise ConfigError(f"{option} {text}: {key} is given twice: give all its values in one {option}")
+        found[key] = values
+    return found

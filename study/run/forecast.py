@@ -11,11 +11,17 @@ from study.tune.cluster import connect
 from study.tune.resources import Ask, Capacity, ask_of, connected_cluster, this_machine
 
 
-def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, StageGraph] | None = None) -> str:
-    """The plan in words: cells (of each target), unique stages by kind, and what is stored already."""
+def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, StageGraph]) -> str:
+    """The plan in words: cells (of each target), unique stages by kind, and what is stored already.
+
+    Args:
+        graph: all stages.
+        storage: where they are stored.
+        by_target: the graph of each target by its name; of a study on one, its graph without a name.
+    """
     done = set(storage.stored(graph.stages))
-    lines = [f"{len(graph.cells)} cells"]
-    for target, own in _named(graph, by_target):
+    lines = [f"{sum(len(own.cells) for own in by_target.values())} cells"]
+    for target, own in by_target.items():
         lines += [f"target {target}: {len(own.cells)} cells"] if target else []
         by_net: dict[str, list[str]] = {}
         for cell, key in own.cells:
@@ -34,20 +40,15 @@ def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, S
     return "\n".join(lines)
 
 
-def _named(graph: StageGraph, by_target: Mapping[str, StageGraph] | None) -> list[tuple[str | None, StageGraph]]:
-    """The graph of each target by its name; of a study on one, its graph alone."""
-    return [*by_target.items()] if by_target else [(None, graph)]
-
-
 def planned(
     graph: StageGraph,
     storage: Storage,
     config: StudyConfig,
     name: str,
     address: str | None,
-    by_target: Mapping[str, StageGraph] | None = None,
+    by_target: Mapping[str, StageGraph],
 ) -> Plan:
-    """The plan of a study of this name, for programs; ``by_target`` are the graphs of its several targets."""
+    """The plan of a study of this name, for programs; ``by_target`` as in :func:`describe_plan`."""
     stored = storage.stored(graph.stages)
     done, ask = set(stored), ask_of(config.resources)
     return Plan(
@@ -60,12 +61,12 @@ def planned(
                 net=cell.net,
                 point=cell.point.label if cell.point else None,
                 stream=cell.stream,
-                target=target,
+                target=target or None,
                 seed=cell.seed,
                 stage=key,
                 stored=key in done,
             )
-            for target, own in _named(graph, by_target)
+            for target, own in by_target.items()
             for cell, key in own.cells
         ],
         stages=[

@@ -1,6 +1,6 @@
 """A round of training: what the storage lacks of a study's stages, then the tables of the study or of each target."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -8,11 +8,12 @@ from rich.console import Console
 from study.config import StudyConfig
 from study.durations import duration
 from study.facts import SequentialDesign
-from study.graph import StageGraph, joined
+from study.graph import StageGraph, joined, plan_cells
 from study.run.decoding import prepare_machine, understood
 from study.run.reference import reference_doubts, say
 from study.run.standing import PLAN
 from study.run.tables import planned_cells, write_tables, write_targets
+from study.run.tuning import Tuning, tuning_text
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
@@ -42,21 +43,24 @@ class Training:
 
     def round(
         self, config: StudyConfig, parts: Sequence[Part], sequential: SequentialDesign | None = None
-    ) -> Experiment:
+    ) -> list[Experiment]:
         """Run what is not stored yet of all parts side by side, and write the tables of each.
 
         Args:
             config: the study.
             parts: the study itself or, of several targets, one for each.
             sequential: how seeds are added, if their number is not fixed.
+
+        Returns:
+            The experiment; or two, if nets are tuned, whose best settings are known only after the first.
         """
-        graph = parts[0].graph if len(parts) == 1 else joined(part.graph for part in parts)
+        tunings = {part.name: Tuning(part.config) for part in parts if part.config.tuned}
+        graph = joined([*(part.graph for part in parts), *(tuning.graph for tuning in tunings.values())])
         stored = len(self.storage.stored(graph.stages))
         for part in parts:
             self.storage.write_study(part.name, f"{PLAN}.parquet", planned_cells(part.graph))
-        on = f" on {len(parts)} targets" if len(parts) > 1 else ""
-        counts = f"{len(graph.cells)} cells{on}, {len(graph.stages)} stages, {stored} already stored"
-        self.console.print(f"study {self.name}: {counts}")
+        for line in _counts(self.name, parts, tunings, graph, stored):
+            self.console.print(line)
         if stored < len(graph.stages):
             for line in understood(config):
                 self.console.print(line, markup=False, soft_wrap=True)
@@ -65,17 +69,59 @@ class Training:
         doubts = {part.name: reference_doubts(part.config) for part in parts}
         # What is doubtful about the source concerns every target.
         say(dict.fromkeys(doubt for found in doubts.values() for doubt in found), self.console)
-        places = (config.resources, config.data, self.cluster, self.loggers)
-        experiment = Experiment(graph, self.storage, self.name, *places)
+        experiments = [self._experiment(config, graph)]
         try:
-            experiment.run(self.console)
+            experiments[0].run(self.console)
+            if tunings:
+                parts = [self._with_best(part, tunings[part.name], experiments[0]) for part in parts]
+                experiments.append(self._experiment(config, joined(part.graph for part in parts)))
+                experiments[1].run(self.console)
         finally:
             for part in parts:
-                own = replace(experiment, graph=part.graph, study=part.name)
-                write_tables(own, part.config, sequential, doubts[part.name])
+                self._write(
+                    replace(experiments[-1], graph=part.graph, study=part.name),
+                    part.config,
+                    tunings.get(part.name),
+                    sequential,
+                    doubts[part.name],
+                )
             if config.targets:
                 write_targets(self.storage, self.name, config)
-        return experiment
+        return experiments
+
+    def _write(
+        self,
+        experiment: Experiment,
+        config: StudyConfig,
+        tuning: Tuning | None,
+        sequential: SequentialDesign | None,
+        doubts: list[str],
+    ) -> None:
+        if tuning is None:
+            write_tables(experiment, config, sequential, doubts)
+        else:
+            others = {"tuning.parquet": tuning.table()}
+            write_tables(experiment, config, doubts=doubts, others=others, untested=[*tuning.graph.stages])
+
+    def _experiment(self, config: StudyConfig, graph: StageGraph) -> Experiment:
+        return Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster, self.loggers)
+
+    def _with_best(self, part: Part, tuning: Tuning, tried: Experiment) -> Part:
+        """The part with its nets each at its best."""
+        best = plan_cells(tuning.choose(self.storage, tried.failed), checked=part.config)
+        return replace(part, graph=joined([part.graph, best]))
+
+
+def _counts(
+    name: str, parts: Sequence[Part], tunings: Mapping[str, Tuning], graph: StageGraph, stored: int
+) -> Iterator[str]:
+    """What is to be done, in a line or two."""
+    cells = sum(len(part.graph.cells) for part in parts)
+    on = f" on {len(parts)} targets" if len(parts) > 1 else ""
+    yield f"study {name}: {cells} cells{on}, {len(graph.stages)} stages, {stored} already stored"
+    for part in parts:
+        if part.name in tunings:
+            yield tuning_text(part.config, tunings[part.name])
 
 
 def summary(rounds: list[Experiment]) -> str:

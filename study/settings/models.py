@@ -10,7 +10,8 @@ from study.facts import PaperData
 from study.names import name_fault
 from study.settings.choices import LoggerName
 from study.settings.resources import ResourceConfig
-from study.settings.search_space import SearchConfig
+from study.settings.search_space import CrossingConfig, SearchConfig
+from study.settings.tuned import TunedConfig
 from trainables import networks, patterns, pruning
 from trainables.data import Places
 from trainables.data.absent import NONE
@@ -314,15 +315,6 @@ class NeuronPruneConfig(Hyperparameters):
         )
 
 
-class CrossingConfig(Hyperparameters):
-    """Every combination of the points of some axes, but for those left out."""
-
-    axes: Annotated[tuple[str, ...], Field(min_length=2)]
-    """Names of the axes."""
-    skip: tuple[dict[str, Any], ...] = ()
-    """Combinations to leave out: each a table of keys and values that such a combination has."""
-
-
 class StudyConfig(Hyperparameters):
     """All of a study."""
 
@@ -354,6 +346,8 @@ class StudyConfig(Hyperparameters):
     loggers: tuple[LoggerName, ...] = ()
     """Experiment trackers that get a run per stage and one with the tables: ``mlflow``, ``wandb`` (an extra each)."""
     search: SearchConfig = SearchConfig()
+    tuned: TunedConfig | None = None
+    """Tune each net alone, so that nets are also compared each at its best; null: only at common settings."""
     axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)
     """The user's own axes, by name: points, each a table of dotted keys and values."""
     crossings: dict[str, CrossingConfig] = Field(default_factory=dict)

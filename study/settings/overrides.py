@@ -79,6 +79,20 @@ def _given(key: str, function: Callable[..., Any]) -> str:
         raise ConfigError(f"{key}: {error}") from error
 
 
+def value_at(config: StudyConfig, key: str) -> Any:
+    """The value of a dotted key, as JSON types; None if a section on the way is null.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    if not _is_key(key):
+        raise ConfigError(f"{key}: {_suggestion(key)}")
+    value: Any = config.model_dump(mode="json", by_alias=True)
+    for name in key.split("."):
+        value = None if value is None else value[name]
+    return value
+
+
 def with_changes(config: StudyConfig, changes: Mapping[str, Any], what: str) -> StudyConfig:
     """The configuration with some dotted keys changed, each checked by itself; ``what`` names the changes in errors.
 
@@ -110,6 +124,15 @@ def target_config(config: StudyConfig, target: str) -> StudyConfig:
     """
     one = config.model_copy(update={"targets": {}, "title": f"{config.title}: {target}"})
     return with_changes(one, config.targets[target], f"targets.{target}")
+
+
+def on_each(config: StudyConfig) -> list[StudyConfig]:
+    """The configuration of each target of a study on several; of a study on one, its own.
+
+    Raises:
+        ConfigError: as :func:`target_config`.
+    """
+    return [target_config(config, target) for target in config.targets] or [config]
 
 
 def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
@@ -174,12 +197,21 @@ class Source:
 
     def parsed(self) -> StudyConfig:
         """The configuration that the tree describes, each key checked by itself."""
+        self._gather_tuned()
         if unknown := list(_unknown_keys(self.tree, StudyConfig)):
             raise self.error([(key, _suggestion(key)) for key in unknown])
         try:
             return StudyConfig.model_validate(self.tree)
         except ValidationError as error:
             raise self.error(_readable(error)) from None
+
+    def _gather_tuned(self) -> None:
+        """Put the dotted keys of ``tuned`` where the model has them, among its ``settings``."""
+        tuned = self.tree.get("tuned")
+        if isinstance(tuned, dict) and (dotted_keys := [key for key in tuned if "." in str(key)]):
+            settings = {**(tuned.get("settings") or {}), **{key: tuned[key] for key in dotted_keys}}
+            kept = {key: value for key, value in tuned.items() if key not in dotted_keys}
+            self.tree["tuned"] = {**kept, "settings": settings}
 
     def error(self, problems: Sequence[tuple[str, str]]) -> ConfigError:
         """The error that lists the problems, pairs of key and message, with where each came from."""

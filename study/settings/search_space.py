@@ -1,6 +1,6 @@
-"""The space of a search, as a configuration has it."""
+"""The space of a search, and crossings of axes, as a configuration has them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -64,3 +64,12 @@ class SearchConfig(Hyperparameters):
         if both := sorted(set(self.seeds) & set(self.final_seeds)):
             raise ValueError(f"final_seeds has {both[0]}, by which the search selects: the final test needs others")
         return self
+
+
+class CrossingConfig(Hyperparameters):
+    """Every combination of the points of some axes, but for those left out."""
+
+    axes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Names of the axes."""
+    skip: tuple[dict[str, Any], ...] = ()
+    """Combinations to leave out: each a table of keys and values that such a combination has."""
