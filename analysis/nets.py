@@ -96,13 +96,18 @@ def joined(cells: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     cells = cells.merge(measured, on="measured", how="left", validate="many_to_one")
     cells["status"] = cells["status"].fillna("missing")
     cells["stream"] = cells["stream"].fillna("")
-    cells[IDENTITY] = cells.groupby(VARIANT, sort=False, dropna=False).ngroup()
+    cells = identified(cells)
     stages = rows.set_index("stage")
     cells["problem"] = [
         _problem(status, accuracy, list(path), stages)
         for status, accuracy, path in zip(cells["status"], cells["test_accuracy"], cells["path"], strict=True)
     ]
     return cells
+
+
+def identified(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with their :data:`IDENTITY`."""
+    return cells.assign(**{IDENTITY: cells.groupby(VARIANT, sort=False, dropna=False).ngroup()})
 
 
 def nets(cells: pd.DataFrame) -> list[Net]:

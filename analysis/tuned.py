@@ -1,14 +1,17 @@
 """Nets each at its best: tuned alone with one budget on validation images, and compared as at common settings."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
+import numpy as np
 import pandas as pd
 
 from analysis.comparisons import Comparison, comparisons, family, questions
 from analysis.loading import Results, once
-from analysis.nets import in_table, nets, off_axis, outcomes
+from analysis.nets import identified, in_table, nets, off_axis, outcomes
+from analysis.statistics.intervals import Interval, mean_interval
 from analysis.tables.table import points_of, points_text
 from study.names import TUNED
 
@@ -20,8 +23,6 @@ class Compared:
     name: str
     common: Comparison
     best: Comparison
-    net_settings: str
-    baseline_settings: str
 
     @property
     def changes(self) -> bool:
@@ -35,25 +36,39 @@ class Tried:
 
     net: str
     number: int
-    """Settings that it tried."""
+    """Settings that it tried, at each seed."""
     different: int
-    """Of these, how many made a difference to it: some settings concern other nets only."""
+    """Of these, how many make a difference to it: some settings concern other nets only."""
     failed: int
-    settings: str | None
-    """Those chosen; None if no settings were complete."""
-    own_accuracy: float | None
-    """Validation accuracy at the study's own settings, %, mean over the tuning's seeds."""
-    best_accuracy: float | None
+    """Trials that were not completed, of all seeds."""
+    chosen: dict[str, int]
+    """Number of seeds that chose each setting."""
+    own_accuracy: Interval | None
+    """Validation accuracy at the study's own settings, %, over seeds."""
+    best_accuracy: Interval | None
     """The same at those chosen."""
-    accuracies: list[float]
-    """The same of all different settings that were complete."""
+    curve: list[float]
+    """Expected best validation accuracy after 1, 2, ... different settings, %, mean over seeds; as long as all go."""
+
+    @property
+    def settings(self) -> str:
+        """What was chosen, the most often chosen first."""
+        seeds = sum(self.chosen.values())
+        ordered = sorted(self.chosen.items(), key=lambda pair: -pair[1])
+        return "; ".join(name if count == seeds else f"{name} ({count} of {seeds})" for name, count in ordered)
 
 
-def tuned_cells(results: Results) -> pd.DataFrame:
-    """The cells of the nets that are each at their best, with their outcomes."""
-    cells = outcomes(results)
-    # At their best, they are no points of an axis.
-    return cells[cells["ablation"] == TUNED].assign(point=None)
+def _short(settings: str) -> str:
+    """Settings by the last words of their keys, unless two keys have the same."""
+    short = re.sub(r"[\w.]+\.(\w+ = )", r"\1", settings)
+    words = re.findall(r"(\w+) = ", short)
+    return short if len({*words}) == len(words) else settings
+
+
+def tuned_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of cells with their outcomes those of the nets that are each at their best; a net is one, whatever was chosen."""
+    best = cells[cells["ablation"] == TUNED]
+    return identified(best.assign(point=None, tau=None, n_e=None, n_m=0, **{"lambda": None}))
 
 
 @once
@@ -65,20 +80,19 @@ def tried(results: Results) -> list[Tried]:
 
 
 def _tried(net: str, rows: pd.DataFrame) -> Tried:
-    rows = rows.assign(trained=rows["stages"].map(tuple))
-    apart = rows.drop_duplicates("trained")
-    complete = apart["val_accuracy"].dropna()
-    chosen = rows[rows["chosen"]]
-    own = rows.loc[rows["candidate"] == 0, "val_accuracy"].dropna()
+    apart = rows.drop_duplicates("stage")
+    complete = apart.dropna(subset="val_accuracy")
+    chosen = rows[rows["chosen"] & rows["val_accuracy"].notna()]
+    curves = [expected_best(own.tolist()) for _, own in complete.groupby("seed")["val_accuracy"]]
     return Tried(
         net=net,
-        number=len(rows),
-        different=len(apart),
+        number=int(rows["candidate"].nunique()),
+        different=int(apart.groupby("seed").size().max()),
         failed=len(apart) - len(complete),
-        settings=str(chosen["settings"].iloc[0]) if len(chosen) else None,
-        own_accuracy=float(own.iloc[0]) if len(own) else None,
-        best_accuracy=float(chosen["val_accuracy"].iloc[0]) if len(chosen) else None,
-        accuracies=complete.tolist(),
+        chosen={_short(str(name)): int(count) for name, count in chosen["settings"].value_counts().items()},
+        own_accuracy=mean_interval(rows.loc[rows["candidate"] == 0, "val_accuracy"].dropna().tolist()),
+        best_accuracy=mean_interval(chosen["val_accuracy"].tolist()),
+        curve=np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0).tolist() if curves else [],
     )
 
 
@@ -98,7 +112,7 @@ def expected_best(accuracies: Sequence[float]) -> list[float]:
 @once
 def best_comparisons(results: Results) -> list[Comparison]:
     """The study's questions with each net at its best, a family of their own; none if nets are not tuned."""
-    cells = tuned_cells(results)
+    cells = tuned_cells(outcomes(results))
     return family(questions(results, cells), margin=results.facts.margin) if len(cells) else []
 
 
@@ -106,14 +120,11 @@ def best_comparisons(results: Results) -> list[Comparison]:
 def compared(results: Results) -> list[Compared]:
     """The comparisons that are known at common settings and with each net at its best."""
     at_best = {one.question.name: one for one in best_comparisons(results)}
-    settings = {one.net: one.settings or "" for one in tried(results)}
     return [
         Compared(
             one.question.name,
             one,
             best,
-            settings.get(best.question.net.name, ""),
-            settings.get(best.question.baseline.name, ""),
         )
         for one in comparisons(results)
         if (best := at_best.get(one.question.name)) is not None
@@ -125,7 +136,7 @@ def accuracies(results: Results) -> dict[str, tuple[dict[int, float], dict[int, 
     common = {
         net.name: net for net in nets(in_table(off_axis(outcomes(results)), "table1", "table3", "controls", "probes"))
     }
-    best = {net.name: net for net in nets(tuned_cells(results))}
+    best = {net.name: net for net in nets(tuned_cells(outcomes(results)))}
     return {name: (common[name].accuracy, net.accuracy) for name, net in best.items() if name in common}
 
 
@@ -138,8 +149,8 @@ def conclusion(results: Results) -> list[str]:
     if found:
         same = sum(not one.changes for one in found)
         lines.append(
-            f"With each net at its best ({_budget(made)}, chosen by validation accuracy), {same} of {len(found)} verdicts "
-            "are the same as at common settings."
+            f"With each net at its best (of {max(one.number for one in made)} settings, by validation accuracy), "
+            f"{same} of {len(found)} verdicts are the same as at common settings."
         )
     lines += [_change(one) for one in found if one.changes]
     lines += [
@@ -148,15 +159,11 @@ def conclusion(results: Results) -> list[str]:
     return lines
 
 
-def _budget(made: list[Tried]) -> str:
-    return f"each tried {max(one.number for one in made)} settings"
-
-
 def _change(one: Compared) -> str:
-    ends = " then ".join(
+    common, best = (
         f"{verdict_text(at)} ({points_text(at.mean) if at.mean else 'no pair'})" for at in (one.common, one.best)
     )
-    return f"{one.name}: {ends.replace(' then ', ' at common settings, ')} with each net at its best."
+    return f"{one.name}: {common} at common settings, {best} with each net at its best."
 
 
 def verdict_text(one: Comparison) -> str:

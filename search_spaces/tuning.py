@@ -1,7 +1,7 @@
-"""Each net at its best: the settings that it tries, the cells that try them, and the cells of what was chosen."""
+"""Each net at its best: the settings that it tries, and the cells that try them."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -39,36 +39,15 @@ def arms(config: StudyConfig, seed: int) -> list[Cell]:
     return list(found.values())
 
 
-def tried(config: StudyConfig) -> Iterator[tuple[str, int, Cell]]:
-    """The cells that try the candidates: with each the net's name and the candidate's number.
+def tried(config: StudyConfig) -> Iterator[Cell]:
+    """The cells that try the candidates, each net's together; the number of the candidate is their ``point_index``.
 
     Raises:
         ConfigError: a candidate has a wrong value.
     """
-    assert config.tuned is not None
     points = candidates(config)
-    configs = [_changed(config, point) for point in points]
-    for seed in config.tuned.seeds:
+    configs = [with_changes(config, point.changes, f"tuned: {point.label}") for point in points[1:]]
+    for seed in config.seed_list:
         for arm in arms(config, seed):
-            for number, (point, own) in enumerate(zip(points, configs, strict=True)):
-                yield arm.net, number, _at(arm, number, point, own)
-
-
-def tuned_cells(config: StudyConfig, chosen: Mapping[str, int]) -> list[Cell]:
-    """The nets at their best, for all seeds of the study; ``chosen`` has the candidate of each that has one."""
-    points = candidates(config)
-    configs = {number: _changed(config, points[number]) for number in {*chosen.values()}}
-    return [
-        _at(arm, number, points[number], configs[number])
-        for seed in config.seed_list
-        for arm in arms(config, seed)
-        if (number := chosen.get(arm.net)) is not None
-    ]
-
-
-def _changed(config: StudyConfig, point: Point) -> StudyConfig:
-    return with_changes(config, point.changes, f"tuned: {point.label}") if point.changes else config
-
-
-def _at(arm: Cell, number: int, point: Point, config: StudyConfig) -> Cell:
-    return replace(arm, ablation=TUNED, point=point, point_index=number, own_point=number == 0, config=config)
+            for number, (point, own) in enumerate(zip(points, [config, *configs], strict=True)):
+                yield replace(arm, ablation=TUNED, point=point, point_index=number, own_point=number == 0, config=own)

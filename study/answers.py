@@ -186,6 +186,8 @@ class StudyOutcome(StudyState):
     """Path or URI of its report."""
     comparisons: list[ComparisonResult]
     """The comparisons that it was made for."""
+    tuned: list[ComparisonResult]
+    """The same with each net at its best; empty if nets are not tuned."""
     findings: list[str]
     """What it shows, in sentences."""
     failed: dict[str, str]

@@ -103,10 +103,6 @@ def _tuned_problems(config: StudyConfig) -> Iterator[tuple[str, str]]:
     tuned = config.tuned
     if tuned is None:
         return
-    if shared := sorted({*tuned.seeds} & {*config.seed_list}):
-        yield "tuned.seeds", f"has {shared[0]}, a seed of the study: give others, whose nets are not tested"
-    if len({*tuned.seeds}) < len(tuned.seeds):
-        yield "tuned.seeds", "each seed must be there once"
     if config.target.data.retrain_on_validation:
         yield "tuned", "chooses by validation accuracy, but target.data.retrain_on_validation trains on these images"
     if config.streams:

@@ -229,16 +229,14 @@ IMPORTANCE: tuple[Column, ...] = (
 
 TUNING: tuple[Column, ...] = (
     Column("net", pa.string(), "the net that is tuned alone"),
-    Column("candidate", pa.int64(), "number of the settings that it tries; 0: the study's own"),
+    Column("seed", pa.int64(), "seed of the study; each chooses for itself"),
+    Column("candidate", pa.int64(), "number of the settings that the net tries; 0: the study's own"),
     Column("settings", pa.string(), "these settings as text"),
     Column("changes", pa.string(), "JSON object: what they change of the study's configuration, by dotted key"),
-    _optional(
-        "val_accuracy", pa.float64(), "validation accuracy, mean over the tuning's seeds, %; null: a seed failed"
-    ),
-    Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the tuning's seeds, %"),
-    Column("chosen", pa.bool_(), "whether the net is at its best with them: the highest mean, of equals the first"),
-    _optional("error", pa.string(), "why a seed has no result"),
-    Column("stages", pa.list_(pa.string()), "keys of the stages that measure it, one a seed"),
+    _optional("val_accuracy", pa.float64(), "validation accuracy, %; null unless the stage is complete"),
+    Column("chosen", pa.bool_(), "whether the net is at its best with them: the highest accuracy, of equals the first"),
+    _optional("error", pa.string(), "why the stage is not complete"),
+    Column("stage", pa.string(), "key of the stage that measures the net"),
 )
 
 NETS: tuple[Column, ...] = (

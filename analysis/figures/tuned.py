@@ -7,19 +7,19 @@ from analysis.figures.axes import LOOKS
 from analysis.figures.paper import GRID, Plot, canvas
 from analysis.loading import Results
 from analysis.published import TRANSFER_NETS
-from analysis.tuned import expected_best, tried
+from analysis.tuned import tried
 
 
 def expected_best_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
     """Expected best validation accuracy of the transfer nets by the number of settings tried."""
-    shown = [one for one in tried(results) if one.net in TRANSFER_NETS and one.accuracies]
+    shown = [one for one in tried(results) if one.net in TRANSFER_NETS and one.curve]
     if not shown:
         return None
     data = []
     with canvas(7.4, 4.2) as figure:
         axes = figure.subplots()
         for number, one in enumerate(shown):
-            values = expected_best(one.accuracies)
+            values = one.curve
             axes.plot(range(1, len(values) + 1), values, label=one.net, markersize=5, **LOOKS[number % len(LOOKS)])
             data += [(one.net, trials, value) for trials, value in enumerate(values, start=1)]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -29,7 +29,7 @@ def expected_best_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
     caption = (
-        "Expected best validation accuracy after so many of the settings, in random order (Dodge et al. 2019): where "
-        "curves cross, which net is better depends on the budget."
+        "Expected best validation accuracy after so many of the settings, in random order (Dodge et al. 2019), mean "
+        "over seeds: where curves cross, which net is better depends on the budget."
     )
     return Plot("expected_best", caption, figure, pd.DataFrame(data, columns=["net", "trials", "expected_best"]))

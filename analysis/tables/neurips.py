@@ -37,6 +37,8 @@ def _setting(results: Results) -> Item:
     if results.trials is not None:
         chosen = f"chosen by validation accuracy in a search of {len(results.trials)} trials (trials.parquet)"
         return Item("Are all training and test details given?", "yes", f"{splits}; {settings}; {chosen}")
+    if results.tuning is not None:
+        settings += "; each net's best chosen by validation accuracy (tuning.parquet)"
     unknown = "how they were chosen is not recorded in a study of fixed settings: state it"
     return Item("Are all training and test details given?", "partly", f"{splits}; {settings}; {unknown}")
 

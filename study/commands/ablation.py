@@ -18,7 +18,7 @@ from study.run.forecast import describe_cost, describe_packing, describe_plan, p
 from study.run.settling import Settling, require_main_comparisons
 from study.run.study import run_study
 from study.run.targets import run_targets
-from study.run.tuning import Tuning, tuning_text
+from study.run.tuning import Tuning
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
             print(f"should all {settling.design.most_seeds} seeds be needed:")
         print(describe_plan(graph, storage, cells))
         for tuning in tunings:
-            print(tuning_text(tuning.config, tuning))
+            print(tuning)
         print(describe_packing(config.resources, options.address))
         print(describe_cost(graph, storage, config.resources))
         return OK

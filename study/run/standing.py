@@ -16,7 +16,9 @@ from analysis.statistics.intervals import mean_interval, over_seeds
 from analysis.tables import targets as target_tables
 from analysis.tables import writing
 from analysis.tables.table import NOTHING
+from analysis.tuned import best_comparisons, tuned_cells
 from study.answers import ComparisonResult, NetResult, OverTargetsResult, StudyOutcome, StudyState, TargetsResult
+from study.names import TUNED
 from study.run.lease import is_running
 from study.run.outcome import Outcome, TargetsOutcome
 from study.storage import Storage
@@ -24,6 +26,7 @@ from study.storage import Storage
 if TYPE_CHECKING:
     from study.tune.loggers import Loggers
 
+BEST = "each at its best"
 PLAN = "plan"
 """The table of the cells that a study is to have, in the columns of ``cells``: written before anything is trained."""
 
@@ -70,6 +73,7 @@ def _outcome(results: Results, folder: str, report: str, compared: list[Comparis
         nets=net_results(outcomes(results)),
         report=report,
         comparisons=[_comparison(one) for one in compared],
+        tuned=[_comparison(one) for one in best_comparisons(results)],
         findings=findings(results),
         failed=dict(zip(failed["stage"].tolist(), failed["error"].tolist(), strict=True)),
         best=None,
@@ -140,7 +144,9 @@ def _accuracies(results: Results) -> dict[str, float]:
 def net_results(cells: pd.DataFrame) -> list[NetResult]:
     """The nets of cells with their outcomes: those at the study's own setting, then those of each point of an axis."""
     found = [_net(one, None) for one in nets(own)] if len(own := off_axis(cells)) else []
-    points = cells[cells["point"].notna()]
+    if len(best := tuned_cells(cells)):
+        found += [_net(one, BEST) for one in nets(best)]
+    points = cells[cells["point"].notna() & (cells["ablation"] != TUNED)]
     for (axis, _, point), group in points.groupby(["ablation", "point_index", "point"], sort=False):
         found += [_net(one, f"{axis}: {point}") for one in nets(group)]
     return found

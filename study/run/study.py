@@ -97,20 +97,20 @@ class _Study:
         name, storage = self.training.name, self.training.storage
         storage.forget_targets(name)
         folder = storage.study_path(name)
-        rounds = self._round(config, graph)
+        rounds = [self._round(config, graph)]
         results = analysis.load(folder)
         while self.settling:
             standing, goes_on = self.settling.after_round(results)
             self.training.console.print(standing, markup=False, soft_wrap=True)
             if not goes_on:
                 break
-            rounds += self._round(self.settling.config, plan(self.settling.config))
+            rounds.append(self._round(self.settling.config, plan(self.settling.config)))
             results = analysis.load(folder)
         report = str(analysis.write_report(results))
         outcome = Outcome(results, folder, report, summary(rounds), rounds[-1].failed)
         tell(self.training.loggers, outcome)
         return outcome
 
-    def _round(self, config: StudyConfig, graph: StageGraph) -> list[Experiment]:
+    def _round(self, config: StudyConfig, graph: StageGraph) -> Experiment:
         design = self.settling.design if self.settling else None
         return self.training.round(config, [Part(self.training.name, config, graph)], design)

@@ -62,9 +62,9 @@ def run_targets(
     parts = [Part(f"{name}/{target}", target_config(config, target), graph) for target, graph in graphs.items()]
     with only_driver(kept.folder, name):
         kept.note_targets(name, config.targets)
-        experiments = Training(name, kept, cluster, console, loggers).round(config, parts)
+        experiment = Training(name, kept, cluster, console, loggers).round(config, parts)
         results = load_targets(kept.study_path(name))
         report = report_targets(results)
-        outcome = TargetsOutcome(results, kept.study_path(name), report, summary(experiments), experiments[-1].failed)
+        outcome = TargetsOutcome(results, kept.study_path(name), report, summary([experiment]), experiment.failed)
         tell_targets(loggers, outcome)
         return outcome

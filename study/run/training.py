@@ -1,6 +1,6 @@
 """A round of training: what the storage lacks of a study's stages, then the tables of the study or of each target."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from study.run.decoding import prepare_machine, understood
 from study.run.reference import reference_doubts, say
 from study.run.standing import PLAN
 from study.run.tables import planned_cells, write_tables, write_targets
-from study.run.tuning import Tuning, tuning_text
+from study.run.tuning import Tuning
 from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
@@ -43,24 +43,24 @@ class Training:
 
     def round(
         self, config: StudyConfig, parts: Sequence[Part], sequential: SequentialDesign | None = None
-    ) -> list[Experiment]:
+    ) -> Experiment:
         """Run what is not stored yet of all parts side by side, and write the tables of each.
 
         Args:
             config: the study.
             parts: the study itself or, of several targets, one for each.
             sequential: how seeds are added, if their number is not fixed.
-
-        Returns:
-            The experiment; or two, if nets are tuned, whose best settings are known only after the first.
         """
         tunings = {part.name: Tuning(part.config) for part in parts if part.config.tuned}
         graph = joined([*(part.graph for part in parts), *(tuning.graph for tuning in tunings.values())])
         stored = len(self.storage.stored(graph.stages))
         for part in parts:
             self.storage.write_study(part.name, f"{PLAN}.parquet", planned_cells(part.graph))
-        for line in _counts(self.name, parts, tunings, graph, stored):
-            self.console.print(line)
+        cells = sum(len(part.graph.cells) for part in parts)
+        on = f" on {len(parts)} targets" if len(parts) > 1 else ""
+        self.console.print(f"study {self.name}: {cells} cells{on}, {len(graph.stages)} stages, {stored} already stored")
+        for tuning in tunings.values():
+            self.console.print(str(tuning), soft_wrap=True)
         if stored < len(graph.stages):
             for line in understood(config):
                 self.console.print(line, markup=False, soft_wrap=True)
@@ -69,59 +69,35 @@ class Training:
         doubts = {part.name: reference_doubts(part.config) for part in parts}
         # What is doubtful about the source concerns every target.
         say(dict.fromkeys(doubt for found in doubts.values() for doubt in found), self.console)
-        experiments = [self._experiment(config, graph)]
+        places = (config.resources, config.data, self.cluster, self.loggers)
+        experiment = Experiment(graph, self.storage, self.name, *places)
         try:
-            experiments[0].run(self.console)
-            if tunings:
-                parts = [self._with_best(part, tunings[part.name], experiments[0]) for part in parts]
-                experiments.append(self._experiment(config, joined(part.graph for part in parts)))
-                experiments[1].run(self.console)
+            experiment.run(self.console)
         finally:
             for part in parts:
-                self._write(
-                    replace(experiments[-1], graph=part.graph, study=part.name),
-                    part.config,
-                    tunings.get(part.name),
-                    sequential,
-                    doubts[part.name],
-                )
+                self._write(experiment, part, tunings.get(part.name), sequential, doubts[part.name])
             if config.targets:
                 write_targets(self.storage, self.name, config)
-        return experiments
+        return experiment
 
     def _write(
         self,
         experiment: Experiment,
-        config: StudyConfig,
+        part: Part,
         tuning: Tuning | None,
         sequential: SequentialDesign | None,
         doubts: list[str],
     ) -> None:
+        """Write the tables of a part; of nets that are tuned, with those that are each at their best."""
         if tuning is None:
-            write_tables(experiment, config, sequential, doubts)
-        else:
-            others = {"tuning.parquet": tuning.table()}
-            write_tables(experiment, config, doubts=doubts, others=others, untested=[*tuning.graph.stages])
-
-    def _experiment(self, config: StudyConfig, graph: StageGraph) -> Experiment:
-        return Experiment(graph, self.storage, self.name, config.resources, config.data, self.cluster, self.loggers)
-
-    def _with_best(self, part: Part, tuning: Tuning, tried: Experiment) -> Part:
-        """The part with its nets each at its best."""
-        best = plan_cells(tuning.choose(self.storage, tried.failed), checked=part.config)
-        return replace(part, graph=joined([part.graph, best]))
-
-
-def _counts(
-    name: str, parts: Sequence[Part], tunings: Mapping[str, Tuning], graph: StageGraph, stored: int
-) -> Iterator[str]:
-    """What is to be done, in a line or two."""
-    cells = sum(len(part.graph.cells) for part in parts)
-    on = f" on {len(parts)} targets" if len(parts) > 1 else ""
-    yield f"study {name}: {cells} cells{on}, {len(graph.stages)} stages, {stored} already stored"
-    for part in parts:
-        if part.name in tunings:
-            yield tuning_text(part.config, tunings[part.name])
+            own = replace(experiment, graph=part.graph, study=part.name)
+            write_tables(own, part.config, sequential, doubts)
+            return
+        best = plan_cells(tuning.chosen(self.storage), checked=part.config)
+        own = replace(experiment, graph=joined([part.graph, best]), study=part.name)
+        others = {"tuning.parquet": tuning.table(self.storage, experiment.failed)}
+        # Who chooses by validation accuracy does not look at the test accuracy of what was not chosen.
+        write_tables(own, part.config, sequential, doubts, others, untested=[*tuning.graph.stages])
 
 
 def summary(rounds: list[Experiment]) -> str:

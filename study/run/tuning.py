@@ -1,101 +1,86 @@
-"""Tuning each net alone: what is to be tried, what was chosen by validation accuracy, and the table of it."""
+"""Tuning each net alone: what is tried, what was chosen by validation accuracy, and the table of it.
+
+Each seed chooses for itself. A choice is a part of the procedure that a net is trained by, and varies as its training
+does: chosen once for all seeds, its luck would be in every seed's result alike, and pass for the net's.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from search_spaces.cells import Cell
-from search_spaces.tuning import candidates, tried, tuned_cells
+from search_spaces.tuning import candidates, tried
 from study import schema
 from study.config import StudyConfig
-from study.graph import StageGraph, plan_cells
+from study.graph import plan_cells
 from study.storage import Storage
 
 
-@dataclass
 class Tuning:
     """The tuning of a study's nets."""
 
-    config: StudyConfig
-    graph: StageGraph = field(init=False)
-    """All that is tried."""
-    _tried: list[tuple[str, int, str]] = field(init=False)
-    """Net, candidate and the stage that measures it, seed by seed."""
-    _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: StudyConfig) -> None:
         """Plan it.
 
         Raises:
             ConfigError: a candidate cannot be used.
         """
-        found = [*tried(self.config)]
-        self.graph = plan_cells([cell for _, _, cell in found], checked=self.config)
-        keys = [key for _, key in self.graph.cells]
-        self._tried = [(net, number, key) for (net, number, _), key in zip(found, keys, strict=True)]
+        self.config = config
+        self.graph = plan_cells(tried(config), checked=config)
+        """All that is tried."""
 
-    @property
-    def nets(self) -> int:
-        """Nets that are tuned."""
-        return len({net for net, _, _ in self._tried})
+    def __str__(self) -> str:
+        """What is tried, in a line."""
+        nets = len({cell.net for cell, _ in self.graph.cells})
+        number, seeds = len(candidates(self.config)), len(self.config.seed_list)
+        return (
+            f"tuning: {nets} nets, each with {number} settings at {seeds} seed{'s' if seeds > 1 else ''}: "
+            f"{len(self.graph.stages)} stages"
+        )
 
-    def choose(self, storage: Storage, failed: Mapping[str, str]) -> list[Cell]:
-        """The cells of each net at its best; a net of which no candidate is complete has none."""
-        keys = [key for _, _, key in self._tried]
-        stored = storage.stored(dict.fromkeys(keys))
+    def chosen(self, storage: Storage) -> list[Cell]:
+        """The cells of each net at its best, at each seed."""
+        return [cell for cell, _, is_chosen, _ in self._outcomes(storage) if is_chosen]
+
+    def table(self, storage: Storage, failed: Mapping[str, str]) -> pa.Table:
+        """What was tried, and what became of it; ``failed`` has the error of each failed stage."""
+        return schema.table(
+            "tuning",
+            (
+                {
+                    "net": cell.net,
+                    "seed": cell.seed,
+                    "candidate": cell.point_index,
+                    "settings": cell.point.label if cell.point else "",
+                    "changes": json.dumps(cell.point.changes if cell.point else {}),
+                    "val_accuracy": accuracy,
+                    "chosen": is_chosen,
+                    "error": next((failed[one] for one in self.graph.path(key) if one in failed), None),
+                    "stage": key,
+                }
+                for cell, key, is_chosen, accuracy in self._outcomes(storage)
+            ),
+        )
+
+    def _outcomes(self, storage: Storage) -> list[tuple[Cell, str, bool, float | None]]:
+        """Each cell with its stage, whether it is the net's best at its seed, and its validation accuracy."""
+        stored = storage.stored(dict.fromkeys(key for _, key in self.graph.cells))
         rows = storage.rows("stages", stored)
-        known = dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
-        stages: dict[str, dict[int, list[str]]] = {}
-        for net, number, key in self._tried:
-            stages.setdefault(net, {}).setdefault(number, []).append(key)
-        scores = {
-            net: {number: [known.get(key) for key in own] for number, own in by_number.items()}
-            for net, by_number in stages.items()
-        }
-        chosen = {net: best for net, own in scores.items() if (best := best_candidate(own)) is not None}
-        points = candidates(self.config)
-        self._rows = [
-            {
-                "net": net,
-                "candidate": number,
-                "settings": points[number].label,
-                "changes": json.dumps(points[number].changes),
-                "val_accuracy": _mean(scores[net][number]),
-                "val_accuracies": scores[net][number],
-                "chosen": chosen.get(net) == number,
-                "error": next((failed[one] for key in own for one in self.graph.path(key) if one in failed), None),
-                "stages": own,
-            }
-            for net, by_number in stages.items()
-            for number, own in by_number.items()
+        accuracy: dict[str, Any] = dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
+        scores: dict[tuple[str, int], dict[int, float | None]] = {}
+        for cell, key in self.graph.cells:
+            assert cell.point_index is not None
+            scores.setdefault((cell.net, cell.seed), {})[cell.point_index] = accuracy.get(key)
+        best = {arm: best_candidate(own) for arm, own in scores.items()}
+        return [
+            (cell, key, best[cell.net, cell.seed] == cell.point_index, accuracy.get(key))
+            for cell, key in self.graph.cells
         ]
-        return tuned_cells(self.config, chosen)
-
-    def table(self) -> pa.Table:
-        """What was tried."""
-        return schema.table("tuning", self._rows)
 
 
-def tuning_text(config: StudyConfig, tuning: Tuning) -> str:
-    """What is tried, in a line."""
-    assert config.tuned is not None
-    number, seeds = len(candidates(config)), len(config.tuned.seeds)
-    return (
-        f"tuning: {tuning.nets} nets, each with {number} settings at {seeds} seed{'s' if seeds > 1 else ''} "
-        f"({len(tuning.graph.stages)} stages), then each at its best at {len(config.seed_list)} seeds"
-    )
-
-
-def best_candidate(scores: Mapping[int, Sequence[float | None]]) -> int | None:
-    """The candidate of the highest mean validation accuracy; of equals the first. None if none has all its seeds."""
-    means = {number: mean for number, own in scores.items() if (mean := _mean(own)) is not None}
-    return min(means, key=lambda number: (-means[number], number), default=None)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
+def best_candidate(scores: Mapping[int, float | None]) -> int:
+    """The candidate of the highest validation accuracy, of equals the first; if none is complete, the study's own."""
+    known = {number: score for number, score in scores.items() if score is not None}
+    return min(known, key=lambda number: (-known[number], number), default=0)
