@@ -153,9 +153,8 @@ def conclusion(results: Results) -> list[str]:
             f"{same} of {len(found)} verdicts are the same as at common settings."
         )
     lines += [_change(one) for one in found if one.changes]
-    lines += [
-        f"{one.net} has no best settings: none of those tried was completed." for one in made if one.settings is None
-    ]
+    if lacking := sum(one.failed for one in made):
+        lines.append(f"{lacking} trials of the tuning have no result, and took no part in the choice (tuning.parquet).")
     return lines
 
 

@@ -143,7 +143,8 @@ def _named(storage: Storage, study: str, net: str, seed: str) -> str:
             raise ConfigError(f"study {study} has no net {net!r}{did_you_mean(net, nets, 3, before=': ')}")
         # The paper's ablation holds the net itself; an axis holds variants of the same name.
         own = [cell for cell in cells if cell["net"] == net and str(cell["seed"]) == seed]
-        keys = [cell["stage"] for cell in own if cell["ablation"] == "paper"] or [cell["stage"] for cell in own]
+        plain = [cell for cell in own if cell["ablation"] == "paper"] or [cell for cell in own if not cell["point"]]
+        keys = [cell["stage"] for cell in plain or own]
     if not keys:
         seeds = ", ".join(sorted({str(cell["seed"]) for cell in cells}))
         raise ConfigError(f"study {study} has no seed {seed!r}; it has {seeds}")

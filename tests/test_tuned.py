@@ -22,6 +22,7 @@ from analysis.nets import outcomes
 from analysis.tuned import best_comparisons, compared, conclusion, expected_best, tried
 from search_spaces.tuning import arms, candidates
 from study import ablation, schema
+from study import show as show_command
 from study.answers import StudyOutcome
 from study.config import StudyConfig, load_config, with_changes
 from study.facts import StudyFacts
@@ -184,7 +185,18 @@ def test_settings_that_fail_are_told_and_not_chosen(tmp_path: Path) -> None:
     wild = tuning.xs(1, level="candidate")
     assert not wild["chosen"].any() and wild["val_accuracy"].isna().all() and wild["error"].notna().all()
     assert tuning.xs(0, level="candidate")["chosen"].all()
-    assert all(one.failed == 1 for one in tried(analysis.load(tmp_path / "storage/studies/tiny")))
+    results = analysis.load(tmp_path / "storage/studies/tiny")
+    assert all(one.failed == 1 for one in tried(results))
+    assert "4 trials of the tuning have no result" in conclusion(results)[-1]
+
+
+def test_show_has_the_nets_at_their_best(ran: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--storage", str(ran[0])]
+    assert show_command.main(["tiny", *where]) == 0
+    assert capsys.readouterr().out.count("each at its best") == 4
+    # The net of the study, not the one at its best.
+    assert show_command.main(["tiny:Hybrid-TransferNet:0", *where]) == 0
+    assert "train.learning_rate 0.01" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -41,6 +41,10 @@ def study_state(storage: Storage, study: str) -> StudyState:
     running = is_running(storage.folder, study.partition("/")[0])
     planned = storage.find_table(study, PLAN)
     cells = (storage.read_study(study, "cells") if planned is None else planned).to_pandas()
+    if not running and (ended := storage.find_table(study, "cells")) is not None:
+        # Which settings are a net's best was not planned.
+        rows = ended.to_pandas()
+        cells = pd.concat([cells, rows[rows["ablation"] == TUNED]])
     # Every stage of a study is on the path of a cell.
     keys = list(dict.fromkeys(key for path in cells["path"] for key in path))
     stages = storage.rows("stages", done := storage.stored(keys)).to_pandas()
