@@ -28,7 +28,7 @@ from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
-Kind = Literal["part", "pruning", "control", "probe", "fusion"]
+Kind = Literal["part", "pruning", "control", "probe", "fusion", "further"]
 Verdict = Literal["better", "worse", "within margin", "negligible", "open"]
 MAIN: Kind = "part"
 """The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
@@ -243,7 +243,14 @@ def family(
         )
         for question in asked
     ]
-    return corrected(found if design is not None else _with_variances(found))
+    return judged(found, design)
+
+
+def judged(found: list[Comparison], design: SequentialDesign | None) -> list[Comparison]:
+    """Comparisons with the variances that decide them, as one family; or by the design that seeds were added by."""
+    if design is not None:
+        return corrected([replace(one, design=design) for one in found])
+    return corrected(_with_variances(found))
 
 
 def corrected(found: list[Comparison]) -> list[Comparison]:

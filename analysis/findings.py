@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis.comparisons import MAIN, Comparison, comparisons
 from analysis.controls import controls, verdict
+from analysis.further import further_comparisons
 from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
 from analysis.statistics.intervals import LEVEL
@@ -35,7 +36,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
     lines = _briefly(found, results) if brief else _fully(found, results)
     if len(results.seeds) == 1:
         lines.insert(0, "One seed shows nothing: no difference below has an interval, and none is claimed.")
-    lines += conclusion(results)
+    lines += [*_further(results), *conclusion(results)]
     if asked:
         lines.insert(0, verdict(asked))
     if results.facts.retrained_on_validation:
@@ -52,6 +53,16 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
             "does not mean there is none."
         )
     return lines
+
+
+def _further(results: Results) -> list[str]:
+    """Which of the paper's further claims are shown, on a line; none where nothing is known of any."""
+    found = [one for one in further_comparisons(results) if one.p is not None]
+    if not found:
+        return []
+    shown = "; ".join(f"{one.question.name} {points_text(one.mean)}" for one in found if one.shown and one.mean)
+    family = f"Further claims of the paper, a family of their own of {len(found)}"
+    return [f"{family}: {f'shown are {shown}' if shown else 'none is shown'} (points; table “Further claims”)."]
 
 
 def _fully(found: list[Comparison], results: Results) -> list[str]:

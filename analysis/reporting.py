@@ -22,7 +22,7 @@ from analysis.tables.accuracy import controls, probes, table1, table3
 from analysis.tables.axes import axis_table
 from analysis.tables.checklist import checklist, operating_points
 from analysis.tables.classes import classes_table
-from analysis.tables.comparisons import comparisons_table
+from analysis.tables.comparisons import comparisons_table, further_table
 from analysis.tables.costs import costs
 from analysis.tables.layers import ratios, table2
 from analysis.tables.neurips import neurips
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TABLES = {
     "verdicts": controls_table,
     "comparisons": comparisons_table,
+    "further": further_table,
     "table1": table1,
     "table2": table2,
     "table3": table3,
@@ -56,7 +57,17 @@ TABLES = {
     "costs": costs,
 }
 FIGURES = ("forest", "expected_best", "figure2", "figure3", "layers", "learning_curves", "confusion")
-ONLY_IN_REPORT = ("comparisons", "tuning", "source_nets", "settings", "classes", "ratios", "operating_points", "costs")
+ONLY_IN_REPORT = (
+    "comparisons",
+    "further",
+    "tuning",
+    "source_nets",
+    "settings",
+    "classes",
+    "ratios",
+    "operating_points",
+    "costs",
+)
 PIXELS_PER_POINT = 1.7
 """Of a figure on the page, at most: what the widest ones get on a wide screen."""
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")

@@ -139,7 +139,8 @@ def test_what_is_open_stands_on_one_line_and_the_picture_has_it_all(write: Calla
     (together,) = (line for line in lines if line.startswith("Open are "))
     assert together.startswith(f"Open are {len(open_)} of {len(found)} comparisons") and 2 <= len(open_) < len(found)
     assert all(one.question.name in together for one in open_)
-    assert len(lines) == len(found) - len(open_) + 2
+    # Beside those that are shown: what is open, the further claims, and what "shown" means.
+    assert len(lines) == len(found) - len(open_) + 3
     page = analysis.report(folder)
     drawn = pd.read_csv(page.parent / "forest.csv")
     assert drawn["comparison"].tolist() == [one.question.name for one in found]

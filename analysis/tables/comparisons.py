@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.comparisons import Comparison, comparisons
+from analysis.further import further_comparisons
 from analysis.loading import Results
 from analysis.statistics.intervals import Bounds
 from analysis.statistics.power import MOST_SEEDS
@@ -15,7 +16,17 @@ POINTS = "{:.1f}".format
 
 def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     """A row for each question that the study has both nets for."""
-    found = comparisons(results)
+    title = f"Comparisons on {results.facts.target.title}: percentage points of test ACC %, paired by seed"
+    return _table("comparisons", title, comparisons(results), results)
+
+
+def further_table(results: Results, cells: pd.DataFrame) -> Table | None:
+    """A row for each further claim of the paper that the study has the nets for."""
+    title = f"Further claims of the paper on {results.facts.target.title}: percentage points of test ACC %"
+    return _table("further", title, further_comparisons(results), results)
+
+
+def _table(name: str, title: str, found: list[Comparison], results: Results) -> Table | None:
     if not found:
         return None
     points = results.facts.margin
@@ -33,12 +44,11 @@ def comparisons_table(results: Results, cells: pd.DataFrame) -> Table | None:
     headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
     headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
     rows = [_row(one, len(results.seeds), points) for one in found]
-    title = f"Comparisons on {results.facts.target.title}: percentage points of test ACC %, paired by seed"
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
     notes = [*_notes(found, points), *problem_notes(list(compared.values()), results.seeds)]
     data = pd.DataFrame([_record(one, results) for one in found])
     sources = [[one.question.net, one.question.baseline] for one in found]
-    return Table("comparisons", title, headers, rows, notes, data, sources)
+    return Table(name, title, headers, rows, notes, data, sources)
 
 
 def p_text(p: float | None) -> str:
