@@ -45,13 +45,14 @@ def _report(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
     parser.add_argument("--out", metavar="DIR", help="folder to write the report into (default: STUDY/report)")
+    parser.add_argument("--pdf", action="store_true", help="write figures as PDF, too, for a paper")
     options = parser.parse_args(arguments)
     if is_on_targets(options.study):
         study = load_targets(options.study)
-        summary, index = summary_of_targets(study), report_targets(study, options.out)
+        summary, index = summary_of_targets(study), report_targets(study, options.out, pdf=options.pdf)
     else:
         results = load(options.study)
-        summary, index = markdown_summary(results), write_report(results, options.out)
+        summary, index = markdown_summary(results), write_report(results, options.out, pdf=options.pdf)
     print(summary)
     print(f"Report: {index}")
     return 0

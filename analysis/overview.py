@@ -58,13 +58,14 @@ def summary_of_targets(study: Targets) -> str:
     return "\n".join([shows, *(writing.markdown(table) for table in target_tables.tables(study))])
 
 
-def report_targets(study: Targets, out: str | Path | None = None) -> str:
+def report_targets(study: Targets, out: str | Path | None = None, *, pdf: bool = False) -> str:
     """Write the report of each target, and the report over all of them.
 
     Args:
         study: the study.
         out: folder or URI; each target's report is in a folder of the target's name there. None: each in its place in
             the study's folder.
+        pdf: write figures as PDF, too.
 
     Returns:
         The path or URI of the first page.
@@ -76,13 +77,13 @@ def report_targets(study: Targets, out: str | Path | None = None) -> str:
 
     pages = {}
     for target, results in study.by_target.items():
-        write_report(results, f"{out}/{target}" if out is not None else None)
+        write_report(results, f"{out}/{target}" if out is not None else None, pdf=pdf)
         pages[target] = f"{target}/index.html" if out is not None else f"../{target}/report/index.html"
     made, plot = target_tables.tables(study), targets_figure(study)
     files = table_files(made)
     pictures = {}
     if plot is not None:
-        files |= figure_files(plot)
+        files |= figure_files(plot, pdf=pdf)
         pictures = {plot.name: {"svg": inline(plot.svg(), plot.name), "caption": plot.caption}}
     first = next(iter(study.by_target.values()))
     files["index.html"] = rendered(
@@ -104,4 +105,5 @@ def report_targets(study: Targets, out: str | Path | None = None) -> str:
         pictures=pictures,
     ).encode()
     possible = {f"{name}.{ending}" for name in ("target_comparisons", "over_targets") for ending in TABLE_ENDINGS}
+    possible |= {"targets_map.pdf"}
     return write_files(files, str(out) if out is not None else study.folder.at("report"), possible.intersection)

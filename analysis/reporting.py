@@ -70,7 +70,7 @@ ONLY_IN_REPORT = (
 )
 PIXELS_PER_POINT = 1.7
 """Of a figure on the page, at most: what the widest ones get on a wide screen."""
-TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "png", "csv")
+TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "pdf", "png", "csv")
 
 
 def tables(results: Results) -> list[Table]:
@@ -108,8 +108,13 @@ def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
     return Path(write_report(study, out))
 
 
-def write_report(study: str | Path | Results, out: str | Path | None = None) -> str:
+def write_report(study: str | Path | Results, out: str | Path | None = None, *, pdf: bool = False) -> str:
     """Write all tables and figures and ``index.html`` into ``out`` (default: the study's ``report``).
+
+    Args:
+        study: the study or its folder.
+        out: folder or URI.
+        pdf: write figures as PDF, too, which takes as long as all else.
 
     Returns:
         The path or URI of ``index.html``.
@@ -118,7 +123,9 @@ def write_report(study: str | Path | Results, out: str | Path | None = None) -> 
         StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
     """
     results = study if isinstance(study, Results) else load(study)
-    return write_files(_files(results), str(out) if out is not None else results.folder.at("report"), _possible_files)
+    return write_files(
+        _files(results, pdf), str(out) if out is not None else results.folder.at("report"), _possible_files
+    )
 
 
 def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:
@@ -142,7 +149,7 @@ def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[
     return folder.at("index.html")
 
 
-def _files(results: Results) -> dict[str, bytes]:
+def _files(results: Results, pdf: bool) -> dict[str, bytes]:
     # Matplotlib takes longer to import than all else together, and the summary needs none of it.
     from analysis.figures.axes import axis_figure
     from analysis.figures.classes import confusion_figure
@@ -168,7 +175,7 @@ def _files(results: Results) -> dict[str, bytes]:
     shown = [plot for plot in plots if plot is not None]
     files = table_files(made)
     for plot in shown:
-        files |= figure_files(plot)
+        files |= figure_files(plot, pdf=pdf)
     drawings = {plot.name: files[f"{plot.name}.svg"].decode() for plot in shown}
     pictures = {plot.name: {"svg": inline(drawings[plot.name], plot.name), "caption": plot.caption} for plot in shown}
     files["index.html"] = page(results, cells, made, pictures).encode()
@@ -181,9 +188,10 @@ def table_files(made: list[Table]) -> dict[str, bytes]:
     return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
 
 
-def figure_files(plot: "Plot") -> dict[str, bytes]:
-    """A figure in each format and its numbers, by file name."""
+def figure_files(plot: "Plot", *, pdf: bool = False) -> dict[str, bytes]:
+    """A figure in each format, as PDF only if asked, and its numbers, by file name."""
     return {
+        **({f"{plot.name}.pdf": plot.pdf()} if pdf else {}),
         f"{plot.name}.svg": plot.svg().encode(),
         f"{plot.name}.png": plot.png(),
         f"{plot.name}.csv": plot.data.to_csv(index=False, lineterminator="\n").encode(),

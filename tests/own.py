@@ -98,3 +98,8 @@ def coloured(config: DataConfig, places: Places) -> ImageSet:
     """Eight images made in colour."""
     images = torch.arange(8 * 3 * 24 * 24).remainder(256).to(torch.uint8).reshape(8, 3, 24, 24)
     return in_memory("coloured", images, torch.arange(8).remainder(2), ("a", "b"), "coloured")
+
+
+def no_data(config: DataConfig, places: Places) -> list[int]:
+    """No data set."""
+    return []

@@ -251,3 +251,20 @@ def shown_names(browser: Any) -> list[str]:
     names = [cell.text for cell in browser.find_elements("css selector", "#comparisons tbody th")]
     assert len(set(names)) == 8
     return names
+
+
+def test_figures_are_written_as_pdf_if_asked_and_go_if_not(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write()
+    assert main([str(folder), "--pdf"]) == 0
+    found = {path.name: path.read_bytes() for path in (folder / "report").glob("*.pdf")}
+    assert {"forest.pdf", "figure3.pdf"} <= found.keys()
+    assert len(found) == len([*(folder / "report").glob("*.svg")])
+    # Letters are letters, in fonts that journals take, and nothing tells when it was written.
+    assert all(b"/Type42" in pdf or b"/TrueType" in pdf or b"/CIDFontType2" in pdf for pdf in found.values())
+    assert not any(b"/Type3" in pdf or b"CreationDate" in pdf for pdf in found.values())
+    assert main([str(folder), "--pdf"]) == 0
+    assert found == {path.name: path.read_bytes() for path in (folder / "report").glob("*.pdf")}
+    assert main([str(folder)]) == 0
+    assert not [*(folder / "report").glob("*.pdf")]

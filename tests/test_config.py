@@ -227,3 +227,15 @@ def test_the_command_ends_with_one_screen_and_starts_nothing(
 def test_presets_are_listed_by_a_process() -> None:
     command = [sys.executable, "-m", "study.ablation", "--list-presets"]
     assert "digits" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("name", ["os:getcwd", "builtins:dict", "tests.own:rgb"])
+def test_a_function_that_makes_no_data_set_is_told_on_one_screen(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a data set is a function of its configuration") as told:
+        load_config("digits", [f"target.data.name={name}"])
+    assert name in str(told.value) and len(str(told.value).splitlines()) < 6
+
+
+def test_what_is_no_data_set_is_told_by_its_type() -> None:
+    with pytest.raises(ConfigError, match=r"tests\.own:no_data returns list"):
+        load_config("digits", ["target.data.name=tests.own:no_data"])

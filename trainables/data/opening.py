@@ -1,5 +1,6 @@
 """Opening the data set that a configuration names: one of the project's, one in files, or one of the user's own."""
 
+import traceback
 from functools import cache
 
 from trainables.data.files import open_layout
@@ -10,6 +11,8 @@ from trainables.data.places import Places
 from trainables.objects import find
 from trainables.settings import DataConfig
 from trainables.suggestions import choices
+
+WANTED = "a data set is a function of its configuration and of where data lie, which returns an ImageSet"
 
 
 def load(config: DataConfig, places: Places) -> ImageSet:
@@ -50,5 +53,23 @@ def _opened(config: DataConfig, places: Places) -> ImageSet:
         )
     if ":" not in config.name:
         raise KeyError(f"no data set {config.name!r}")
-    read: Reader = find(config.name)
-    return read(config, places)
+    return _read_by(config.name, find(config.name), config, places)
+
+
+def _read_by(name: str, read: Reader, config: DataConfig, places: Places) -> ImageSet:
+    """What a function of the user's own returns, if that is a data set.
+
+    Raises:
+        DataError: it fails, or returns something else.
+    """
+    try:
+        content: object = read(config, places)
+    except (DataError, KeyError):
+        raise
+    except Exception as error:  # it is the user's, and may raise anything
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
+        raise DataError(f"{name} cannot be read: {type(error).__name__}: {error}{place}; {WANTED}") from error
+    if not isinstance(content, ImageSet):
+        raise DataError(f"{name} returns {type(content).__name__}: {WANTED}")
+    return content
