@@ -239,7 +239,21 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(groups=writing.groups, **values)
+    return _with_contents(environment.get_template(template).render(groups=writing.groups, **values))
+
+
+def _with_contents(html: str) -> str:
+    """The page with an id for each section that has none, and links to all sections where it has room for them."""
+    links: list[str] = []
+
+    def named(heading: re.Match[str]) -> str:
+        text = heading[2]
+        section = heading[1] or "section-" + re.sub(r"\W+", "-", text.lower())
+        links.append(f'<a href="#{section}">{text}</a>')
+        return f'<h2 id="{section}">{text}</h2>'
+
+    html = re.sub(r'<h2(?: id="([\w-]+)")?>(.*?)</h2>', named, html)
+    return html.replace("<nav></nav>", f"<nav>{' · '.join(links)}</nav>", 1)
 
 
 def summary_of_elsewhere(results: Elsewhere) -> str:

@@ -268,3 +268,17 @@ def test_figures_are_written_as_pdf_if_asked_and_go_if_not(
     assert found == {path.name: path.read_bytes() for path in (folder / "report").glob("*.pdf")}
     assert main([str(folder)]) == 0
     assert not [*(folder / "report").glob("*.pdf")]
+
+
+def test_the_contents_lead_to_sections_and_files_are_there(write: Callable[..., Path]) -> None:
+    folder = write(lambda study: study.axis("tau", {"tau = 2": 2.0}, "tau = 4", {"tau = 2": 81.0}))
+    analysis.report(folder)
+    text = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    contents = re.findall(r'href="#([\w-]+)"', text[text.index("<nav>") : text.index("</nav>")])
+    sections = re.findall(r'<h2 id="([\w-]+)">', text)
+    assert contents == sections and len({*sections}) == len(sections) > 5
+    ids = re.findall(r'\bid="([\w.-]+)"', text)
+    assert len({*ids}) == len(ids)
+    files = {name for name in re.findall(r'href="([^"#:]+)"', text) if not name.startswith("#")}
+    assert {"table1.csv", "forest.svg", "axis_tau.tex"} <= files
+    assert not [name for name in files if not (folder / "report" / name).is_file()]
