@@ -6,10 +6,10 @@ from pathlib import Path
 from analysis.comparisons import MAIN
 from analysis.nets import outcomes
 from analysis.reporting import (
-    TABLE_ENDINGS,
     failures,
     figure_files,
     inline,
+    possible_files,
     rendered,
     table_files,
     write_files,
@@ -104,6 +104,4 @@ def report_targets(study: Targets, out: str | Path | None = None, *, pdf: bool =
         tables={table.name: table for table in made},
         pictures=pictures,
     ).encode()
-    possible = {f"{name}.{ending}" for name in ("target_comparisons", "over_targets") for ending in TABLE_ENDINGS}
-    possible |= {"targets_map.pdf"}
-    return write_files(files, str(out) if out is not None else study.folder.at("report"), possible.intersection)
+    return write_files(files, str(out) if out is not None else study.folder.at("report"), possible_files)

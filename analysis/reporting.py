@@ -56,6 +56,8 @@ TABLES = {
     "operating_points": operating_points,
     "costs": costs,
 }
+OVER_TARGETS, TARGETS_MAP = ("targets", "target_comparisons", "over_targets"), "targets_map"
+"""Tables and figure of a study on several targets (``analysis.overview``)."""
 FIGURES = ("forest", "expected_best", "figure2", "figure3", "layers", "learning_curves", "confusion")
 ONLY_IN_REPORT = (
     "comparisons",
@@ -124,7 +126,7 @@ def write_report(study: str | Path | Results, out: str | Path | None = None, *, 
     """
     results = study if isinstance(study, Results) else load(study)
     return write_files(
-        _files(results, pdf), str(out) if out is not None else results.folder.at("report"), _possible_files
+        _files(results, pdf), str(out) if out is not None else results.folder.at("report"), possible_files
     )
 
 
@@ -198,10 +200,13 @@ def figure_files(plot: "Plot", *, pdf: bool = False) -> dict[str, bytes]:
     }
 
 
-def _possible_files(there: Iterable[str]) -> set[str]:
-    """What a report of any study may have written, of what is there; axes are named by their study."""
-    names = {f"{name}.{ending}" for name in TABLES for ending in TABLE_ENDINGS}
-    names |= {f"{name}.{ending}" for name in FIGURES for ending in FIGURE_ENDINGS}
+def possible_files(there: Iterable[str]) -> set[str]:
+    """What a report of any study, on one target or several, may have written, of what is there.
+
+    Axes are named by their study.
+    """
+    names = {f"{name}.{ending}" for name in (*TABLES, *OVER_TARGETS) for ending in TABLE_ENDINGS}
+    names |= {f"{name}.{ending}" for name in (*FIGURES, TARGETS_MAP) for ending in FIGURE_ENDINGS}
     endings = {*TABLE_ENDINGS, *FIGURE_ENDINGS}
     patterns = [f"{kind}_*.{ending}" for kind in ("axis", "search") for ending in endings]
     return {name for name in there if name in names or any(fnmatch(name, pattern) for pattern in patterns)}

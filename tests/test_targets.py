@@ -150,6 +150,9 @@ def test_a_study_that_has_one_target_again_is_shown_as_one(storage: Path, tmp_pa
     path.write_text(yaml.safe_dump({**TINY, "seeds": 2, "ablations": ["transfer"]}))
     assert "nothing to train" in study(path, storage)
     assert not is_on_targets(storage / "studies/two")
+    # Nothing of the other report passes for this one's.
+    report = storage / "studies/two/report"
+    assert not [*report.glob("*target*")] and (report / "table1.csv").is_file()
     assert show_command.main(["two", "table1", "1", "--storage", str(storage)]) == 0
 
 
@@ -364,3 +367,10 @@ def test_a_study_on_targets_is_no_study_on_one(ran: tuple[Path, str]) -> None:
     assert is_on_targets(folder) and not is_on_targets(folder / "digits")
     with pytest.raises(StudyError, match=r"on several targets: give the folder of one, .*two/digits"):
         analysis.load(folder)
+
+
+def test_a_study_that_gets_targets_keeps_nothing_of_its_former_report(preset: Path, storage: Path) -> None:
+    report = storage / "studies/two/report"
+    (report / "table1.csv").write_text("of the study that had one target")
+    study(preset, storage)
+    assert not (report / "table1.csv").exists() and (report / "over_targets.csv").is_file()
