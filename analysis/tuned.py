@@ -1,6 +1,7 @@
 """Nets each at its best: tuned alone with one budget on validation images, and compared as at common settings."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
@@ -41,8 +42,8 @@ class Tried:
     """Of these, how many make a difference to it: some settings concern other nets only."""
     failed: int
     """Trials that were not completed, of all seeds."""
-    chosen: dict[str, int]
-    """Number of seeds that chose each setting."""
+    chosen: dict[str, dict[str, int]]
+    """Number of seeds that chose each value of each key that makes a difference to the net, the most frequent first."""
     own_accuracy: Interval | None
     """Validation accuracy at the study's own settings, %, over seeds."""
     best_accuracy: Interval | None
@@ -52,17 +53,13 @@ class Tried:
 
     @property
     def settings(self) -> str:
-        """What was chosen, the most often chosen first."""
-        seeds = sum(self.chosen.values())
-        ordered = sorted(self.chosen.items(), key=lambda pair: -pair[1])
-        return "; ".join(name if count == seeds else f"{name} ({count} of {seeds})" for name, count in ordered)
-
-
-def _short(settings: str) -> str:
-    """Settings by the last words of their keys, unless two keys have the same."""
-    short = re.sub(r"[\w.]+\.(\w+ = )", r"\1", settings)
-    words = re.findall(r"(\w+) = ", short)
-    return short if len({*words}) == len(words) else settings
+        """What was chosen: ``learning_rate 0.03 (4), 0.06 (1)``, with the number of seeds unless it is all of them."""
+        words = [key.rpartition(".")[2] for key in self.chosen]
+        texts = []
+        for key, word, values in zip(self.chosen, words, self.chosen.values(), strict=True):
+            counted = ", ".join(value if len(values) == 1 else f"{value} ({count})" for value, count in values.items())
+            texts.append(f"{word if words.count(word) == 1 else key} {counted}")
+        return "; ".join(texts)
 
 
 def tuned_cells(cells: pd.DataFrame) -> pd.DataFrame:
@@ -89,11 +86,34 @@ def _tried(net: str, rows: pd.DataFrame) -> Tried:
         number=int(rows["candidate"].nunique()),
         different=int(apart.groupby("seed").size().max()),
         failed=len(apart) - len(complete),
-        chosen={_short(str(name)): int(count) for name, count in chosen["settings"].value_counts().items()},
+        chosen=_chosen(rows, chosen),
         own_accuracy=mean_interval(rows.loc[rows["candidate"] == 0, "val_accuracy"].dropna().tolist()),
         best_accuracy=mean_interval(chosen["val_accuracy"].tolist()),
         curve=np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0).tolist() if curves else [],
     )
+
+
+def _chosen(rows: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """What the seeds chose, by key and value."""
+    keys = [*_values(str(rows["settings"].iloc[0]))]
+    counts = {key: Counter(_values(str(text))[key] for text in chosen["settings"]) for key in keys}
+    return {key: dict(counts[key].most_common()) for key in keys if _matters(key, rows)}
+
+
+def _matters(key: str, rows: pd.DataFrame) -> bool:
+    """Whether settings that differ in this key alone are different to the net; yes, if there are no such settings."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for seed, text, stage in zip(rows["seed"], rows["settings"], rows["stage"], strict=True):
+        others = tuple(value for other, value in _values(str(text)).items() if other != key)
+        alike.setdefault((seed, *others), []).append(str(stage))
+    several = [stages for stages in alike.values() if len(stages) > 1]
+    return not several or any(len({*stages}) > 1 for stages in several)
+
+
+def _values(settings: str) -> dict[str, str]:
+    """The values of settings that are written as ``key = value, key = value``."""
+    parts = re.split(r"(?:^|, )([\w.]+) = ", settings)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def expected_best(accuracies: Sequence[float]) -> list[float]:

@@ -267,7 +267,7 @@ def simulated(draw: np.random.Generator, badly_set: str, loss: float, seeds: int
                     "net": net,
                     "seed": seed,
                     "candidate": number,
-                    "settings": f"rate {number}",
+                    "settings": f"train.rate = {number}",
                     "changes": "{}",
                 }
                 row |= {"val_accuracy": validation[number], "chosen": number == chosen}
@@ -334,10 +334,32 @@ def test_settings_that_are_nothing_to_a_net_are_counted_once(results: Results) -
     assert {one.number for one in tried(results)} == {one.different for one in tried(results)} == {3}
 
 
+def test_only_keys_that_matter_to_a_net_are_told(results: Results) -> None:
+    """Two keys, of which the second is nothing to the net: which of its values was chosen says nothing."""
+    rows = [
+        {
+            "net": "n",
+            "seed": seed,
+            "candidate": number,
+            "settings": f"a.rate = {rate}, b.rate = {other}",
+            "changes": "{}",
+            "val_accuracy": 50.0 + number + 9 * (seed == 0) * (rate == 1),
+            "stage": f"{seed}-{rate}",
+        }
+        for seed in (0, 1)
+        for number, (rate, other) in enumerate(itertools.product((1, 2), (3, 4)))
+    ]
+    tuning = pd.DataFrame(rows)
+    tuning["chosen"] = tuning.groupby("seed")["val_accuracy"].transform("max") == tuning["val_accuracy"]
+    (one,) = tried(replace(results, tuning=tuning))
+    assert one.chosen == {"a.rate": {"1": 1, "2": 1}} and one.settings == "rate 1 (1), 2 (1)"
+    assert (one.number, one.different) == (4, 2)
+
+
 def test_what_was_chosen_is_counted_over_seeds() -> None:
     results = simulated(np.random.default_rng(2), "Standard-TransferNet", loss=4.0)
     (standard,) = [one for one in tried(results) if one.net == "Standard-TransferNet"]
-    assert standard.chosen == {"rate 1": 5} and standard.settings == "rate 1"
+    assert standard.chosen == {"train.rate": {"1": 5}} and standard.settings == "rate 1"
     assert results.tuning is not None
     of_net = results.tuning[results.tuning["net"] == "Hybrid-TransferNet"].pivot(
         index="seed", columns="candidate", values="val_accuracy"
