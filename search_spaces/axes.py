@@ -7,6 +7,7 @@ from typing import Any
 
 from study.settings.facts import target_classes
 from study.settings.models import StudyConfig
+from study.settings.overrides import ConfigError, value_at
 from trainables import networks
 
 Changes = Mapping[str, Any]
@@ -152,13 +153,45 @@ def _brief(value: Any) -> str:
 
 
 def _crossing(config: StudyConfig, name: str) -> list[Point]:
+    """The combinations that a crossing's design has.
+
+    Raises:
+        ConfigError: an axis has other points than the design wants.
+    """
     crossing = config.crossings[name]
     points = []
-    for combination in itertools.product(*(points_of(config, axis) for axis in crossing.axes)):
+    for combination in _combinations(config, name):
         changes = {key: value for point in combination for key, value in point.changes.items()}
         if not any(all(changes.get(key) == value for key, value in skip.items()) for skip in crossing.skip):
-            points.append(Point(", ".join(point.label for point in combination), changes))
+            label = ", ".join(point.label for point in combination) or "this study's settings"
+            points.append(Point(label, changes))
     return points
+
+
+def _combinations(config: StudyConfig, name: str) -> list[tuple[Point, ...]]:
+    """Points that a crossing has together: of the axes that are not named, the study's own."""
+    crossing = config.crossings[name]
+    axes = {axis: points_of(config, axis) for axis in crossing.axes}
+    if crossing.design == "factorial":
+        return list(itertools.product(*axes.values()))
+    others = {axis: [point for point in points if not _is_own(config, point)] for axis, points in axes.items()}
+    if crossing.design == "one-factor":
+        return [(), *((point,) for points in others.values() for point in points)]
+    for axis, points in others.items():
+        if len(points) != 1:
+            raise ConfigError(
+                f"crossings.{name}: design {crossing.design} wants one point of each axis that is not the study's own, "
+                f"and {axis} has {len(points)}"
+            )
+    every = [points[0] for points in others.values()]
+    if crossing.design == "ladder":
+        return [tuple(every[:count]) for count in range(len(every) + 1)]
+    all_but_one = [tuple(point for point in every if point is not left_out) for left_out in every]
+    return [(), tuple(every), *all_but_one]
+
+
+def _is_own(config: StudyConfig, point: Point) -> bool:
+    return all(value_at(config, key) == value for key, value in point.changes.items())
 
 
 def scaled(shares: dict[str, float] | float, factor: float) -> dict[str, float] | float:

@@ -12,6 +12,7 @@ from study.commands.ablation import _overrides
 from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import plan
 from study.run.tables import cell_row
+from study.settings.overrides import value_at
 
 
 def with_ablations(config: StudyConfig, *names: str) -> StudyConfig:
@@ -69,6 +70,47 @@ def test_ones_own_axis_and_a_partial_crossing(tiny_config: StudyConfig) -> None:
     assert [cell.own_point for cell in crossing] == [False, True, False, False, False, False]
     assert [c.point.value for c in cells if c.ablation == "rate" and c.point] == [0.01, 0.01, 0.02, 0.02]
     assert "rate-tau" in axis_names(config)
+
+
+DESIGNS = {
+    "factorial": [(), ("c",), ("b",), ("b", "c"), ("a",), ("a", "c"), ("a", "b"), ("a", "b", "c")],
+    "one-factor": [(), ("a",), ("b",), ("c",)],
+    "leave-one-out": [(), ("a", "b", "c"), ("b", "c"), ("a", "c"), ("a", "b")],
+    "ladder": [(), ("a",), ("a", "b"), ("a", "b", "c")],
+}
+OTHER = {"a": ("transfer.tau", 2), "b": ("transfer.lambda", 0.5), "c": ("transfer.n_e", 1)}
+"""What an axis changes of the study."""
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("named", [True, False], ids=["own point named", "own point understood"])
+def test_a_design_has_the_combinations_of_its_name(tiny_config: StudyConfig, design: str, named: bool) -> None:
+    if design == "factorial" and not named:
+        return  # a factorial has the points that its axes have
+    own = {key: value_at(tiny_config, key) for key, _ in OTHER.values()}
+    axes = {axis: [{key: own[key]}] * named + [{key: value}] for axis, (key, value) in OTHER.items()}
+    changes = {"axes": axes, "crossings": {"all": {"axes": ["a", "b", "c"], "design": design}}, "ablations": ["all"]}
+    config = with_changes(tiny_config, changes, "a test")
+    found = [cell for cell in cells_of(config) if cell.net == "Hybrid-TransferNet"]
+    changed = [
+        tuple(axis for axis, (key, value) in OTHER.items() if value_at(cell.config, key) == value) for cell in found
+    ]
+    assert changed == DESIGNS[design]
+    assert [cell.own_point for cell in found] == [not one for one in changed]
+    assert len({cell.point.label for cell in found if cell.point}) == len(found)
+
+
+@pytest.mark.parametrize("design", ["leave-one-out", "ladder"])
+def test_a_design_that_wants_one_other_point_says_so(tiny_config: StudyConfig, design: str) -> None:
+    changes = {"crossings": {"x": {"axes": ["tau", "lambda"], "design": design}}, "ablations": ["x"]}
+    with pytest.raises(ConfigError, match=f"design {design} wants one point of each axis .* and tau has 4"):
+        plan(with_changes(tiny_config, changes, "a test"))
+
+
+def test_one_factor_takes_all_points_of_an_axis(tiny_config: StudyConfig) -> None:
+    changes = {"crossings": {"x": {"axes": ["tau", "lambda"], "design": "one-factor"}}, "ablations": ["x"]}
+    config = with_changes(tiny_config, changes, "a test")
+    assert len(points_of(config, "x")) == 1 + 4 + 5
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The space of a search, and crossings of axes, as a configuration has them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -66,10 +66,17 @@ class SearchConfig(Hyperparameters):
         return self
 
 
+Design = Literal["factorial", "one-factor", "leave-one-out", "ladder"]
+
+
 class CrossingConfig(Hyperparameters):
-    """Every combination of the points of some axes, but for those left out."""
+    """Combinations of the points of some axes, but for those left out."""
 
     axes: Annotated[tuple[str, ...], Field(min_length=2)]
     """Names of the axes."""
+    design: Design = "factorial"
+    """Every combination (``factorial``); each other point of an axis alone (``one-factor``); all other points together,
+    and all but that of each axis (``leave-one-out``); one axis after another, in their order (``ladder``). Other points
+    are those that differ from the study's own; the last two designs want one of each axis."""
     skip: tuple[dict[str, Any], ...] = ()
     """Combinations to leave out: each a table of keys and values that such a combination has."""
