@@ -1,6 +1,6 @@
 """``python -m analysis STUDY``: print the tables and write the report.
 
-``import FILE.csv`` does the same for results from elsewhere.
+``compare ONE OTHER`` compares two studies. ``import FILE.csv`` makes tables of results from elsewhere.
 """
 
 import argparse
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import StudyError, load, markdown_summary, write_report
+from analysis.between import Between, between_settings, between_table
 from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.overview import report_targets, summary_of_targets
-from analysis.reporting import report_elsewhere, summary_of_elsewhere
+from analysis.reporting import report_elsewhere, summary_of_elsewhere, write_table
+from analysis.tables import writing
 from analysis.targets import is_on_targets, load_targets
 from study.stops import nobody_reads
 
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A study's folder comes first, so that no verb is needed to report it; one called import is ./import.
         if given[:1] == ["trace"]:
             raise StudyError("`python -m study.show STUDY TABLE ROW` shows where a row of a table comes from")
-        status = _import(given[1:]) if given and given[0] == "import" else _report(given)
+        verbs = {"import": _import, "compare": _compare}
+        status = verbs[given[0]](given[1:]) if given and given[0] in verbs else _report(given)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -40,7 +43,8 @@ def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
-        epilog="python -m analysis import FILE.csv does with results from elsewhere what this does with a study; "
+        epilog="python -m analysis compare ONE OTHER compares two studies; "
+        "python -m analysis import FILE.csv does with results from elsewhere what this does with a study; "
         "python -m study.show STUDY TABLE ROW shows the stages and nets behind a row of a table.",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or URI of the study, e.g. results/studies/digits")
@@ -55,6 +59,26 @@ def _report(arguments: Sequence[str]) -> int:
         summary, index = markdown_summary(results), write_report(results, options.out, pdf=options.pdf)
     print(summary)
     print(f"Report: {index}")
+    return 0
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis compare",
+        description="Compare the nets that two studies have in common, paired by seed, and list the settings that "
+        "differ.",
+    )
+    for name, what in (("one", "a study's folder or URI"), ("other", "the study that is compared with it")):
+        parser.add_argument(name, metavar=name.upper(), help=what)
+    parser.add_argument("--out", metavar="DIR", help="also write the table there, as Markdown, CSV and LaTeX")
+    options = parser.parse_args(arguments)
+    both = Between(load(options.one), load(options.other))
+    table = between_table(both)
+    print("## Settings that differ\n")
+    print("".join(f"- {line}\n" for line in between_settings(both)))
+    print(writing.markdown(table))
+    if options.out:
+        print(f"Table: {write_table(table, options.out)}")
     return 0
 
 

@@ -28,7 +28,7 @@ from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
-Kind = Literal["part", "pruning", "control", "probe", "fusion", "further"]
+Kind = Literal["part", "pruning", "control", "probe", "fusion", "further", "between"]
 Verdict = Literal["better", "worse", "within margin", "negligible", "open"]
 MAIN: Kind = "part"
 """The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""

@@ -190,6 +190,21 @@ def table_files(made: list[Table]) -> dict[str, bytes]:
     return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
 
 
+def write_table(table: Table, out: str | Path) -> str:
+    """Write a table alone in each format; return the path or URI of its Markdown.
+
+    Raises:
+        StudyError: it cannot be written.
+    """
+    try:
+        folder = Folder(str(out))
+        for name, content in table_files([table]).items():
+            folder.write(name, content)
+    except StorageError as error:
+        raise StudyError(f"the table cannot be written ({error}): choose another folder with --out") from error
+    return folder.at(f"{table.name}.md")
+
+
 def figure_files(plot: "Plot", *, pdf: bool = False) -> dict[str, bytes]:
     """A figure in each format, as PDF only if asked, and its numbers, by file name."""
     return {
