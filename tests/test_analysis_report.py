@@ -196,7 +196,7 @@ def test_examples_of_the_documentation_run(
         exec(block.replace("results/studies/digits", str(folder)), names)
     assert (tmp_path / "differences.png").stat().st_size > 10_000
     assert "Sparsity (S): +0.57 ± 0.63, shown: False" in capsys.readouterr().out
-    for name in (*schema.TABLES, "trials", "importance"):
+    for name in (*schema.TABLES, *schema.SEARCH_TABLES, *schema.TUNED_TABLES):
         assert f"results.{name}" in text
 
 
