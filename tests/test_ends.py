@@ -8,11 +8,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from ray.tune.logger import TBXLoggerCallback
 
 from study.files import Folder, StorageError
 from study.stops import StoppedError
 from study.tune import trial
 from study.tune.cluster import Stops
+from study.tune.scalars import Scalars
 
 COMMAND = [sys.executable, "-m", "study.ablation"]
 
@@ -38,6 +40,23 @@ def test_a_signal_keeps_its_number_though_tune_raises_another_error() -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None
     assert stopped.value.number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_an_event_is_written(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised while TensorBoard's queue is locked, it left the lock taken, and the process waited for it for ever."""
+    written = []
+
+    def write(self: object, *_: object, **__: object) -> None:
+        signal.raise_signal(number)
+        written.append("whole")
+
+    for name in ("on_trial_start", "on_trial_result", "on_trial_complete", "on_trial_error"):
+        monkeypatch.setattr(TBXLoggerCallback, name, write)
+        with Stops() as stops, pytest.raises(StoppedError) as stopped:
+            getattr(Scalars(stops), name)(iteration=1, trials=[], trial=None, result={})
+        assert stopped.value.number == number
+    assert written == ["whole"] * 4
 
 
 def test_a_thread_does_without_signals() -> None:

@@ -129,6 +129,7 @@ class Stops(Observer):
         super().__init__()
         self._stopped: KeyboardInterrupt | None = None
         self._before: dict[int, Any] = {}
+        self._holds = False
 
     def __enter__(self) -> "Stops":
         """Listen, where that can be: signals are the main thread's."""
@@ -146,7 +147,19 @@ class Stops(Observer):
 
     def _stop(self, number: int, _: object) -> None:
         self._stopped = StoppedError(number)
-        raise self._stopped
+        if not self._holds:
+            raise self._stopped
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Raise no signal before this ends: for what takes moments, and must not be left halfway."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds = False
+        if self._stopped is not None:
+            raise self._stopped
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raise it again."""

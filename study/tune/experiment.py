@@ -98,7 +98,10 @@ class Experiment:
                     if self.cluster.in_process:
                         run_in_process(searcher, followers, scheduler)
                     else:
-                        callbacks = [LostProcesses(searcher), LostGroups(), *followers]
+                        # Tensorboard's package takes long to import.
+                        from study.tune.scalars import Scalars
+
+                        callbacks = [LostProcesses(searcher), LostGroups(), *followers, Scalars(stops)]
                         self._fit(searcher, callbacks, scheduler, self._ray_folder(console))
             finally:
                 self.seconds = time.monotonic() - started
@@ -183,7 +186,6 @@ class Experiment:
 
     def _fit(self, searcher: StageSearcher, callbacks: list[Callback], scheduler: Any, folder: str) -> None:
         from ray import tune
-        from ray.tune.logger import TBXLoggerCallback
 
         in_group = self.resources.workers > 0
         ask = {"cpu": self.resources.cpus, "gpu": self.resources.gpus}
@@ -206,7 +208,7 @@ class Experiment:
                 name=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"),
                 storage_path=folder,
                 verbose=0,
-                callbacks=[*callbacks, TBXLoggerCallback()],
+                callbacks=callbacks,
             ),
         ).fit()
 
