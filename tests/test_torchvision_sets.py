@@ -234,6 +234,16 @@ def test_packed_images_keep_their_pixels_and_are_told_by_their_content(root: Pat
     assert _opened("CIFAR10", copy).fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize(("name", "make"), [("CIFAR10", _cifar), ("FashionMNIST", _fashion)])
+def test_packed_images_can_be_seen_in_grey(name: str, make: Callable[[Path], None], root: Path) -> None:
+    make(root)
+    colours = _opened(name, root).pixels().fetch(torch.tensor([0, 1])).float()
+    grey = _opened(name, root, modality="grey")
+    assert grey.shape == (1, SIZE, SIZE)
+    by_hand = 0.299 * colours[:, 0] + 0.587 * colours[:, 1] + 0.114 * colours[:, 2]  # ITU-R BT.601
+    assert (grey.pixels().fetch(torch.tensor([0, 1]))[:, 0].float() - by_hand).abs().max() <= 1
+
+
 def test_copies_within_a_pack_can_be_left_out(root: Path) -> None:
     _cifar(root)
     path = root / "cifar-10-batches-py" / "data_batch_1"
