@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import StudyError, load, markdown_summary, write_report
-from analysis.between import Between, between_settings, between_table
+from analysis.between import Between
 from analysis.elsewhere import Columns, Elsewhere, read_runs
 from analysis.overview import report_targets, summary_of_targets
 from analysis.reporting import report_elsewhere, summary_of_elsewhere, write_table
 from analysis.tables import writing
+from analysis.tables.between import between_settings, between_table
 from analysis.targets import is_on_targets, load_targets
 from study.stops import nobody_reads
 
@@ -74,8 +75,7 @@ def _compare(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     both = Between(load(options.one), load(options.other))
     table = between_table(both)
-    print("## Settings that differ\n")
-    print("".join(f"- {line}\n" for line in between_settings(both)))
+    print(writing.section("Settings that differ", between_settings(both)))
     print(writing.markdown(table))
     if options.out:
         print(f"Table: {write_table(table, options.out)}")

@@ -24,7 +24,7 @@ from analysis.statistics.intervals import (
 from analysis.statistics.moderation import moderated_differences
 from analysis.statistics.power import detectable, deviation_range, seeds_needed
 from analysis.statistics.sequential import sequential_interval, sequential_p
-from analysis.statistics.significance import ALPHA, holm, p_value, sign_flip
+from analysis.statistics.significance import ALPHA, holm_of_known, p_value, sign_flip
 from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
@@ -255,16 +255,11 @@ def judged(found: list[Comparison], design: SequentialDesign | None) -> list[Com
 
 def corrected(found: list[Comparison]) -> list[Comparison]:
     """The comparisons, their claims corrected together (Holm): of difference, and of a cost below the margin."""
-    claims = [p for one in found for p in (one.p, one.p_margin) if p is not None]
-    adjusted = iter(holm(claims).tolist()) if claims else iter([])
+    adjusted = holm_of_known([p for one in found for p in (one.p, one.p_margin)])
+    family = sum(p is not None for p in adjusted)
     return [
-        replace(
-            one,
-            p_holm=None if one.p is None else next(adjusted),
-            p_margin_holm=None if one.p_margin is None else next(adjusted),
-            family=len(claims),
-        )
-        for one in found
+        replace(one, p_holm=p_holm, p_margin_holm=p_margin_holm, family=family)
+        for one, p_holm, p_margin_holm in zip(found, adjusted[::2], adjusted[1::2], strict=True)
     ]
 
 

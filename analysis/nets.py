@@ -15,6 +15,7 @@ VARIANT = ["stream", "net", "sparsity", "knowledge", "target_knowledge", "keep",
 MEASURED = ["status", "val_accuracy", "test_accuracy", "test_top5_accuracy", "prune_percent"]
 IDENTITY = "identity"
 """A column of numbers, of which cells that are alike in all of ``VARIANT`` have the same: ten columns as one."""
+ACCURACY_TABLES = ("table1", "table3", "table4", "controls", "probes")
 CONTROLS = ["stream", "net", "sparsity", "knowledge"]
 ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
@@ -150,6 +151,12 @@ def place(net: Net) -> tuple[int, float]:
 def in_table(cells: pd.DataFrame, *names: str) -> pd.DataFrame:
     """The cells that stand in one of the named tables."""
     return cells[cells["tables"].map(lambda tables: not set(names).isdisjoint(tables)).astype(bool)]
+
+
+@once
+def table_nets(results: Results) -> list[Net]:
+    """The nets that the study's tables of accuracies have, at its own setting, in the order of the paper's tables."""
+    return nets(in_table(off_axis(outcomes(results)), *ACCURACY_TABLES))
 
 
 def off_axis(cells: pd.DataFrame) -> pd.DataFrame:

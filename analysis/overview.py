@@ -54,7 +54,7 @@ def _over_targets(one: OverTargets) -> str:
 
 def summary_of_targets(study: Targets) -> str:
     """What the study shows and its tables, as Markdown."""
-    shows = "## What this study shows\n\n" + "".join(f"- {line}\n" for line in findings(study))
+    shows = writing.section("What this study shows", findings(study))
     return "\n".join([shows, *(writing.markdown(table) for table in target_tables.tables(study))])
 
 

@@ -95,10 +95,10 @@ def markdown_summary(study: str | Path | Results) -> str:
     """
     results = study if isinstance(study, Results) else load(study)
     shows = findings(results, brief=True)
-    texts = ["## What this study shows\n\n" + "".join(f"- {line}\n" for line in shows)] if shows else []
+    texts = [writing.section("What this study shows", shows)] if shows else []
     for table in tables(results):
         if table.name == "search_trials":
-            texts.append("## Search\n\n" + "".join(f"- {line}\n" for line in conclusion(results, outcomes(results))))
+            texts.append(writing.section("Search", conclusion(results, outcomes(results))))
             table = shortened(table)
         if table.name not in ONLY_IN_REPORT:
             texts.append(writing.markdown(table, detail=False))
@@ -278,7 +278,7 @@ def _with_contents(html: str) -> str:
 
 def summary_of_elsewhere(results: Elsewhere) -> str:
     """What results from elsewhere show, and their tables but the one of all comparisons, as Markdown."""
-    shows = "## What these results show\n\n" + "".join(f"- {line}\n" for line in results.findings())
+    shows = writing.section("What these results show", results.findings())
     made = [writing.markdown(table) for table in elsewhere.tables(results) if table.name != "comparisons"]
     return "\n".join([shows, *made])
 

@@ -18,15 +18,13 @@ from scipy import stats
 
 from analysis.comparisons import Comparison, comparisons, corrected
 from analysis.loading import Results, StudyError, facts_of, load_folder, readable
-from analysis.nets import Net, in_table, nets, off_axis, outcomes, place
+from analysis.nets import Net, place, table_nets
 from analysis.statistics.intervals import Interval, mean_interval, over_seeds
-from analysis.statistics.significance import ALPHA, holm
+from analysis.statistics.significance import ALPHA, holm_of_known
 from study.facts import TargetsFacts
 from study.files import Folder
 from study.generations import RECORD, read_generation
 
-SHOWN_IN = ("table1", "table3", "controls", "probes")
-"""Tables whose nets are compared over targets."""
 MOST_EXACT = 12
 """Targets up to which Wilcoxon's test is made by enumerating all signs, ties and zeros included."""
 
@@ -82,16 +80,15 @@ class Targets:
                 if one.mean is not None:
                     named.setdefault(one.question.name, {})[target] = one
         found = [_over_targets(name, by_target) for name, by_target in named.items()]
-        known = [one.p for one in found if one.p is not None]
-        adjusted = iter(holm(known).tolist()) if known else iter([])
-        return [one._replace(p_holm=None if one.p is None else next(adjusted)) for one in found]
+        adjusted = holm_of_known([one.p for one in found])
+        return [one._replace(p_holm=p) for one, p in zip(found, adjusted, strict=True)]
 
     @cached_property
     def nets(self) -> dict[str, dict[str, Net]]:
         """The nets of the tables, by label and then target, in the order of the paper's tables."""
         found: dict[str, dict[str, Net]] = {}
         for target, results in self.by_target.items():
-            for net in nets(in_table(off_axis(outcomes(results)), *SHOWN_IN)):
+            for net in table_nets(results):
                 found.setdefault(net.label, {})[target] = net
         first = {label: place(next(iter(own.values()))) for label, own in found.items()}
         return {label: found[label] for label in sorted(found, key=lambda label: first[label])}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import Comparison, comparisons, family, questions
 from analysis.loading import Results, once
-from analysis.nets import identified, in_table, nets, off_axis, outcomes
+from analysis.nets import identified, nets, outcomes, table_nets
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.tables.table import points_of, points_text
 from study.names import TUNED
@@ -21,9 +21,13 @@ from study.names import TUNED
 class Compared:
     """A comparison at common settings and with each net at its best."""
 
-    name: str
     common: Comparison
     best: Comparison
+
+    @property
+    def name(self) -> str:
+        """The question."""
+        return self.common.question.name
 
     @property
     def changes(self) -> bool:
@@ -140,22 +144,12 @@ def best_comparisons(results: Results) -> list[Comparison]:
 def compared(results: Results) -> list[Compared]:
     """The comparisons that are known at common settings and with each net at its best."""
     at_best = {one.question.name: one for one in best_comparisons(results)}
-    return [
-        Compared(
-            one.question.name,
-            one,
-            best,
-        )
-        for one in comparisons(results)
-        if (best := at_best.get(one.question.name)) is not None
-    ]
+    return [Compared(one, best) for one in comparisons(results) if (best := at_best.get(one.question.name)) is not None]
 
 
 def accuracies(results: Results) -> dict[str, tuple[dict[int, float], dict[int, float]]]:
     """Test accuracy by seed of each net that is tuned, at common settings and at its best."""
-    common = {
-        net.name: net for net in nets(in_table(off_axis(outcomes(results)), "table1", "table3", "controls", "probes"))
-    }
+    common = {net.name: net for net in table_nets(results)}
     best = {net.name: net for net in nets(tuned_cells(outcomes(results)))}
     return {name: (common[name].accuracy, net.accuracy) for name, net in best.items() if name in common}
 

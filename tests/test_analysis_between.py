@@ -13,8 +13,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.__main__ import main
-from analysis.between import Between, between_settings, between_table
+from analysis.between import Between
 from analysis.loading import Results, StudyError, load
+from analysis.tables.between import between_settings, between_table
 from tests.analysis_study import Study, writer
 
 SEEDS = tuple(range(8))

@@ -77,3 +77,9 @@ def holm(p: npt.ArrayLike) -> FloatArray:
     adjusted = np.empty_like(values)
     np.put_along_axis(adjusted, order, np.minimum(stepped, 1.0), axis=-1)
     return adjusted
+
+
+def holm_of_known(p: Sequence[float | None]) -> list[float | None]:
+    """:func:`holm` of those that are known, which are the family; the others stay None."""
+    adjusted = iter(holm([one for one in p if one is not None]).tolist())
+    return [None if one is None else next(adjusted) for one in p]

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from itertools import groupby
 
 from analysis.tables.table import Header, Table
@@ -73,6 +74,11 @@ def latex(table: Table) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def section(heading: str, lines: Iterable[str]) -> str:
+    """A heading and its lines as a list, in Markdown."""
+    return f"## {heading}\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
 def csv(table: Table) -> str:

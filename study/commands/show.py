@@ -20,7 +20,7 @@ from study.command import OK, reply
 from study.config import ConfigError
 from study.durations import duration
 from study.run.standing import as_table, in_one_line, study_state
-from study.settings.overrides import dotted
+from study.settings.dotted import dotted
 from study.storage import TENSORS, LostStageError, Storage, StorageError
 from study.stored_nets import all_cells, find_stage
 from trainables.hyperparameters import PARAMS

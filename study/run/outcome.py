@@ -1,7 +1,9 @@
 """The outcome of a study or a search."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import analysis
 from analysis import Results
@@ -9,6 +11,8 @@ from analysis.overview import summary_of_targets
 from analysis.targets import Targets
 from study.config import ConfigError
 from study.names import name_fault
+
+Found = TypeVar("Found")
 
 
 def require_name(name: str) -> None:
@@ -22,11 +26,11 @@ def require_name(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A study or a search, run to its end."""
+class Ended(ABC, Generic[Found]):
+    """What has been run to its end."""
 
-    results: Results = field(repr=False)
-    """Its tables, as ``analysis.load`` returns them."""
+    results: Found = field(repr=False)
+    """Its tables, as the analysis reads them."""
     folder: str
     """Path or URI of its folder: tables, configuration, report."""
     report: str
@@ -35,6 +39,21 @@ class Outcome:
     """Which stages were trained, and how long they took, as text."""
     failed: dict[str, str]
     """Error per failed stage. Tracebacks are in the folder's ``errors``."""
+
+    @property
+    @abstractmethod
+    def findings(self) -> str:
+        """The report's tables and conclusions in brief, as Markdown."""
+
+    def _repr_markdown_(self) -> str:
+        """Show the findings in a notebook."""
+        return f"{self.findings}\n\n{self.summary}\n\nreport: {self.report}"
+
+
+@dataclass(frozen=True)
+class Outcome(Ended[Results]):
+    """A study or a search, run to its end; ``results`` are those of ``analysis.load``."""
+
     best: str | None = None
     """Of a search: path of the best settings, a preset."""
 
@@ -43,31 +62,12 @@ class Outcome:
         """The report's tables and conclusions in brief, as Markdown."""
         return analysis.markdown_summary(self.results)
 
-    def _repr_markdown_(self) -> str:
-        """Show the findings in a notebook."""
-        return f"{self.findings}\n\n{self.summary}\n\nreport: {self.report}"
-
 
 @dataclass(frozen=True)
-class TargetsOutcome:
-    """A study on several targets, run to its end."""
-
-    results: Targets = field(repr=False)
-    """The results on each target, and over all of them."""
-    folder: str
-    """Path or URI of its folder; each target has one in it: tables, configuration, report."""
-    report: str
-    """Path or URI of the report over all targets."""
-    summary: str
-    """Which stages were trained, and how long they took, as text."""
-    failed: dict[str, str]
-    """Error per failed stage. Tracebacks are in the folder's ``errors``."""
+class TargetsOutcome(Ended[Targets]):
+    """A study on several targets, each of which has a folder in its own; ``results`` are ``analysis.load_targets``'."""
 
     @cached_property
     def findings(self) -> str:
         """The report's tables and conclusions, as Markdown."""
         return summary_of_targets(self.results)
-
-    def _repr_markdown_(self) -> str:
-        """Show the findings in a notebook."""
-        return f"{self.findings}\n\n{self.summary}\n\nreport: {self.report}"

@@ -61,16 +61,16 @@ def study_state(storage: Storage, study: str) -> StudyState:
 def study_outcome(outcome: Outcome) -> StudyOutcome:
     """A study that was run to its end."""
     results = outcome.results
-    found = _outcome(results, outcome.folder, outcome.report, comparisons(results))
-    return found.model_copy(update={"failed": outcome.failed, "best": outcome.best})
+    return _outcome(results, outcome.report, comparisons(results), outcome.failed, outcome.best)
 
 
-def _outcome(results: Results, folder: str, report: str, compared: list[Comparison]) -> StudyOutcome:
+def _outcome(
+    results: Results, report: str, compared: list[Comparison], failed: dict[str, str], best: str | None = None
+) -> StudyOutcome:
     stages = results.stages
-    failed = stages[stages["status"] == "failed"]
     return StudyOutcome(
         study=results.facts.name,
-        folder=folder,
+        folder=results.folder.at(),
         running=False,
         stages_done=int((stages["status"] == "done").sum()),
         stages=len(stages),
@@ -79,8 +79,8 @@ def _outcome(results: Results, folder: str, report: str, compared: list[Comparis
         comparisons=[_comparison(one) for one in compared],
         tuned=[_comparison(one) for one in best_comparisons(results)],
         findings=findings(results),
-        failed=dict(zip(failed["stage"].tolist(), failed["error"].tolist(), strict=True)),
-        best=None,
+        failed=failed,
+        best=best,
     )
 
 
@@ -93,7 +93,10 @@ def targets_result(outcome: TargetsOutcome) -> TargetsResult:
         report=outcome.report,
         targets={
             target: _outcome(
-                results, results.folder.at(), results.folder.at("report/index.html"), study.comparisons[target]
+                results,
+                results.folder.at("report/index.html"),
+                study.comparisons[target],
+                {key: error for key, error in outcome.failed.items() if results.stages["stage"].eq(key).any()},
             )
             for target, results in study.by_target.items()
         },

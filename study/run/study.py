@@ -6,8 +6,6 @@ The data flow of the whole system is here, from a configuration to what is concl
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 import analysis
 from study.config import ConfigError, StudyConfig, check
 from study.facts import SequentialDesign
@@ -17,10 +15,8 @@ from study.run.outcome import Outcome, require_name
 from study.run.settling import Settling, require_main_comparisons
 from study.run.standing import tell
 from study.run.training import Part, Training, summary
-from study.storage import Storage
 from study.tune.cluster import Cluster
 from study.tune.experiment import Experiment
-from study.tune.loggers import Loggers
 
 
 def run_study(
@@ -76,13 +72,9 @@ def run_study(
     settling = Settling(config, until_settled, hours) if until_settled else None
     if settling:
         require_main_comparisons(graph)
-    kept = Storage(str(storage))
-    kept.probe()
-    console = Console(highlight=False, quiet=not progress)
-    loggers = Loggers(config.loggers, name, console)
-    study = _Study(Training(name, kept, cluster, console, loggers), settling)
-    with only_driver(kept.folder, name):
-        return study.run(config, graph)
+    training = Training.opened(config, name, storage, cluster, progress)
+    with only_driver(training.storage.folder, name):
+        return _Study(training, settling).run(config, graph)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.overview import report_targets
 from analysis.targets import load_targets
 from study.config import ConfigError, StudyConfig, check, target_config
@@ -13,9 +11,7 @@ from study.run.lease import only_driver
 from study.run.outcome import TargetsOutcome, require_name
 from study.run.standing import tell_targets
 from study.run.training import Part, Training, summary
-from study.storage import Storage
 from study.tune.cluster import Cluster
-from study.tune.loggers import Loggers
 
 
 def run_targets(
@@ -55,16 +51,14 @@ def run_targets(
     if graphs is None:
         check(config, name)
         graphs = plan_targets(config)
-    kept = Storage(str(storage))
-    kept.probe()
-    console = Console(highlight=False, quiet=not progress)
-    loggers = Loggers(config.loggers, name, console)
+    training = Training.opened(config, name, storage, cluster, progress)
+    kept = training.storage
     parts = [Part(f"{name}/{target}", target_config(config, target), graph) for target, graph in graphs.items()]
     with only_driver(kept.folder, name):
         kept.note_targets(name, config.targets)
-        experiment = Training(name, kept, cluster, console, loggers).round(config, parts)
+        experiment = training.round(config, parts)
         results = load_targets(kept.study_path(name))
         report = report_targets(results)
         outcome = TargetsOutcome(results, kept.study_path(name), report, summary([experiment]), experiment.failed)
-        tell_targets(loggers, outcome)
+        tell_targets(training.loggers, outcome)
         return outcome

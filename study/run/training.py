@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -40,6 +41,21 @@ class Training:
     cluster: Cluster
     console: Console
     loggers: Loggers
+
+    @classmethod
+    def opened(
+        cls, config: StudyConfig, name: str, storage: str | Path, cluster: Cluster, progress: bool
+    ) -> "Training":
+        """Open the storage, which must be writable, and the trackers.
+
+        Raises:
+            StorageError: the storage cannot be written to.
+            ConfigError: the packages of a tracker are not installed.
+        """
+        kept = Storage(str(storage))
+        kept.probe()
+        console = Console(highlight=False, quiet=not progress)
+        return cls(name, kept, cluster, console, Loggers(config.loggers, name, console))
 
     def round(
         self, config: StudyConfig, parts: Sequence[Part], sequential: SequentialDesign | None = None
@@ -93,9 +109,10 @@ class Training:
             own = replace(experiment, graph=part.graph, study=part.name)
             write_tables(own, part.config, sequential, doubts)
             return
-        best = plan_cells(tuning.chosen(self.storage), checked=part.config)
-        own = replace(experiment, graph=joined([part.graph, best]), study=part.name)
-        others = {"tuning.parquet": tuning.table(self.storage, experiment.failed)}
+        chosen, tried = tuning.concluded(self.storage, experiment.failed)
+        graph = joined([part.graph, plan_cells(chosen, checked=part.config)])
+        own = replace(experiment, graph=graph, study=part.name)
+        others = {"tuning.parquet": tried}
         # Who chooses by validation accuracy does not look at the test accuracy of what was not chosen.
         write_tables(own, part.config, sequential, doubts, others, untested=[*tuning.graph.stages])
 

@@ -6,7 +6,6 @@ does: chosen once for all seeds, its luck would be in every seed's result alike,
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 
@@ -40,44 +39,44 @@ class Tuning:
             f"{len(self.graph.stages)} stages"
         )
 
-    def chosen(self, storage: Storage) -> list[Cell]:
-        """The cells of each net at its best, at each seed."""
-        return [cell for cell, _, is_chosen, _ in self._outcomes(storage) if is_chosen]
+    def concluded(self, storage: Storage, failed: Mapping[str, str]) -> tuple[list[Cell], pa.Table]:
+        """The cells of each net at its best, at each seed, and the table of what was tried.
 
-    def table(self, storage: Storage, failed: Mapping[str, str]) -> pa.Table:
-        """What was tried, and what became of it; ``failed`` has the error of each failed stage."""
-        return schema.table(
-            "tuning",
-            (
-                {
-                    "net": cell.net,
-                    "seed": cell.seed,
-                    "candidate": cell.point_index,
-                    "settings": cell.point.label if cell.point else "",
-                    "changes": json.dumps(cell.point.changes if cell.point else {}),
-                    "val_accuracy": accuracy,
-                    "chosen": is_chosen,
-                    "error": next((failed[one] for one in self.graph.path(key) if one in failed), None),
-                    "stage": key,
-                }
-                for cell, key, is_chosen, accuracy in self._outcomes(storage)
-            ),
-        )
-
-    def _outcomes(self, storage: Storage) -> list[tuple[Cell, str, bool, float | None]]:
-        """Each cell with its stage, whether it is the net's best at its seed, and its validation accuracy."""
-        stored = storage.stored(dict.fromkeys(key for _, key in self.graph.cells))
-        rows = storage.rows("stages", stored)
-        accuracy: dict[str, Any] = dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
+        Args:
+            storage: where it is stored.
+            failed: the error of each failed stage.
+        """
+        accuracy = self._accuracies(storage)
         scores: dict[tuple[str, int], dict[int, float | None]] = {}
         for cell, key in self.graph.cells:
             assert cell.point_index is not None
             scores.setdefault((cell.net, cell.seed), {})[cell.point_index] = accuracy.get(key)
         best = {arm: best_candidate(own) for arm, own in scores.items()}
-        return [
-            (cell, key, best[cell.net, cell.seed] == cell.point_index, accuracy.get(key))
-            for cell, key in self.graph.cells
-        ]
+        chosen, rows = [], []
+        for cell, key in self.graph.cells:
+            assert cell.point is not None
+            if is_chosen := best[cell.net, cell.seed] == cell.point_index:
+                chosen.append(cell)
+            rows.append(
+                {
+                    "net": cell.net,
+                    "seed": cell.seed,
+                    "candidate": cell.point_index,
+                    "settings": cell.point.label,
+                    "changes": json.dumps(cell.point.changes),
+                    "val_accuracy": accuracy.get(key),
+                    "chosen": is_chosen,
+                    "error": next((failed[one] for one in self.graph.path(key) if one in failed), None),
+                    "stage": key,
+                }
+            )
+        return chosen, schema.table("tuning", rows)
+
+    def _accuracies(self, storage: Storage) -> dict[str, float]:
+        """Validation accuracy by stage, of those that are complete."""
+        stored = storage.stored(dict.fromkeys(key for _, key in self.graph.cells))
+        rows = storage.rows("stages", stored)
+        return dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
 
 
 def best_candidate(scores: Mapping[int, float | None]) -> int:

@@ -364,8 +364,10 @@ class StudyConfig(Hyperparameters):
     @field_validator("targets", mode="before")
     @classmethod
     def _data_sets_by_name(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
+        if isinstance(value, dict):
             return value
+        if not isinstance(value, list | tuple):
+            raise ValueError("give a table of names, each with what it changes, or a list of data sets")
         named = {str(data_set).rpartition(":")[2]: {"target.data.name": data_set} for data_set in value}
         if len(named) < len(value):
             raise ValueError("two of the data sets have one name: give a table of names, each with what it changes")

@@ -255,15 +255,6 @@ def _short(text: str, width: int = 200) -> str:
     return text if len(text) <= width else f"{text[:width]}…"
 
 
-def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by their dotted keys."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _drop(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Remove the key at ``path`` if it holds ``value``."""
     name, *inner = path

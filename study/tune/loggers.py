@@ -19,7 +19,8 @@ from rich.console import Console
 from study import schema
 from study.graph import StageGraph
 from study.settings.choices import LoggerName
-from study.settings.overrides import ConfigError, dotted
+from study.settings.dotted import dotted
+from study.settings.overrides import ConfigError
 from study.tune.progress import label
 from study.tune.scheduling import Observer
 from study.tune.trial import ERROR, STORED
