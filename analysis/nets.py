@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.loading import Results, StudyError, once
 from analysis.published import CONNECTIONS, NEURONS, TRANSFER_NETS
 
-VARIANT = ["stream", "net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda", "n_m", "n_e"]
+VARIANT = ["stream", "net", "sparsity", "knowledge", "target_knowledge", "keep", "tau", "lambda_", "n_m", "n_e"]
 MEASURED = ["status", "val_accuracy", "test_accuracy", "test_top5_accuracy", "prune_percent"]
 IDENTITY = "identity"
 """A column of numbers, of which cells that are alike in all of ``VARIANT`` have the same: ten columns as one."""
@@ -208,7 +208,7 @@ def _variant(first: "pd.Series[Any]", told_apart: list[str]) -> str:
     parts = [name]
     parts += ["random masks"] if first["sparsity"] == "random" and "random" not in name else []
     parts += ["shuffled knowledge"] if first["knowledge"] == "shuffled" and "shuffled" not in name else []
-    parts += [f"{key} = {_value(first[key])}" for key in told_apart]
+    parts += [f"{key.rstrip('_')} = {_value(first[key])}" for key in told_apart]
     return ", ".join(parts)
 
 

@@ -69,7 +69,7 @@ class Tried:
 def tuned_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Of cells with their outcomes those of the nets that are each at their best; a net is one, whatever was chosen."""
     best = cells[cells["ablation"] == TUNED]
-    return identified(best.assign(point=None, tau=None, n_e=None, n_m=0, **{"lambda": None}))
+    return identified(best.assign(point=None, tau=None, n_e=None, n_m=0, lambda_=None))
 
 
 @once

@@ -65,13 +65,20 @@ def result_of(stage: Stage, number: int) -> tuple[StageResult, Mapping[str, Any]
     ]
     layers = [
         {
-            **{"index": index, "layer": layer, "type": "inner_product", "connections_dense": count},
+            **{"layer_index": index, "layer": layer, "type": "inner_product", "connections_dense": count},
             **{"connections_before": count, "connections": count // 2, "neurons_before": 256, "neurons": 256},
         }
         for index, (layer, count) in enumerate(counts.items(), start=1)
     ]
     knowledge = [
-        {"tau": 4.0, "target_class": a, "images": 10, "rank": rank, "source_class": CLASSES[rank], "probability": 0.1}
+        {
+            "tau": 4.0,
+            "target_class": a,
+            "images": 10,
+            "class_rank": rank,
+            "source_class": CLASSES[rank],
+            "probability": 0.1,
+        }
         for a in CLASSES
         for rank in range(1, RANKS)
     ]

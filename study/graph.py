@@ -218,10 +218,14 @@ class _Path:
         return self._source_stage(ReferenceParams(train=train, weights=weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
+        """The reference, pruned; random masks are of the cell's seed, also where all seeds share the reference."""
         key = self.reference()
         if sparsity != "none" and not self.config.source.prune.in_transfer:
+            # Of one mask it could only be said how this mask does, however many seeds share it.
+            own = sparsity == "random" and self.cell.seed != self.source_seed
+            changes = {"mask_seed": self.cell.seed} if own else {}
             for params in self.config.source.prune.schedule(sparsity):
-                key = self._source_stage(params, {"source": key})
+                key = self._source_stage(params.model_copy(update=changes), {"source": key})
         return key
 
     def knowledge(self) -> str:

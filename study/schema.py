@@ -43,6 +43,8 @@ class Column:
     meaning: str
     nullable: bool = False
     volatile: bool = False
+    formerly: str | None = None
+    """What an earlier version called it."""
 
 
 def _optional(name: str, type_: pa.DataType, meaning: str) -> Column:
@@ -144,7 +146,7 @@ EPOCHS: tuple[Column, ...] = (
 
 LAYERS: tuple[Column, ...] = (
     Column("stage", pa.string(), "stage key"),
-    Column("index", pa.int64(), "position of the layer, from 1 (N is the output layer)"),
+    Column("layer_index", pa.int64(), "place of the layer, from 1 (N is the output layer)", formerly="index"),
     Column("layer", pa.string(), "name of the connections: the layer's, e.g. fc6; layer1.0.conv1 where it has several"),
     Column("type", pa.string(), "convolution, inner_product or attention (its queries, keys and values)"),
     Column("connections_dense", pa.int64(), "how many there are in the unpruned architecture"),
@@ -160,7 +162,7 @@ KNOWLEDGE: tuple[Column, ...] = (
     Column("tau", pa.float64(), "temperature"),
     Column("target_class", pa.string(), "class of the target images"),
     Column("images", pa.int64(), "training images of the class that the mean is taken over"),
-    Column("rank", pa.int64(), "1 is the most probable source class"),
+    Column("class_rank", pa.int64(), "1 is the most probable source class", formerly="rank"),
     Column("source_class", pa.string(), "source class"),
     Column("probability", pa.float64(), "mean of p_R^tau (Eq. 1) over the images, 0 to 1"),
 )
@@ -175,6 +177,11 @@ CONFUSION: tuple[Column, ...] = (
 CELLS: tuple[Column, ...] = (
     Column("ablation", pa.string(), "the named ablation that asked for the cell, e.g. paper"),
     Column("net", pa.string(), "the paper's name of the net, e.g. Hybrid-TransferNet(S+K-) or Sparse-TargetNet_C95"),
+    _optional(
+        "variant",
+        pa.string(),
+        "the net and, off the study's own settings, the point: cells of one variant and seed are the same net",
+    ),
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
@@ -190,7 +197,7 @@ CELLS: tuple[Column, ...] = (
     Column("target_knowledge", pa.string(), "extra branch while pruning in the target: reference, shuffled or none"),
     _optional("keep", pa.float64(), "share of connections that target pruning keeps, 0 to 1"),
     _optional("tau", pa.float64(), "temperature; null without knowledge"),
-    _optional("lambda", pa.float64(), "weight of the extra loss; null without knowledge"),
+    Column("lambda_", pa.float64(), "weight of the extra loss; null without knowledge", True, formerly="lambda"),
     Column("n_m", pa.int64(), "top layers of the main branch that start dense and random"),
     _optional("n_e", pa.int64(), "layers of the extra branch; null without knowledge"),
     Column("stage", pa.string(), "key of the stage that gives the net"),
@@ -283,7 +290,7 @@ EXPORT_TABLES: dict[str, tuple[Column, ...]] = {"nets": NETS}
 @cache
 def arrow_schema(name: str) -> pa.Schema:
     """Arrow schema of the table, each column's meaning in its field metadata."""
-    columns = {**TABLES, **SEARCH_TABLES, **TUNED_TABLES, **EXPORT_TABLES}[name]
+    columns = _columns_of(name)
     return pa.schema([pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in columns])
 
 
@@ -296,10 +303,31 @@ def completed(name: str, rows: pa.Table) -> pa.Table:
     schema = arrow_schema(name)
     if rows.schema.equals(schema):
         return rows
+    now = _former_names(name)
+    rows = rows.rename_columns([now.get(column, column) for column in rows.column_names])
     if lacking := [field.name for field in schema if not field.nullable and field.name not in rows.column_names]:
         raise ValueError(f"lacks the columns {', '.join(lacking)}")
-    known = rows.select([column for column in schema.names if column in rows.column_names])
+    there = pa.schema([field for field in schema if field.name in rows.column_names])
+    # Other programs write the same columns as other types: long strings, nulls as floats, no time zones.
+    known = pa.table([_cast(rows[field.name], field) for field in there], schema=there)
     return pa.concat_tables([schema.empty_table(), known], promote_options="default")
+
+
+def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    try:
+        return values.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"column {field.name}: {error}") from error
+
+
+@cache
+def _former_names(name: str) -> dict[str, str]:
+    """The columns that an earlier version called otherwise: what they are called now, by what they were."""
+    return {column.formerly: column.name for column in _columns_of(name) if column.formerly is not None}
+
+
+def _columns_of(name: str) -> tuple[Column, ...]:
+    return {**TABLES, **SEARCH_TABLES, **TUNED_TABLES, **EXPORT_TABLES}[name]
 
 
 def volatile_columns(name: str) -> list[str]:
@@ -313,7 +341,7 @@ def columns(name: str, rows: Iterable[Mapping[str, Any]]) -> Columns:
     Raises:
         ValueError: a row has an unknown column or lacks one that may not be null.
     """
-    known = {column.name: column for column in {**TABLES, **SEARCH_TABLES, **TUNED_TABLES, **EXPORT_TABLES}[name]}
+    known = {column.name: column for column in _columns_of(name)}
     required = [column.name for column in known.values() if not column.nullable]
     found: Columns = {column: [] for column in known}
     for row in rows:
@@ -334,7 +362,9 @@ def merged(name: str, parts: Iterable[Columns]) -> pa.Table:
     """
     schema = arrow_schema(name)
     found: Columns = {column: [] for column in schema.names}
+    now = _former_names(name)
     for part in parts:
+        part = {now.get(column, column): values for column, values in part.items()}
         size = len(next(iter(part.values())))
         for column, values in found.items():
             values.extend(part[column] if column in part else [None] * size)

@@ -376,5 +376,17 @@ def _bytes(content: bytes | pa.Table) -> bytes:
 
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table.replace_schema_metadata(_pandas_types(table.schema)), sink)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _pandas_types(columns: pa.Schema) -> dict[str, str]:
+    """What pandas reads, so that whole numbers and truths with nulls are not floats and objects in its frames."""
+    known = {pa.int64(): ("int64", "Int64"), pa.bool_(): ("bool", "boolean")}
+    described = [
+        {"name": field.name, "field_name": field.name, "pandas_type": plain, "numpy_type": own, "metadata": None}
+        for field in columns
+        if field.nullable and field.type in known
+        for plain, own in [known[field.type]]
+    ]
+    return {"pandas": json.dumps({"index_columns": [], "column_indexes": [], "columns": described})}

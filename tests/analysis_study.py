@@ -130,7 +130,7 @@ class Study:
         row |= {"sparsity": "magnitude", "knowledge": "reference", "target_knowledge": "none"}
         row |= {"path": [f"reference-{seed}", f"sparse-{seed}", f"knowledge-{seed}", stage]} | more
         if row["knowledge"] != "none":
-            row |= {"tau": 4.0, "lambda": 1.0, "n_e": 2}
+            row |= {"tau": 4.0, "lambda_": 1.0, "n_e": 2}
         self.rows["cells"].append(row)
 
     def _epochs(self, stage: str, knowledge: bool) -> None:
@@ -151,7 +151,7 @@ class Study:
         shares["eight"] = (0.2, 0.18, 0.16, 0.14, 0.12, 0.1)
         for target, probabilities in shares.items():
             for rank, (source, share) in enumerate(zip("OIBSQZ", probabilities, strict=True), start=1):
-                row = {"stage": stage, "tau": 4.0, "target_class": target, "images": 50, "rank": rank}
+                row = {"stage": stage, "tau": 4.0, "target_class": target, "images": 50, "class_rank": rank}
                 row |= {"source_class": source, "probability": share + 0.001 * (seed - 1) * (rank == 1)}
                 self.rows["knowledge"].append(row)
 
@@ -162,7 +162,7 @@ class Study:
         ]
         sizes += [("fc7", "inner_product", 128, 96, 2000, 1000), ("fc8", "inner_product", 3, 3, 300, 200)]
         for index, (layer, kind, neurons_before, neurons, before, after) in enumerate(sizes, start=1):
-            row = {"stage": stage, "index": index, "layer": layer, "type": kind, "connections_dense": 10 * before}
+            row = {"stage": stage, "layer_index": index, "layer": layer, "type": kind, "connections_dense": 10 * before}
             row |= {"connections_before": before, "connections": after}
             row |= {"neurons_before": neurons_before, "neurons": neurons}
             self.rows["layers"].append(row)

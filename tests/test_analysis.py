@@ -233,7 +233,7 @@ def test_sweep_is_told_apart_by_what_differs(write: Callable[..., Path]) -> None
         for seed in SEEDS:
             study._stage("transfer", f"sweep-{seed}", seed, 70.0, 63.8)
             study._cell("lambda", "Hybrid-TransferNet", ["table1"], seed, f"sweep-{seed}")
-            study.rows["cells"][-1]["lambda"] = 0.5
+            study.rows["cells"][-1]["lambda_"] = 0.5
 
     rows = records(write(sweep), "table1")
     assert float(rows["Hybrid-TransferNet, lambda = 1"]["mean"]) == pytest.approx(82.06667, abs=1e-4)
@@ -260,7 +260,7 @@ def test_two_results_for_one_cell_are_refused(write: Callable[..., Path]) -> Non
 def test_figure2_shows_the_most_and_the_least_certain_class(folder: Path) -> None:
     data = pd.read_csv(folder / "report" / "figure2.csv")
     assert set(data["target_class"]) == {"zero", "one", "eight"}
-    top = data[(data["target_class"] == "zero") & (data["rank"] == 1)].iloc[0]
+    top = data[(data["target_class"] == "zero") & (data["class_rank"] == 1)].iloc[0]
     assert (top["source_class"], top["seeds"]) == ("O", 3)
     assert top[["mean", "seed_0", "seed_1", "seed_2"]].tolist() == pytest.approx([0.5, 0.499, 0.5, 0.501])
     plot = draw(figure2, folder)
@@ -280,7 +280,7 @@ def test_figure2_ranks_classes_that_every_seed_lists_first(write: Callable[..., 
     plot = draw(figure2, write(truncate))
     data = plot.data
     zero = data[data["target_class"] == "zero"].set_index("source_class")
-    assert zero["rank"].to_dict() == {"O": 1, "B": 2, "S": 3, "Q": 4, "Z": 5, "I": 6}
+    assert zero["class_rank"].to_dict() == {"O": 1, "B": 2, "S": 3, "Q": 4, "Z": 5, "I": 6}
 
 
 def test_figure3_curves_start_at_hybrid(folder: Path) -> None:

@@ -22,7 +22,7 @@ def plant(study: Study, net: str, share: Callable[[int], float], neurons: int = 
     for seed in SEEDS:
         for index, (layer, (connections, width)) in enumerate(DENSE.items(), start=1):
             kept = round(connections * share(seed))
-            row = {"stage": f"{net}-{seed}", "index": index, "layer": layer, "connections_dense": connections}
+            row = {"stage": f"{net}-{seed}", "layer_index": index, "layer": layer, "connections_dense": connections}
             row |= {"type": "convolution" if layer == "conv1" else "inner_product", "connections_before": connections}
             row |= {"neurons_before": width, "neurons": neurons if layer == "fc6" else width, "connections": kept}
             study.rows["layers"].append(row)

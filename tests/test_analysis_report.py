@@ -43,7 +43,7 @@ def layered(study: Study) -> None:
         sizes = [("convolution", dense, dense // 2, positions) for dense, positions in CONVOLUTIONS]
         sizes.append(("inner_product", 147_460, 14_746, 1))
         for index, (kind, dense, left, positions) in enumerate(sizes, start=1):
-            row = {"stage": stage, "index": index, "layer": f"layer{index}", "type": kind, "connections": left}
+            row = {"stage": stage, "layer_index": index, "layer": f"layer{index}", "type": kind, "connections": left}
             row |= {"connections_dense": dense, "connections_before": dense, "neurons_before": 1, "neurons": 1}
             row |= {"positions": positions}
             study.rows["layers"].append(row)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 import analysis
 from analysis.nets import off_axis, outcomes
@@ -32,6 +33,17 @@ def test_source_nets_are_those_that_the_cells_start_from(results: analysis.Resul
     assert [row["net"] for row in rows] == ["Reference-SourceNet", "Sparse-SourceNet"]
     assert [row["acc_mean"] for row in rows] == [reference["test_accuracy"], last["test_accuracy"]]
     assert [row["prune_mean"] for row in rows] == [0.0, last["prune_percent"]]
+
+
+def test_it_says_how_far_the_test_images_decide(results: analysis.Results) -> None:
+    cells = off_axis(outcomes(results))
+    table = source_nets(results, cells)
+    assert table is not None
+    mean = cells["test_accuracy"].mean() / 100
+    images = int(results.confusion.loc[results.confusion["stage"] == cells["measured"].iloc[0], "images"].sum())
+    low, high = proportion_confint(mean * images, images, method="normal")
+    (note,) = [note for note in table.notes if "tested on the same" in note]
+    assert f"the same {images:,} images" in note and f"within {50 * (high - low):.1f} points" in note
 
 
 def test_settings_are_those_of_the_stages(results: analysis.Results) -> None:

@@ -11,7 +11,7 @@ from study.command import BAD_INPUT
 from study.commands.ablation import _overrides
 from study.config import ConfigError, StudyConfig, load_config, with_changes
 from study.graph import plan
-from study.run.tables import cell_row
+from study.run.tables import cell_row, planned_cells
 from study.settings.overrides import value_at
 
 
@@ -45,10 +45,17 @@ def test_tau_reuses_all_that_the_paper_trains(tiny_config: StudyConfig) -> None:
 def test_a_points_row(tiny_config: StudyConfig) -> None:
     graph = plan(with_ablations(tiny_config, "lambda"))
     rows = [cell_row(graph, cell, key) for cell, key in graph.cells]
-    assert [(row["point"], row["point_value"], row["lambda"]) for row in rows] == [
+    assert [(row["point"], row["point_value"], row["lambda_"]) for row in rows] == [
         (f"lambda = {value:g}", value, value) for value in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
     ]
     assert [row["own_point"] for row in rows] == [value == 1 for value in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)]
+
+
+def test_cells_of_one_variant_and_seed_are_one_net(tiny_config: StudyConfig) -> None:
+    cells = planned_cells(plan(with_ablations(tiny_config, "paper", "lambda", "tau"))).to_pandas()
+    assert (cells.groupby(["variant", "seed"])["measured"].nunique() == 1).all()
+    assert (cells.groupby(["measured", "seed"])["variant"].nunique() == 1).all()
+    assert {"Hybrid-TransferNet", "Hybrid-TransferNet, lambda = 2"} < set(cells["variant"])
 
 
 def test_ones_own_axis_and_a_partial_crossing(tiny_config: StudyConfig) -> None:

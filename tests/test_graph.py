@@ -14,7 +14,7 @@ from study.graph import StageGraph, plan
 from study.keys import stage_key
 from study.run.tables import cell_row
 from trainables.data import Places
-from trainables.hyperparameters import KnowledgeConfig, StageSpec, TrainConfig, TransferParams
+from trainables.hyperparameters import KnowledgeConfig, SourcePruneParams, StageSpec, TrainConfig, TransferParams
 from trainables.settings import DataConfig
 
 PLACES = Places()
@@ -33,7 +33,7 @@ def changed(config: StudyConfig, **changes: Any) -> StudyConfig:
 
 
 def test_the_default_study_shares_what_it_can() -> None:
-    config = load_config("digits", ["ablations=[paper]"])
+    config = load_config("digits", ["ablations=[paper]", "source.seed=0"])
     points, steps = len(config.target_prune.keep), config.source.prune.steps
     for seeds in (1, 3):
         graph = plan(changed(config, seeds=seeds))
@@ -47,6 +47,24 @@ def test_the_default_study_shares_what_it_can() -> None:
         }
         assert len(graph.cells) == seeds * (4 + 2 * points + 1)
         assert graph.unshared > len(graph.stages)
+
+
+@pytest.mark.parametrize("seed", ["0", "null"])
+def test_random_masks_are_of_the_cells_seed(seed: str) -> None:
+    config = load_config("digits", ["ablations=[controls]", f"source.seed={seed}", "source.prune.steps=1", "seeds=3"])
+    graph = plan(config)
+    drawn: dict[str, set[int | None]] = {"random": set(), "magnitude": set()}
+    for cell, key in graph.cells:
+        if cell.sparsity == "none":
+            continue
+        stage = graph.stages[graph.stages[key].parents["source"]]
+        params = stage.spec.params
+        assert isinstance(params, SourcePruneParams)
+        masks = stage.spec.seed if params.mask_seed is None else params.mask_seed
+        assert cell.sparsity == "magnitude" or masks == cell.seed
+        drawn[cell.sparsity].add(masks)
+    assert drawn == {"random": {0, 1, 2}, "magnitude": {0} if seed == "0" else {0, 1, 2}}
+    assert counts(graph)["reference"] == len(drawn["magnitude"])
 
 
 def test_keys_stay_as_they_are(tiny_preset: Path) -> None:

@@ -114,6 +114,17 @@ def _blocks_are_right(parts: list[tuple[Tensor, Tensor]], sizes: tuple[int, int]
         assert not kept or best[0] <= min(kept)[0]
 
 
+def test_random_masks_have_a_seed_of_their_own() -> None:
+    def masks(seed: int | None) -> pruning.Masks:
+        params = SourcePruneParams(keep=0.5, criterion="random", retrain=None, mask_seed=seed)
+        return unpack_main("small_alexnet", artifact(run("source_prune", params, source=parents()["reference"])))[1]
+
+    own, zero, seven = masks(None), masks(0), masks(7)
+    assert all(torch.equal(mask, zero[name]) for name, mask in own.items()), "the stage's seed is 0"
+    assert not any(torch.equal(mask, seven[name]) for name, mask in own.items())
+    assert all(mask.sum() == seven[name].sum() for name, mask in own.items())
+
+
 def test_half_of_each_four_inputs_stays_through_training() -> None:
     params = TargetPruneParams(keep=0.5, pattern="N:4", retrain=RETRAIN)
     start = parents()["sparse"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -34,6 +35,7 @@ ROW = {
     "images": 40,
     "started_at": datetime(2026, 1, 1, tzinfo=UTC),
 }
+COUNTS = ("connections_dense", "connections_before", "connections", "neurons_before", "neurons")
 PROVENANCE = ["data_fingerprint", "tensors_sha256", "processor", "threads"]
 """Columns that earlier versions did not write."""
 
@@ -237,6 +239,44 @@ def test_a_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.Monk
 def test_rows_must_fit_the_schema(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schema.table("stages", [{**ROW, **change}])
+
+
+def test_columns_are_read_by_their_former_names() -> None:
+    row = {"stage": KEY, "layer_index": 1, "layer": "fc6", "type": "inner_product"}
+    now = schema.table("layers", [row | dict.fromkeys(COUNTS, 5)])
+    former = ["index" if column == "layer_index" else column for column in now.column_names]
+    assert schema.completed("layers", now.rename_columns(former)).equals(now)
+    assert schema.merged("layers", [now.rename_columns(former).to_pydict()]).equals(now)
+
+
+def test_a_table_that_another_program_wrote_is_read(tmp_path: Path) -> None:
+    ours = schema.table("stages", [ROW | {"stage": f"transfer-{seed}", "seed": seed} for seed in (None, 3)])
+    storage = Storage(str(tmp_path))
+    storage.write_study("mine", "stages.parquet", ours)
+    path = tmp_path / "studies/mine/stages.parquet"
+    frame = pd.read_parquet(path)
+    frame.to_parquet(path)
+    assert schema.completed("stages", pq.read_table(path)).equals(ours)
+    # Polars' types, and those of a spreadsheet: long strings, whole numbers as floats.
+    foreign = [
+        pa.field(field.name, {pa.string(): pa.large_string(), pa.int64(): pa.float64()}.get(field.type, field.type))
+        for field in ours.schema
+    ]
+    assert schema.completed("stages", ours.cast(pa.schema(foreign))).equals(ours)
+    with pytest.raises(ValueError, match="seed"):
+        broken = ours.set_column(ours.column_names.index("seed"), "seed", pa.array(["one", "two"]))
+        schema.completed("stages", broken)
+
+
+def test_whole_numbers_with_nulls_stay_whole_in_pandas(tmp_path: Path) -> None:
+    cell = {"ablation": "tau", "net": "A", "tables": [], "seed": 0, "sparsity": "none", "knowledge": "none"}
+    cell |= {"target_knowledge": "none", "n_m": 1, "stage": KEY, "path": [KEY]}
+    Storage(str(tmp_path)).write_study(
+        "mine", "cells.parquet", schema.table("cells", [cell | {"n_e": 2, "own_point": True}, cell])
+    )
+    read = pd.read_parquet(tmp_path / "studies/mine/cells.parquet")
+    assert [str(read[column].dtype) for column in ("n_e", "own_point")] == ["Int64", "boolean"]
+    assert read["n_e"].tolist() == [2, pd.NA] and read["own_point"].tolist() == [True, pd.NA]
 
 
 def test_every_column_says_what_it_means() -> None:

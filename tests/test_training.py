@@ -71,7 +71,7 @@ def test_shuffled_knowledge_is_that_of_another_training_image() -> None:
     assert not torch.equal(reference.tensors["main.fc6.weight"], shuffled.tensors["main.fc6.weight"])
 
     def mean_over_classes(rows: list[dict[str, Any]]) -> float:
-        return float(sum(row["probability"] for row in rows if row["rank"] == 1)) / 10
+        return float(sum(row["probability"] for row in rows if row["class_rank"] == 1)) / 10
 
     # Mixed over classes, the knowledge of a class is flatter.
     assert mean_over_classes(shuffled.knowledge) < mean_over_classes(reference.knowledge) - 0.02

@@ -11,7 +11,7 @@ from trainables.artifacts import Artifact
 from trainables.data import ImageSet
 from trainables.devices import placed
 from trainables.hybrid import HybridTransferNet
-from trainables.hyperparameters import KnowledgeConfig, StageSpec, TrainConfig
+from trainables.hyperparameters import KnowledgeConfig, SourcePruneParams, StageSpec, TrainConfig
 from trainables.images import RESIDENT_BYTES, Images
 from trainables.layers import LayeredNet
 from trainables.prune_steps import Gradual, PruneParams, PruneStep
@@ -117,7 +117,8 @@ class StageContext:
         pruned_part = net.main.part(0, layers if layers is not None else len(net.main.names))
         counts = networks.weight_counts(self.spec.network, net.main.classes)
         dense = {name: counts[name] for name in pruned_part.weights()}
-        step = PruneStep(pruned_part, masks, params, dense, self.seed)
+        mask_seed = params.mask_seed if isinstance(params, SourcePruneParams) else None
+        step = PruneStep(pruned_part, masks, params, dense, self.seed if mask_seed is None else mask_seed)
 
         def pruned(masks: Masks) -> None:
             if train is not None:

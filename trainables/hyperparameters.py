@@ -195,6 +195,8 @@ class SourcePruneParams(MaskParams, StageParams):
     that are not zero in the reference."""
     retrain: TrainConfig | None
     """None: the connections go, and nothing is retrained, as where the source has no images."""
+    mask_seed: int | None = None
+    """Seed of random masks, where it is another than the stage's own."""
 
 
 class KnowledgeParams(StageParams):

@@ -119,7 +119,7 @@ def layer_rows(main: LayeredNet, masks: Masks, network: str, before: Extent) -> 
     positions = networks.output_positions(main)
     return [
         {
-            "index": index,
+            "layer_index": index,
             "layer": weight,
             "type": _type(home.module),
             "connections_dense": dense[weight],
@@ -167,7 +167,7 @@ def knowledge_rows(
                     "tau": knowledge.config.tau,
                     "target_class": name,
                     "images": len(members),
-                    "rank": rank,
+                    "class_rank": rank,
                     "source_class": source_classes[index],
                     "probability": float(mean[index]),
                 }

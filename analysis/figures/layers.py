@@ -65,7 +65,7 @@ def _kept(net: Net, results: Results) -> pd.DataFrame:
 
 def _panel(axes: Axes, kept: pd.DataFrame, name: str) -> None:
     # A layer with several weights has a row for each, in their order.
-    names = kept.drop_duplicates("layer").sort_values("index", kind="stable")["layer"]
+    names = kept.drop_duplicates("layer").sort_values("layer_index", kind="stable")["layer"]
     place = {name: position for position, name in enumerate(names)}
     looks = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
     for (net, rows), (colour, marker) in zip(kept.groupby("net", sort=False), looks, strict=False):
@@ -82,10 +82,10 @@ def _panel(axes: Axes, kept: pd.DataFrame, name: str) -> None:
 
 def _summary(kept: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
     """A row for each net and layer; columns of the share kept as the tables' CSVs have them."""
-    groups = kept.groupby(["stream", "net", "index", "layer", "type"], sort=False)
+    groups = kept.groupby(["stream", "net", "layer_index", "layer", "type"], sort=False)
     return pd.DataFrame(
         [
-            dict(zip(["stream", "net", "index", "layer", "type"], key, strict=True))
+            dict(zip(["stream", "net", "layer_index", "layer", "type"], key, strict=True))
             | {"seeds": len(rows)}
             | {
                 k: v

@@ -94,7 +94,7 @@ def figure2(results: Results, cells: pd.DataFrame) -> Plot | None:
             for axes in line[len(chosen[stream]) :]:
                 axes.set_visible(False)
             for axes, target_class in zip(line, chosen[stream], strict=False):
-                top = data[(data["target_class"] == target_class) & (data["rank"] <= TOP)]
+                top = data[(data["target_class"] == target_class) & (data["class_rank"] <= TOP)]
                 points = streams[stream][streams[stream]["target_class"] == target_class]
                 _bars(axes, f"{f'{stream}, ' if stream else ''}target class: {target_class}", top, points)
             line[0].set_ylabel("source class")
@@ -209,7 +209,7 @@ def _knowledge(results: Results, cells: pd.DataFrame, stream: str) -> pd.DataFra
 
 def _extremes(data: pd.DataFrame) -> list[str]:
     """The target classes with the highest and the lowest probability of their top source class."""
-    tops = data[data["rank"] == 1].sort_values(["mean", "target_class"], ascending=[False, True])
+    tops = data[data["class_rank"] == 1].sort_values(["mean", "target_class"], ascending=[False, True])
     return list(dict.fromkeys([tops["target_class"].iloc[0], tops["target_class"].iloc[-1]]))
 
 
@@ -225,7 +225,7 @@ def _mean_knowledge(knowledge: pd.DataFrame) -> pd.DataFrame:
     frame = frame.merge(wide.add_prefix("seed_").reset_index(), on=["target_class", "source_class"])
     order = ["target_class", "seeds", "mean", "source_class"]
     frame = frame.sort_values(order, ascending=[True, False, False, True], ignore_index=True)
-    frame.insert(1, "rank", frame.groupby("target_class").cumcount() + 1)
+    frame.insert(1, "class_rank", frame.groupby("target_class").cumcount() + 1)
     return frame
 
 

@@ -23,7 +23,7 @@ from analysis.tables.table import (
 OWN = "this study's setting"
 CHOICE = "Choose a point by its validation ACC %, from the validation images: the test set only reports."
 CHOSEN = "The trials were chosen by validation ACC % at the search's seeds; these seeds are others."
-SETTINGS = ["tau", "lambda", "n_m", "n_e", "keep"]
+SETTINGS = ["tau", "lambda_", "n_m", "n_e", "keep"]
 
 
 def axis_table(results: Results, axis: Axis) -> Table:

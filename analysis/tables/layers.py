@@ -102,7 +102,7 @@ def _by_layer(net: Net, results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     if layers.empty:
         return
     # Layers of most networks have several weights, in the order in which the net has them.
-    weights = layers.sort_values("index", kind="stable")["layer"].unique()
+    weights = layers.sort_values("layer_index", kind="stable")["layer"].unique()
     for weight in weights:
         name = "Output" if weight == weights[-1] else _name(str(weight))
         yield name, _pruned(layers[layers["layer"] == weight].set_index("seed"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from math import sqrt
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from analysis.tables.table import NOTHING, Header, Table, interval_columns, inte
 
 REFERENCE, SPARSE = "Reference-SourceNet", "Sparse-SourceNet"
 SOURCES = {"reference": REFERENCE, "magnitude": SPARSE, "random": f"{SPARSE}, random masks"}
+NORMAL_95 = 1.959964
 KINDS = ("reference", "source_prune", "transfer", "target_prune", "neuron_prune", "probe")
 OFF: dict[str, Any] = {
     "decay_all": True,
@@ -62,13 +64,29 @@ def source_nets(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = ["Top-1 and top-5 on the source's own test images."]
     if results.published.table1:
         notes.append("Paper (AlexNet on ImageNet): Sparse-SourceNet 88.0 % pruned, top-1 57.4 %, top-5 80.4 %.")
-    if len(results.seeds) > 1 and max(map(len, ends.values())) == 1:
+    if len(results.seeds) > 1 and any(len(found) == 1 for found in ends.values()):
         notes.append(
-            "All seeds share these nets, random masks included. What the study shows is shown of them: its intervals "
-            "do not tell how another source net, or another draw of random masks, would do."
+            "All seeds share a net that was trained once. What the study shows is shown of it: its intervals do not "
+            "tell how another source net would do. With source.seed=null each seed trains its own."
         )
+    notes += _of_these_test_images(results, cells)
     return Table(
         "source_nets", f"Source nets on {results.facts.source.title}", headers, rows, notes, pd.DataFrame(data)
+    )
+
+
+def _of_these_test_images(results: Results, cells: pd.DataFrame) -> Iterator[str]:
+    """How far a net's accuracy hangs on the test images, of which all seeds have the same: as a binomial share does."""
+    accuracy = results.stages.set_index("stage")["test_accuracy"].reindex(cells["measured"]).dropna()
+    images = results.confusion.groupby("stage")["images"].sum().reindex(accuracy.index).max()
+    if accuracy.empty or pd.isna(images):
+        return
+    share = accuracy.mean() / 100
+    half = 100 * NORMAL_95 * sqrt(share * (1 - share) / images)
+    yield (
+        f"All seeds are tested on the same {images:,.0f} images of the target. On as many others, an accuracy "
+        f"of {percent(accuracy.mean())} % would be within {half:.1f} points either way (95 %, binomial): no number of "
+        "seeds makes that smaller. Differences move less, as nets err on the same images."
     )
 
 

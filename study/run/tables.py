@@ -85,7 +85,12 @@ def _without_test(rows: pa.Table, stages: Sequence[str]) -> pa.Table:
 
 def planned_cells(graph: StageGraph) -> pa.Table:
     """The cells table: what a study consists of, whatever became of it."""
-    return schema.table("cells", (cell_row(graph, cell, key) for cell, key in graph.cells))
+    variants: dict[tuple[str | None, str], str] = {}
+    for cell, key in graph.cells:
+        off = cell.point is not None and not cell.own_point
+        variants.setdefault((cell.stream, key), f"{cell.net}, {cell.point.label}" if off and cell.point else cell.net)
+    rows = (cell_row(graph, cell, key) | {"variant": variants[cell.stream, key]} for cell, key in graph.cells)
+    return schema.table("cells", rows)
 
 
 def _unfinished_row(experiment: Experiment, key: str) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def cell_row(graph: StageGraph, cell: Cell, key: str) -> dict[str, Any]:
         "target_knowledge": cell.target_knowledge,
         "keep": cell.keep,
         "tau": transfer.tau if guided else None,
-        "lambda": transfer.lambda_ if guided else None,
+        "lambda_": transfer.lambda_ if guided else None,
         "n_m": transfer.n_m_of(is_standard=cell.is_standard),
         "n_e": transfer.n_e if guided else None,
         "stage": graph.net_of(key),
