@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.loading import StudyError
 from analysis.nets import Net, off_axis, place, plain
 from analysis.published import STANDARD
-from study.names import TUNED
+from study.names import PATH, TUNED
 
 SEARCH = "search"
 """The ablation of a hyperparameter search: what it found, next to the study's own settings."""
@@ -78,8 +78,9 @@ def axes(cells: pd.DataFrame) -> list[Axis]:
         StudyError: two different results stand for the same net, point and seed, so that a mean would mix them.
     """
     settings = off_axis(cells)
-    # Nets each at its best are at settings of their own, and no points of one axis.
-    groups = cells[cells["point"].notna() & (cells["ablation"] != TUNED)].groupby(["ablation", "stream"], sort=False)
+    # Nets each at its best, and those of an ablation path, are at settings of their own, and no points of one axis.
+    of_axes = cells["point"].notna() & ~cells["ablation"].isin([TUNED, PATH])
+    groups = cells[of_axes].groupby(["ablation", "stream"], sort=False)
     return [_axis(group, settings) for _, group in groups]
 
 

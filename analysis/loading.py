@@ -31,7 +31,8 @@ class StudyError(Exception):
 class Results:
     """A study's tables as DataFrames, in the columns of ``study.schema``, and its description.
 
-    Only a hyperparameter search has ``trials`` and ``importance``, and only a study with tuned nets ``tuning``.
+    Only a hyperparameter search has ``trials``, ``importance`` and, if asked for, ``ablation_path``, and only a study
+    with tuned nets ``tuning``.
     """
 
     folder: Folder
@@ -44,6 +45,7 @@ class Results:
     confusion: pd.DataFrame
     trials: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
+    ablation_path: pd.DataFrame | None = None
     tuning: pd.DataFrame | None = None
     memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What :func:`once` keeps."""

@@ -26,6 +26,7 @@ from analysis.tables.comparisons import comparisons_table, further_table
 from analysis.tables.costs import costs
 from analysis.tables.layers import ratios, table2
 from analysis.tables.neurips import neurips
+from analysis.tables.path import path_table
 from analysis.tables.search import search_trials, shortened
 from analysis.tables.settings import settings, source_nets
 from analysis.tables.streams import fusion_notes, table4, table4_differences
@@ -78,7 +79,7 @@ TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "pdf", "png", "csv
 def tables(results: Results) -> list[Table]:
     """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
     cells = outcomes(results)
-    made = [make(results, off_axis(cells)) for make in TABLES.values()] + [search_trials(results)]
+    made = [make(results, off_axis(cells)) for make in TABLES.values()] + [path_table(results), search_trials(results)]
     return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.axes import SEARCH, Axis, Point, axes
 from analysis.loading import Results
 from analysis.nets import Net
+from analysis.path import sentence
 from analysis.statistics.intervals import Interval, paired_difference
 from analysis.tables.table import percent, rate
 
@@ -152,7 +153,8 @@ def conclusion(results: Results, cells: pd.DataFrame) -> list[str]:
         return lines
     finalists = sorted((point for point in axis.points if not point.own), key=lambda point: point.index)
     by_name = {f"trial {trial.number}": trial for trial in made}
-    return lines + [_by_test(point, own, by_name, second, results.seeds) for point in finalists]
+    lines += [_by_test(point, own, by_name, second, results.seeds) for point in finalists]
+    return lines + sentence(results)
 
 
 def _trial(row: dict[Any, Any]) -> Trial:

@@ -177,11 +177,7 @@ CONFUSION: tuple[Column, ...] = (
 CELLS: tuple[Column, ...] = (
     Column("ablation", pa.string(), "the named ablation that asked for the cell, e.g. paper"),
     Column("net", pa.string(), "the paper's name of the net, e.g. Hybrid-TransferNet(S+K-) or Sparse-TargetNet_C95"),
-    _optional(
-        "variant",
-        pa.string(),
-        "the net and, off the study's own settings, the point: cells of one variant and seed are the same net",
-    ),
+    _optional("variant", pa.string(), "the net and, off the study's own settings, the point: one net a seed"),
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
@@ -205,15 +201,18 @@ CELLS: tuple[Column, ...] = (
     Column("path", pa.list_(pa.string()), "keys of the stages that the net needs, in order, its own last"),
 )
 
+VALIDATED = (
+    _optional(
+        "val_accuracy", pa.float64(), "validation accuracy, mean over the search's seeds, %; null unless complete"
+    ),
+    Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the search's seeds, %"),
+)
 TRIALS: tuple[Column, ...] = (
     Column("trial", pa.int64(), "number of the trial in the Optuna study, from 0"),
     Column("state", pa.string(), "complete; pruned (stopped early); failed"),
     Column("origin", pa.string(), "own (the study's settings), warm start, or sampler"),
     Column("hyperparameters", pa.string(), "JSON object: the trial's hyperparameters, those that apply to it"),
-    _optional(
-        "val_accuracy", pa.float64(), "validation accuracy, mean over the search's seeds, %; null unless complete"
-    ),
-    Column("val_accuracies", pa.list_(pa.float64()), "the same for each of the search's seeds, %"),
+    *VALIDATED,
     _optional("prune_percent", pa.float64(), "share of connections pruned, mean over the search's seeds, %"),
     _volatile(
         "latency_percent", pa.float64(), "time of a forward pass on the CPU, % of the unpruned net's; against latency"
@@ -226,12 +225,20 @@ TRIALS: tuple[Column, ...] = (
 IMPORTANCE: tuple[Column, ...] = (
     Column("hyperparameter", pa.string(), "name in the search space"),
     Column("seed", pa.int64(), "the search's seed whose validation accuracies the importance is of"),
-    Column(
-        "importance",
-        pa.float64(),
-        "share of the variance of validation accuracy (fANOVA), 0 to 1",
-    ),
+    Column("importance", pa.float64(), "share of the variance of validation accuracy (fANOVA), 0 to 1"),
     Column("trials", pa.int64(), "complete trials that it is computed from"),
+)
+
+ABLATION_PATH: tuple[Column, ...] = (
+    Column("step", pa.int64(), "step of the path from the study's own settings to the best trial's, from 1"),
+    Column("hyperparameter", pa.string(), "what was tried: the setting that is changed at this step"),
+    Column("before", pa.string(), "its value in the study's own settings"),
+    Column("after", pa.string(), "its value in the best trial's"),
+    *VALIDATED,
+    Column(
+        "chosen", pa.bool_(), "whether it gains most at this step, of equals the first: the path goes on from there"
+    ),
+    Column("stages", pa.list_(pa.string()), "keys of the stages that measure the nets, one a seed"),
 )
 
 TUNING: tuple[Column, ...] = (
@@ -262,9 +269,7 @@ NETS: tuple[Column, ...] = (
     _volatile("kernels", pa.string(), "JSON object: inner-product layer -> the kernel that was the fastest"),
     _volatile("milliseconds", pa.float64(), "median time of a forward pass, ms"),
     _volatile(
-        "percent_of_standard",
-        pa.float64(),
-        "median time in % of Standard-TransferNet's, measured by turns, same runtime",
+        "percent_of_standard", pa.float64(), "median time in % of Standard-TransferNet's, by turns, same runtime"
     ),
 )
 
@@ -277,8 +282,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "cells": CELLS,
 }
 
-SEARCH_TABLES: dict[str, tuple[Column, ...]] = {"trials": TRIALS, "importance": IMPORTANCE}
-"""Tables that only a search has."""
+SEARCH_TABLES: dict[str, tuple[Column, ...]] = {
+    "trials": TRIALS,
+    "importance": IMPORTANCE,
+    "ablation_path": ABLATION_PATH,
+}
+"""Tables that only a search has, the last one only if it was asked to explain what it found."""
 
 TUNED_TABLES: dict[str, tuple[Column, ...]] = {"tuning": TUNING}
 """Tables that only a study with tuned nets has."""

@@ -37,6 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampler (default: %(default)s)")
     parser.add_argument("--no-early-stopping", action="store_true", help="train every trial to its last epoch")
     parser.add_argument("--warm-start", metavar="NAME", help="begin with the best settings of an earlier search")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="then change this study's settings into the best ones, one at a time, and test what each step gains",
+    )
     parser.add_argument("--storage", default="results", help="folder of all results (default: %(default)s)")
     parser.add_argument("--name", type=folder_name, help="name of the search (default: the preset's name and -search)")
     parser.add_argument("--slots", type=count, metavar="N", help=SLOTS)

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 
 import analysis
 from study import SearchSettings, load_config, run_search, run_study
-from study.config import StudyConfig
+from study.config import ConfigError, StudyConfig
 from study.tune.cluster import ClusterError
 from tests.commands import assert_same_results, study, table
 from trainables.sessions import Session
@@ -106,6 +107,52 @@ def test_a_warm_start_from_wider_bounds_keeps_what_fits(
     for text in made["hyperparameters"]:
         params = json.loads(text)
         assert 0.0099 <= params["learning_rate"] <= 0.0101 and 3.9 <= params.get("tau", 4) <= 4.1
+
+
+def test_the_path_to_the_best_settings_is_explained(preset: Path, tmp_path: Path) -> None:
+    config = load_config(str(preset), {"search.final_seeds": [8, 9]})
+    settings = SearchSettings(trials=4, sampler="random", early_stopping=False)
+    folder = tmp_path / "studies" / "explained"
+    outcome = run_search(config, "explained", settings, storage=tmp_path, slots=0, progress=False)
+    assert outcome.results.ablation_path is None
+    best = outcome.results.trials.query("best").iloc[0] if outcome.results.trials is not None else None
+    assert best is not None and best["origin"] != "own", "another seed of the sampler finds something better"
+    explain = replace(settings, explain=True)
+    results = run_search(config, "explained", explain, storage=tmp_path, slots=0, progress=False).results
+    tried = results.ablation_path
+    assert tried is not None
+    differ = tried.loc[tried["step"] == 1, "hyperparameter"]
+    assert tried.groupby("step").size().tolist() == list(range(len(differ), 0, -1))
+    assert sorted(tried.loc[tried["chosen"], "hyperparameter"]) == sorted(differ)
+    for _, step in tried.groupby("step"):
+        assert step.loc[step["chosen"], "val_accuracy"].item() == step["val_accuracy"].max()
+    # It ends in the best trial's net, and every stop was tested; what was only tried was not.
+    assert tried.iloc[-1]["stages"].tolist() == best["stages"].tolist()
+    path = results.cells[results.cells["ablation"] == "ablation path"].sort_values("point_index")
+    assert path.groupby("seed").size().tolist() == [len(differ) + 1] * 2
+    tested = results.cells[results.cells["ablation"] == "search"].set_index(["seed", "own_point"])["measured"]
+    for seed, stops in path.groupby("seed"):
+        assert [stops["measured"].iloc[end] for end in (0, -1)] == [tested[seed, True], tested[seed, False]]
+    stages = results.stages.set_index("stage")
+    assert stages.loc[path["measured"], "test_accuracy"].notna().all()
+    assert stages.loc[sorted({key for own in tried["stages"] for key in own}), "test_accuracy"].isna().all()
+    assert_gains_add_up(pd.read_csv(folder / "report" / "search_path.csv"), path, stages["test_accuracy"])
+    page = (folder / "report" / "index.html").read_text()
+    assert "Ablation path, gains on the test set" in page and "with the steps between them," in page
+
+
+def assert_gains_add_up(table: pd.DataFrame, path: pd.DataFrame, accuracy: "pd.Series[float]") -> None:
+    by_stop = path.assign(accuracy=accuracy[path["measured"]].to_numpy()).pivot_table(
+        index="point_index", columns="seed", values="accuracy"
+    )
+    assert table["gain_mean"][1:].tolist() == pytest.approx(by_stop.diff().mean(axis=1)[1:].tolist())
+    assert table["total_mean"].iloc[-1] == pytest.approx(table["gain_mean"].sum())
+
+
+def test_no_path_leads_to_a_front(preset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--explain follows the path to the best settings: a front .* has several"):
+        run_search(load_config(str(preset)), "front", SearchSettings(against="share", explain=True), storage=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_stage_is_reported_and_the_rest_runs(preset: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from analysis.figures.axes import spans_wide
 from analysis.figures.paper import BLUE, GREY, GRID, ORANGE, Plot, canvas, rate_axis
 from analysis.loading import Results
+from analysis.path import path_data, steps
 from analysis.search import OWN_SETTINGS, SHARE, Trial, against, best_so_far, complete, front, trials
+from analysis.statistics.intervals import Interval
 from analysis.tables.search import MEASURED, hyperparameters, value_text
 
 TRIAL: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "alpha": 0.6, "markeredgewidth": 0}
@@ -35,8 +37,40 @@ def search_figures(results: Results) -> list[Plot]:
         lambda: search_importance(results),
         lambda: search_slices(made),
         lambda: search_front(made),
+        lambda: search_path(results),
     ]
     return [plot for draw in draws if (plot := draw()) is not None]
+
+
+def search_path(results: Results) -> Plot | None:
+    """Gain over the study's own settings at each stop of the ablation path, and what the step itself gains."""
+    made = steps(results)
+    if not any(step.total for step in made):
+        return None
+    with canvas(7.4, 1.2 + 0.45 * len(made)) as figure:
+        axes = figure.subplots()
+        axes.axvline(0, color="grey", linewidth=0.8)
+        kinds: tuple[tuple[str, str, str, float, dict[int, Interval]], ...] = (
+            ("gain so far", BLUE, "o", -0.1, {step.number: step.total for step in made if step.total}),
+            ("gain of the step", ORANGE, "s", 0.1, {step.number: step.gain for step in made if step.gain}),
+        )
+        for label, colour, marker, shift, known in kinds:
+            for number, interval in known.items():
+                if interval.low is not None and interval.high is not None:
+                    axes.plot([interval.low, interval.high], [number + shift] * 2, color=colour, linewidth=1.6)
+            means, places = [one.mean for one in known.values()], [number + shift for number in known]
+            axes.plot(means, places, marker, color=colour, markersize=5, label=label)
+        axes.set_yticks([step.number for step in made], [step.change for step in made])
+        axes.invert_yaxis()
+        axes.set_xlabel("difference in test accuracy, percentage points")
+        axes.grid(axis="x", **GRID)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
+    caption = (
+        "From this study's settings (top) to the best trial's, one change a step: gain on the test images over this "
+        "study's settings, and over the step before, paired by seed, with 95 % intervals."
+    )
+    return Plot("search_path", caption, figure, path_data(made))
 
 
 def search_history(made: list[Trial]) -> Plot | None:

@@ -18,6 +18,7 @@ def main(options: argparse.Namespace) -> int:
         minutes=options.minutes,
         early_stopping=not options.no_early_stopping,
         warm_start=options.warm_start,
+        explain=options.explain,
     )
     name = options.name or f"{Path(options.preset).stem}-search"
     config = load_config(options.preset, options.set)

@@ -19,14 +19,13 @@ from rich.console import Console
 import analysis
 from search_spaces.axes import Point
 from search_spaces.cells import Cell
-from search_spaces.space import cell_of, changes_of, fitting, outside, own_params, space
+from search_spaces.space import cell_of, fitting, outside, own_params, space
 from study import schema
 from study.config import (
     ConfigError,
     StudyConfig,
     as_yaml,
     check,
-    hybrid_share,
     target_classes,
     with_changes,
 )
@@ -36,10 +35,11 @@ from study.run.decoding import prepare_machine
 from study.run.identity import claim
 from study.run.lease import only_driver
 from study.run.outcome import Outcome, require_name
+from study.run.path import AblationPath
 from study.run.reference import say_doubts
 from study.run.standing import tell
 from study.run.tables import write_tables
-from study.run.trials import ranked, trial_row
+from study.run.trials import best_preset, ranked, trial_row
 from study.settings.choices import Against, SamplerName
 from study.storage import Storage
 from study.tune.cluster import Cluster
@@ -77,6 +77,8 @@ class SearchSettings:
     early_stopping: bool = True
     warm_start: str | None = None
     """Name of an earlier search whose best settings are tried first."""
+    explain: bool = False
+    """Follow the ablation path from the study's own settings to the best, and test every step of it."""
 
 
 def run_search(
@@ -137,6 +139,8 @@ def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
     if settings.against and settings.sampler == "cmaes":
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
         raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
+    if settings.explain and settings.against:
+        raise ConfigError("--explain follows the path to the best settings: a front (--against) has several")
     if config.targets:
         raise ConfigError("a search is on one target: leave out targets, and set target.data")
     check(config, "the search")
@@ -293,12 +297,13 @@ class _Search:
         """Test the finalists with other seeds, write the tables and the best settings, and report."""
         complete = self.book.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best = self._finalists(complete)
-        graph = plan_cells(self._final_cells(best), checked=self.config)
+        path = self._path(best) if self.settings.explain else None
+        graph = plan_cells(self._final_cells(best, path), checked=self.config)
         final = self._experiment(graph)
         try:
             final.run(self.console)
         finally:
-            self._write(final, best)
+            self._write(final, best, path)
         folder = self.storage.study_path(self.name)
         results = analysis.load(folder)
         report = str(analysis.write_report(results))
@@ -317,16 +322,25 @@ class _Search:
         spread = {round(i * (len(front) - 1) / (MOST_FINALISTS - 1)) for i in range(MOST_FINALISTS)}
         return [front[i] for i in sorted(spread)]
 
-    def _final_cells(self, best: list[FrozenTrial]) -> list[Cell]:
+    def _path(self, best: list[FrozenTrial]) -> AblationPath | None:
+        if not best:
+            return None
+        path = AblationPath(self.config, self.own, best[0].params)
+        path.follow(self._experiment, self.storage, self.console)
+        return path
+
+    def _final_cells(self, best: list[FrozenTrial], path: AblationPath | None) -> list[Cell]:
         points = [(Point("this study's settings"), self.own, True)]
         points += [(Point(f"trial {trial.number}"), trial.params, False) for trial in best]
-        return [
+        tested = [
             replace(cell_of(self.config, params, seed, point.label), point=point, point_index=index, own_point=own)
             for seed in self.config.search.final_seeds
             for index, (point, params, own) in enumerate(points)
         ]
+        steps = [cell for seed in self.config.search.final_seeds for cell in path.final_cells(seed)] if path else []
+        return tested + steps
 
-    def _write(self, final: Experiment, best: list[FrozenTrial]) -> None:
+    def _write(self, final: Experiment, best: list[FrozenTrial], path: AblationPath | None) -> None:
         own = with_changes(self.config, {"seeds": list(self.config.search.final_seeds)}, "the search")
         trials = self.book.study.get_trials(deepcopy=False)
         chosen = {trial.number for trial in best}
@@ -336,35 +350,21 @@ class _Search:
             "importance.parquet": schema.table("importance", self._importance(trials)),
         }
         if best:
-            others["best.yaml"] = as_yaml(self._preset(best[0])).encode()
-        write_tables(final, own, doubts=self.doubts, others=others, untested=self._trained(trials))
+            others["best.yaml"] = as_yaml(best_preset(self.config, best[0], self.name)).encode()
+        tried = [key for trial in trials for key in trial.user_attrs.get("stages", [])]
+        if path is not None:
+            others["ablation_path.parquet"], tried = path.table(), tried + path.tried
+        write_tables(final, own, doubts=self.doubts, others=others, untested=self._trained(tried))
 
-    def _trained(self, trials: list[FrozenTrial]) -> list[str]:
-        """Stages of the trials' nets, with all that they were made from, as far as they are complete."""
+    def _trained(self, tried: list[str]) -> list[str]:
+        """Stages that measure what was tried, with all that they were made from, as far as they are complete."""
         found: dict[str, None] = {}
-        new = list(dict.fromkeys(key for trial in trials for key in trial.user_attrs.get("stages", [])))
+        new = list(dict.fromkeys(tried))
         while new := [key for key in self.storage.stored(new) if key not in found]:
             found |= dict.fromkeys(new)
             rows = self.storage.rows("stages", new)["parents"].to_pylist()
             new = list(dict.fromkeys(parent for text in rows for parent in json.loads(text).values()))
         return list(found)
-
-    def _preset(self, trial: FrozenTrial) -> StudyConfig:
-        """The trial's settings as a preset that study.ablation can run; its title has what no preset can say."""
-        title = f"{self.config.title}: trial {trial.number} of the search {self.name}"
-        if steps := trial.params.get("neuron_steps"):
-            title += f", before its {steps} steps of neuron pruning"
-        changes = {**changes_of(self.config, trial.params), "title": title}
-        found = with_changes(self.config, changes, "the best trial")
-        share = hybrid_share(found)
-        if share is not None and found.target_prune.keep[0] >= share:
-            # Hybrid-TransferNet keeps less than that already: such a preset continues with what lies below.
-            below = [keep for keep in self.config.target_prune.keep if keep < share] or [round(share / 2, 6)]
-            named = [keep for keep in self.config.target_prune.named if keep < share] or below[-1:]
-            changes |= {"target_prune.keep": below, "target_prune.named": named}
-        preset = with_changes(self.config, changes, "the best trial")
-        check(preset, "the best trial")
-        return preset
 
     def _importance(self, trials: list[FrozenTrial]) -> list[dict[str, Any]]:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

@@ -1,10 +1,12 @@
-"""A search's trials as rows and in order: the results table's, and what differs between two searches."""
+"""A search's trials in order, as rows and as a preset, and what differs between two searches."""
 
 import json
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.space import changes_of
+from study.config import StudyConfig, check, hybrid_share, with_changes
 from study.tune.configurations import ACCURACY, LATENCY, LATENCY_MS, PRUNED
 
 
@@ -34,6 +36,24 @@ def trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
         "best": trial.number in chosen,
         "stages": trial.user_attrs.get("stages", []),
     }
+
+
+def best_preset(config: StudyConfig, trial: FrozenTrial, search: str) -> StudyConfig:
+    """A trial's settings as a preset that study.ablation can run; its title has what no preset can say."""
+    title = f"{config.title}: trial {trial.number} of the search {search}"
+    if steps := trial.params.get("neuron_steps"):
+        title += f", before its {steps} steps of neuron pruning"
+    changes = {**changes_of(config, trial.params), "title": title}
+    found = with_changes(config, changes, "the best trial")
+    share = hybrid_share(found)
+    if share is not None and found.target_prune.keep[0] >= share:
+        # Hybrid-TransferNet keeps less than that already: such a preset continues with what lies below.
+        below = [keep for keep in config.target_prune.keep if keep < share] or [round(share / 2, 6)]
+        named = [keep for keep in config.target_prune.named if keep < share] or below[-1:]
+        changes |= {"target_prune.keep": below, "target_prune.named": named}
+    preset = with_changes(config, changes, "the best trial")
+    check(preset, "the best trial")
+    return preset
 
 
 def differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:

@@ -1,0 +1,96 @@
+"""The ablation path of a search: what each step from the study's own settings to the best ones gains on test images."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.loading import Results
+from analysis.nets import Net, outcomes
+from analysis.statistics.intervals import Interval, paired_difference
+from analysis.tables.table import points_text
+from study.names import PATH
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stop of the path; the first is the study's own settings, which gain nothing."""
+
+    number: int
+    change: str
+    """The setting that is changed and its new value."""
+    before: str | None
+    """Its value before."""
+    val_accuracy: float | None
+    """Mean over the search's seeds, %: what the step was chosen by."""
+    others: int
+    """How many other changes were tried and gained less."""
+    net: Net
+    gain: Interval | None
+    """Of test accuracy over the step before, paired by seed, in points."""
+    total: Interval | None
+    """The same over the study's own settings."""
+
+
+def steps(results: Results) -> list[Step]:
+    """The stops of the path in their order; none where the search was not asked to explain what it found."""
+    cells = outcomes(results)
+    cells = cells[cells["ablation"] == PATH]
+    if results.ablation_path is None or results.trials is None or cells.empty:
+        return []
+    found: list[Step] = []
+    for number, group in cells.groupby("point_index", sort=True):
+        change = str(group["point"].iloc[0])
+        net = Net(str(group["net"].iloc[0]), change, group)
+        tried = results.ablation_path[results.ablation_path["step"] == number]
+        before = tried.loc[tried["chosen"], "before"].tolist()
+        judged = results.trials[results.trials["origin"] == "own"] if not found else tried[tried["chosen"]]
+        validated = judged["val_accuracy"].dropna().tolist()
+        found.append(
+            Step(
+                len(found),
+                change,
+                before[0] if before else None,
+                validated[0] if validated else None,
+                max(0, len(tried) - 1),
+                net,
+                paired_difference(net.accuracy, found[-1].net.accuracy) if found else None,
+                paired_difference(net.accuracy, found[0].net.accuracy) if found else None,
+            )
+        )
+    return found
+
+
+def sentence(results: Results) -> list[str]:
+    """What the path shows, in one sentence."""
+    made = steps(results)
+    if len(made) < 2:
+        return []
+    gains = [(step, step.gain) for step in made[1:] if step.gain is not None]
+    shown = [step.change for step, gain in gains if _is_shown(gain)]
+    texts = [f"{step.change} {points_text(gain)}" for step, gain in gains]
+    said = f"Ablation path, gains on the test set in points: {'; '.join(texts)}."
+    if not shown:
+        return [f"{said} No step alone shows a difference."]
+    return [f"{said} By its own interval, a difference is shown by {' and '.join(shown)}."]
+
+
+def _is_shown(gain: Interval) -> bool:
+    return gain.low is not None and gain.high is not None and not gain.low <= 0 <= gain.high
+
+
+def path_data(made: list[Step]) -> pd.DataFrame:
+    """What the table and the figure show, a row a stop."""
+    rows = []
+    for step in made:
+        row: dict[str, object] = {
+            "step": step.number,
+            "change": step.change,
+            "before": step.before,
+            "net": step.net.name,
+        }
+        row |= {"val_accuracy": step.val_accuracy, "others_tried": step.others}
+        for prefix, interval in (("gain", step.gain), ("total", step.total)):
+            ends = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
+            row |= dict(zip((f"{prefix}_mean", f"{prefix}_ci_low", f"{prefix}_ci_high"), ends, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
