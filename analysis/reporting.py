@@ -24,6 +24,7 @@ from analysis.tables.checklist import checklist, operating_points
 from analysis.tables.classes import classes_table
 from analysis.tables.comparisons import comparisons_table, further_table
 from analysis.tables.costs import costs
+from analysis.tables.latex import latex
 from analysis.tables.layers import ratios, table2
 from analysis.tables.neurips import neurips
 from analysis.tables.path import path_table
@@ -187,7 +188,7 @@ def _files(results: Results, pdf: bool) -> dict[str, bytes]:
 
 def table_files(made: list[Table]) -> dict[str, bytes]:
     """The tables in each format, by file name."""
-    written = zip(TABLE_ENDINGS, (writing.markdown, writing.csv, writing.latex), strict=True)
+    written = zip(TABLE_ENDINGS, (writing.markdown, writing.csv, latex), strict=True)
     return {f"{table.name}.{ending}": write(table).encode() for ending, write in [*written] for table in made}
 
 

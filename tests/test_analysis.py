@@ -17,6 +17,7 @@ import analysis
 from analysis.__main__ import main
 from analysis.figures.paper import figure2, figure3
 from analysis.tables import writing
+from analysis.tables.latex import escape_latex
 from analysis.tables.table import NOTHING
 from tests.analysis_study import ACCURACY, CURVE, SEEDS, WIGGLE, Study, draw, page_of, records, shown, table, writer
 
@@ -371,14 +372,16 @@ def test_report_leaves_no_stale_table(write: Callable[..., Path]) -> None:
 
 
 def test_latex_escapes_what_latex_would_read(folder: Path) -> None:
-    assert writing.escape_latex(r"50 % of a_b & c#1 $x$ {y} ± \z ~ ^") == (
+    assert escape_latex(r"50 % of a_b & c#1 $x$ {y} ± \z ~ ^") == (
         r"50 \% of a\_b \& c\#1 \$x\$ \{y\} $\pm$ \textbackslash{}z \textasciitilde{} \textasciicircum{}"
     )
     text = (folder / "report" / "table3.tex").read_text(encoding="utf-8")
-    assert r"Sparse-TargetNet\_C90 & 3 & 83.0 $\pm$ 1.1 & 90.0 &" in text
-    assert r"\caption{Pruning in the target domain on Digits}" in text
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
-    assert {line.count("&") for line in body.splitlines()[1:]} == {7}
+    assert r"Sparse-TargetNet$_{\mathrm{C90}}$ & 83.0 $\pm$ 1.1 & 90.00 &" in text
+    assert r"\caption{Pruning in the target domain on Digits}" in text and "In every row, seeds: 3." in text
+    assert text.count("tabular") == 4 and r"\label{tab:table3-paper}" in text, "the paper's values stand alone"
+    for part, columns in zip(text.split(r"\midrule")[1:], (4, 3), strict=True):
+        body = part[: part.index(r"\bottomrule")]
+        assert {line.count("&") for line in body.splitlines()[1:]} == {columns - 1}
     assert text.isascii()
 
 

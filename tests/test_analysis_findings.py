@@ -95,7 +95,8 @@ def test_table_has_what_the_comparisons_have(write: Callable[..., Path]) -> None
     assert [row[f"diff_seed_{seed}"] for seed in EIGHT] == one.values
     assert pd.isna(row["seeds_needed"])  # nothing to settle
     text = columns(files_of(folder)["comparisons.md"])
-    assert text["Sparsity (S)"][:3] == ["8", points_text(one.mean), "better"]
+    decimals = max(decimals_of(other.mean) for other in answers(folder).values() if other.mean)
+    assert text["Sparsity (S)"][:3] == ["8", points_text(one.mean, decimals=decimals), "better"]
 
 
 def test_planted_effect_is_found_and_no_other(write: Callable[..., Path]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.tables import writing
+from analysis.tables.latex import latex
 from analysis.tables.table import Header, Table
 from tests.analysis_study import Study
 from tests.test_analysis_search import latency, plain
@@ -70,17 +70,36 @@ def test_all_tables_compile_in_one_document(pdflatex: str, tmp_path: Path) -> No
 def test_what_latex_would_read_stands_as_it_is(pdflatex: str, tmp_path: Path) -> None:
     headers = [Header(NASTY), Header(NASTY, NASTY), Header("b", NASTY)]
     nasty = Table("nasty", NASTY, headers, [[NASTY] * 3] * 2, [NASTY], pd.DataFrame())
-    compiled(pdflatex, [writing.latex(nasty)], tmp_path, "booktabs", "graphicx")
+    compiled(pdflatex, [latex(nasty)], tmp_path, "booktabs", "graphicx")
 
 
 def test_row_that_begins_with_a_bracket_is_no_argument(pdflatex: str, tmp_path: Path) -> None:
     rows = [["a", "1"], ["[2cm]", "2"], ["*", "3"]]
     table = Table("rows", "Rows", [Header("name"), Header("value")], rows, [], pd.DataFrame())
-    compiled(pdflatex, [writing.latex(table)], tmp_path, "booktabs")
+    compiled(pdflatex, [latex(table)], tmp_path, "booktabs")
     if text := shutil.which("pdftotext"):
         done = subprocess.run([text, "all.pdf", "-"], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert "[2cm]" in done.stdout
         assert "*" in done.stdout
+
+
+def test_a_wide_table_spans_both_columns_and_a_narrow_one_does_not() -> None:
+    headers = [Header("net"), *(Header(f"value {number}") for number in range(5))]
+    wide = Table("wide", "Wide", headers, [["a net", *["12.3 ± 4.5"] * 5]], [], pd.DataFrame())
+    narrow = Table("narrow", "Narrow", headers[:3], [row[:3] for row in wide.rows], [], pd.DataFrame())
+    assert latex(wide).startswith("\\begin{table*}") and latex(wide).endswith("\\end{table*}\n")
+    assert latex(narrow).startswith("\\begin{table}\n") and latex(narrow).endswith("\\end{table}\n")
+
+
+def test_rows_are_read_at_a_glance() -> None:
+    headers = [Header("net"), Header("seeds"), Header("Prune %"), Header("a heading of many words")]
+    rows = [["A", "3", "0.0", "1"], ["Sparse-TargetNet(K-)_C97.5", "3", "97.52 ± 0.1", "22"]]
+    rows.append(["Sparse-TargetNet_N", "3", "90.0", "3"])
+    text = latex(Table("t", "T_C90", headers, rows, [], pd.DataFrame(), [], frozenset({(1, 3)})))
+    assert r"T\_C90" in text and r"Sparse-TargetNet(K-)$_{\mathrm{C97.5}}$ & 97.52 $\pm$ 0.10 & \textbf{22}" in text
+    assert r"A & 0.00 & 1 \\" in text and r"Sparse-TargetNet$_{\mathrm{N}}$ & 90.00 & 3" in text
+    assert "In every row, seeds: 3." in text
+    assert r"\shortstack[r]{\strut a heading \\of many \\words}" in text
 
 
 def compiled(pdflatex: str, tables: list[str], folder: Path, *packages: str) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.comparisons import comparisons
 from analysis.loading import Results
 from analysis.nets import Net, in_table, nets, plain
 from analysis.published import CONNECTIONS, HYBRID, NEURONS, PROBE, STANDARD
@@ -142,7 +143,18 @@ def _table(
         *problem_notes(rows, results.seeds),
     ]
     headers, sources = [header for header, _ in columns], [[net] for net in rows]
-    return Table(name, title, headers, text, notes, pd.DataFrame(data), sources)
+    bold = _best_if_shown(rows, headers, results)
+    return Table(name, title, headers, text, notes, pd.DataFrame(data), sources, bold)
+
+
+def _best_if_shown(rows: list[Net], headers: list[Header], results: Results) -> frozenset[tuple[int, int]]:
+    """The cell of the highest accuracy, if a comparison shows that its net is better than what it is compared with."""
+    better = {one.question.net.stages for one in comparisons(results) if one.shown and one.mean and one.mean.mean > 0}
+    means = {row: over.mean for row, net in enumerate(rows) if (over := over_seeds(net.accuracy)) is not None}
+    best = max(means, key=lambda row: means[row], default=None)
+    if best is None or rows[best].stages not in better:
+        return frozenset()
+    return frozenset({(best, [header.name for header in headers].index("ACC %"))})
 
 
 def _names(seeds: list[int]) -> Columns:

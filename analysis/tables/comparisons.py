@@ -8,7 +8,16 @@ from analysis.loading import Results
 from analysis.statistics.intervals import Bounds
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
-from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_of, points_text, problem_notes
+from analysis.tables.table import (
+    NOTHING,
+    Header,
+    Table,
+    decimals_of,
+    interval_columns,
+    points_of,
+    points_text,
+    problem_notes,
+)
 from study.facts import SequentialDesign
 
 POINTS = "{:.1f}".format
@@ -43,12 +52,15 @@ def _table(name: str, title: str, found: list[Comparison], results: Results) -> 
     headers += [Header("own variance", "p", detail=True), Header("sign flip", "p", detail=True)]
     headers += [Header("alone", seen, detail=True), Header("Holm", seen)]
     headers += [Header("alone", needed, detail=True), Header("Holm", needed)]
-    rows = [_row(one, len(results.seeds), points) for one in found]
+    decimals = max((decimals_of(one.mean) for one in found if one.mean), default=1)
+    rows = [_row(one, len(results.seeds), points, decimals) for one in found]
     compared = {net.label: net for one in found for net in (one.question.net, one.question.baseline)}
     notes = [*_notes(found, points), *problem_notes(list(compared.values()), results.seeds)]
     data = pd.DataFrame([_record(one, results) for one in found])
     sources = [[one.question.net, one.question.baseline] for one in found]
-    return Table(name, title, headers, rows, notes, data, sources)
+    difference = [header.name for header in headers].index("difference")
+    bold = frozenset((row, difference) for row, one in enumerate(found) if verdict(one) == "better")
+    return Table(name, title, headers, rows, notes, data, sources, bold)
 
 
 def p_text(p: float | None) -> str:
@@ -58,12 +70,12 @@ def p_text(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _row(one: Comparison, seeds: int, points: float) -> list[str]:
+def _row(one: Comparison, seeds: int, points: float, decimals: int) -> list[str]:
     alphas = (ALPHA, one.strict_alpha)
     return [
         one.question.name,
         str(one.pairs) if one.pairs == seeds else f"{one.pairs} of {seeds}",
-        points_text(one.mean) if one.mean else "no pair",
+        points_text(one.mean, decimals=decimals) if one.mean else "no pair",
         verdict(one),
         NOTHING if one.effect is None else f"{one.effect:.2f}".replace("-", "\N{MINUS SIGN}"),
         _share(one.improvement),

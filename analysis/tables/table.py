@@ -39,6 +39,8 @@ class Table:
     data: pd.DataFrame
     sources: list[list[Net]] = field(default_factory=list)
     """The nets behind each row, where the rows are made of nets: what `study.show` follows."""
+    bold: frozenset[tuple[int, int]] = frozenset()
+    """Cells, by row and column, that stand out in LaTeX: what is shown to be better."""
 
 
 def published_heading(results: Results) -> str:
@@ -94,10 +96,15 @@ def points_of(number: float) -> str:
     return f"{number:g} point" if number == 1 else f"{number:g} points"
 
 
-def points_text(interval: Interval, unit: str = "") -> str:
-    """A difference with the ends of its interval, ``+0.8 [0.2, 1.4]``; more decimals where an end would seem zero."""
+def decimals_of(interval: Interval) -> int:
+    """Decimals with which no end of an interval seems to be zero, three at most."""
     known = [value for value in (interval.mean, interval.low, interval.high) if value is not None]
-    decimals = next((d for d in (1, 2) if all(float(f"{v:.{d}f}") for v in known if abs(v) > NO_SPREAD)), 3)
+    return next((d for d in (1, 2) if all(float(f"{v:.{d}f}") for v in known if abs(v) > NO_SPREAD)), 3)
+
+
+def points_text(interval: Interval, unit: str = "", decimals: int | None = None) -> str:
+    """A difference with the ends of its interval, ``+0.8 [0.2, 1.4]``; by default with :func:`decimals_of`."""
+    decimals = decimals_of(interval) if decimals is None else decimals
     mean = signed(interval.mean, decimals) + unit
     if interval.low is None or interval.high is None:
         return mean
