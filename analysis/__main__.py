@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m analysis",
         description="Print a study's tables and write its report (tables, figures, one HTML page).",
         epilog="python -m analysis compare ONE OTHER compares two studies; "
@@ -65,6 +66,7 @@ def _report(arguments: Sequence[str]) -> int:
 
 def _compare(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m analysis compare",
         description="Compare the nets that two studies have in common, paired by seed, and list the settings that "
         "differ.",
@@ -91,6 +93,7 @@ def _points(text: str) -> float:
 
 def _import(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m analysis import",
         description="Compare nets on data sets by the runs in a CSV file, whoever trained them: tables, tests, report.",
     )

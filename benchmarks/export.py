@@ -126,7 +126,7 @@ def goals_of(pair: Pair, masked: LayeredNet, runtime: Runtime, threads: int, sec
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.export", description=__doc__)
     parser.add_argument("--network", default="bvlc_alexnet", choices=["bvlc_alexnet", "alexnet"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement of whole nets")

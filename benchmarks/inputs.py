@@ -99,7 +99,7 @@ def usual(root: Path, workers: int, device: str) -> Callable[[int], int]:
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.inputs", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.inputs", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the images are wanted")
     parser.add_argument("--workers", type=int, default=2, help="processes of the DataLoader")
     options = parser.parse_args()

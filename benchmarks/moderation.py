@@ -158,7 +158,7 @@ def upper(share: float, studies: int) -> float:
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.moderation", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.moderation", description=__doc__)
     parser.add_argument("--studies", type=int, default=4000, help="studies of each kind (default: %(default)s)")
     options = parser.parse_args()
     goals = []

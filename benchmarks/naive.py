@@ -109,7 +109,7 @@ def ours(config: StudyConfig, graph: StageGraph, folder: str) -> tuple[float, fl
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.naive", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.naive", description=__doc__)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of the preset")
     options = parser.parse_args()
     whole, config = (load_config("digits", [*options.set, *seeds]) for seeds in ([], ["seeds=1"]))

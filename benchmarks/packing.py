@@ -79,7 +79,7 @@ def measure(networks: Sequence[str], device: str, shares: Sequence[int]) -> dict
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.packing", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.packing", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--shares", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="processes at once")
     parser.add_argument("--quick", action="store_true", help="the small net alone")

@@ -105,7 +105,7 @@ def run(count: int, data_set: str) -> Timing:
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scheduling", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.scheduling", description=__doc__)
     parser.add_argument("--stages", type=int, default=200, help="stages of a second (default: %(default)s)")
     parser.add_argument("--many", type=int, default=2000, help="stages without a rest (default: %(default)s)")
     options = parser.parse_args()

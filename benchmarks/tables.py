@@ -166,7 +166,7 @@ def publish(storage: Storage, graph: StageGraph) -> None:
 
 def main() -> int:
     """Measure, print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.tables", description=__doc__)
     parser.add_argument("--stages", type=int, default=10_000, help="about so many (default: %(default)s)")
     parser.add_argument("--no-tune", action="store_true", help="leave Ray Tune out")
     options = parser.parse_args()

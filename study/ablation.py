@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m study.ablation",
         description="Run an ablation study of sparse transfer learning; run the same command again to go on.",
     )

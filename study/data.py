@@ -20,15 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m study.data", description="Check, fetch or prepare a preset's data sets."
+        allow_abbrev=False, prog="python -m study.data", description="Check, fetch or prepare a preset's data sets."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="say what is there, missing or broken, and where to get it")
+    check = commands.add_parser(
+        "check", allow_abbrev=False, help="say what is there, missing or broken, and where to get it"
+    )
     check.add_argument("--decode", action=argparse.BooleanOptionalAction, default=True, help="open every file")
     check.add_argument("--quick", action="store_true", help="do not open the files of data sets as large as ImageNet")
     check.add_argument("--classes", action="store_true", help="list every class with its numbers")
-    prepare = commands.add_parser("prepare", help="decode images and videos on this node now")
-    fetch = commands.add_parser("fetch", help="download the data sets named torchvision:... into the data root")
+    prepare = commands.add_parser("prepare", allow_abbrev=False, help="decode images and videos on this node now")
+    fetch = commands.add_parser(
+        "fetch", allow_abbrev=False, help="download the data sets named torchvision:... into the data root"
+    )
     for command in (check, prepare, fetch):
         command.add_argument("preset", help="a preset's name or a YAML file")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of the preset")

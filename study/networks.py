@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m study.networks", description="Show a network's layers, as N_m, N_e and masks go by them."
+        allow_abbrev=False,
+        prog="python -m study.networks",
+        description="Show a network's layers, as N_m, N_e and masks go by them.",
     )
     help_ = "small_alexnet, torchvision:NAME, timm:NAME, module:function, ... (see docs/networks.md)"
     parser.add_argument("name", metavar="NAME", help=help_)

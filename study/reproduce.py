@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m study.reproduce",
         description="Run a report's study again and compare the two stage by stage.",
         epilog=f"Exit status: {OK} the same, or within the noise of seeds; {SOME_FAILED} not; {BAD_INPUT} bad input.",

@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m study.search",
         description="Search a study's hyperparameters with Optuna; run the same command again to go on.",
     )

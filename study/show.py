@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m study.show",
         description="List the studies of a storage, show the nets of a study (also while it runs), or show where a "
         "stored stage or a row of a table comes from: ancestry, settings, accuracies and provenance.",

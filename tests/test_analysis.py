@@ -293,6 +293,9 @@ def test_figure3_curves_start_at_hybrid(folder: Path) -> None:
     without = data[data["curve"] == "Sparse-TargetNet(K-)"]["mean"].tolist()
     assert without[1:] == pytest.approx([accuracy - 0.7 for accuracy in CURVE.values()])
     assert data[data["curve"] == "Standard-TransferNet"]["mean"].tolist() == pytest.approx([80.0])
+    gain = data[data["curve"] == "K+ minus K-"]
+    assert gain["prune_percent"].tolist() == pytest.approx([80, 90, 95, 97.5, 98.75])
+    assert gain["mean"].tolist() == pytest.approx([0.7] * 5)
 
 
 def test_figure3_tick_labels_do_not_crowd(write: Callable[..., Path]) -> None:
@@ -304,7 +307,7 @@ def test_figure3_tick_labels_do_not_crowd(write: Callable[..., Path]) -> None:
     plot = draw(figure3, write(crowd))
     plot.png()
     boxes = sorted(
-        (label.get_window_extent() for label in plot.figure.axes[0].get_xticklabels()), key=lambda box: box.x0
+        (label.get_window_extent() for label in plot.figure.axes[-1].get_xticklabels()), key=lambda box: box.x0
     )
     assert len(boxes) >= 2
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

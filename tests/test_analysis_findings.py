@@ -17,7 +17,7 @@ from analysis.statistics.intervals import Interval
 from analysis.statistics.power import detectable
 from analysis.statistics.significance import holm
 from analysis.tables.axes import CHOICE
-from analysis.tables.table import RETRAINED, points_text
+from analysis.tables.table import RETRAINED, decimals_of, points_text
 from tests.analysis_study import ACCURACY, SEEDS, Study, columns, files_of, page_of, stream_accuracy, table, writer
 
 QUESTIONS = [

@@ -1,5 +1,6 @@
 """Bad input: one screen that names file, key and remedy, before anything starts."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -239,3 +240,24 @@ def test_a_function_that_makes_no_data_set_is_told_on_one_screen(name: str, tmp_
 def test_what_is_no_data_set_is_told_by_its_type() -> None:
     with pytest.raises(ConfigError, match=r"tests\.own:no_data returns list"):
         load_config("digits", ["target.data.name=tests.own:no_data"])
+
+
+def test_an_option_is_not_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # --seed for --seeds would start a study of three seeds where one was meant.
+    with pytest.raises(SystemExit) as end:
+        main(["--seed", "3", "--storage", str(tmp_path)])
+    assert end.value.code == 2 and "unrecognized arguments: --seed 3" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_without_its_section_is_known() -> None:
+    with pytest.raises(ConfigError, match=r"tau: unknown key: did you mean 'transfer.tau' or 'search.tau'\?"):
+        load_config("digits", ["tau=2"])
+
+
+def test_axes_are_listed_without_the_data(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STUDY_DATA_ROOT", raising=False)
+    assert main(["--preset", "indoor67", "--list-axes", "--json"]) == 0
+    axes = json.loads(capsys.readouterr().out)["choices"]
+    assert axes["tau"] == ["tau = 1", "tau = 2", "tau = 4", "tau = 8", "tau = 16"]
+    assert axes["source-schedule"] == ["known once the data is on this machine"]

@@ -27,6 +27,7 @@ LOG_SPAN = 8
 # Room that a tick's label needs, as a share of the axis a character.
 CHARACTER = 0.018
 LABEL_WIDTH = 36
+VALIDATION = "hollow: validation accuracy"
 
 
 def axis_figure(results: Results, axis: Axis) -> Plot | None:
@@ -43,7 +44,7 @@ def axis_figure(results: Results, axis: Axis) -> Plot | None:
             _number_axis(axes, axis)
         else:
             _name_axis(axes, axis)
-        _points(axes, axis, numeric)
+        _points(axes, axis, numeric, chosen_by_validation=not results.facts.retrained_on_validation)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3 if len(labels) <= 3 else 2, frameon=False)
     return Plot(axis.name, _caption(results, axis, numeric), figure, axis_data(axis, results.seeds))
@@ -82,7 +83,7 @@ def _number_axis(axes: Axes, axis: Axis) -> None:
     ticks = apart([*own, *sorted(texts)], gap)
     axes.set_xticks(ticks, [texts[tick] for tick in ticks])
     axes.set_xlabel(axis.ablation + " (log scale)" * is_log(axis), parse_math=False)
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel("accuracy, %")
     axes.grid(axis="y", **GRID)
     half = 0.012 * (max(texts) - min(texts) or 1.0)
     for number, position in enumerate(own):
@@ -95,7 +96,7 @@ def _name_axis(axes: Axes, axis: Axis) -> None:
     axes.set_yticks(list(positions.values()), [_wrapped(name) for name in positions], parse_math=False)
     axes.set_ylim(len(positions) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("test accuracy, %")
+    axes.set_xlabel("accuracy, %")
     axes.grid(axis="x", **GRID)
     for number, position in enumerate(_own(axis, positions)):
         axes.axhspan(position - 0.44, position + 0.44, label=OWN if number == 0 else None, **OWN_LOOK)
@@ -105,7 +106,7 @@ def _own(axis: Axis, positions: dict[str, float]) -> list[float]:
     return sorted({positions[point.name] for point in axis.points if point.own})
 
 
-def _points(axes: Axes, axis: Axis, numeric: bool) -> None:
+def _points(axes: Axes, axis: Axis, numeric: bool, chosen_by_validation: bool) -> None:
     """Every net's means, intervals and seeds; nets are shifted by a hair, so that none hides another."""
     positions = _positions(axis, numeric)
     span = (max(positions.values()) - min(positions.values())) if numeric else 0.0
@@ -128,6 +129,12 @@ def _points(axes: Axes, axis: Axis, numeric: bool) -> None:
         where: dict[str, Any] = {"x": at, "y": means, "yerr": halves} if numeric else {"x": means, "y": at}
         where |= {} if numeric else {"xerr": halves}
         axes.errorbar(**where, label=net, linewidth=2, markersize=5.5, capsize=3, elinewidth=1.3, **look)
+        if not chosen_by_validation:
+            continue
+        judged = [interval.mean if (interval := over_seeds(point.net.val_accuracy)) else np.nan for point in points]
+        hollow = look | {"markerfacecolor": "white", "markersize": 5, "linewidth": 1, "alpha": 0.8}
+        label = VALIDATION if number == 0 else None
+        axes.plot(*((at, judged) if numeric else (judged, at)), label=label, **hollow)
 
 
 def _wrapped(name: str) -> str:
@@ -146,6 +153,7 @@ def _caption(results: Results, axis: Axis, numeric: bool) -> str:
         f"{axis.title}: test accuracy of {' and '.join(axis.nets)} on "
         f"{results.facts.target.title}. Mean over seeds with 95 % interval; faint: each seed"
     )
+    caption += "" if results.facts.retrained_on_validation else f"; {VALIDATION}, by which to choose"
     caption += f"; yellow: {OWN}" if any(point.own for point in axis.points) else ""
     caption += f"; level line with band: {STANDARD}." if axis.standard and axis.standard.accuracy else "."
     caption += " The axis is logarithmic." if numeric and is_log(axis) else ""

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.loading import Results
 from analysis.nets import Net, brief, in_table, nets, plain
 from analysis.published import HYBRID, STANDARD
-from analysis.statistics.intervals import over_seeds
+from analysis.statistics.intervals import over_seeds, paired_difference
 from analysis.tables.table import rate
 
 # Okabe and Ito's palette, told apart by the colour-blind; curves differ in marker and dash too.
@@ -127,14 +127,19 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         return None
     frames = [_curve_points(curve, points) for curve, points in curves.items()]
     data = pd.concat(frames, ignore_index=True)
-    with canvas(7.4, 4.6) as figure:
-        axes = figure.subplots()
+    gain = _gain_by_knowledge([points[len(start) :] for points in curves.values()])
+    with canvas(7.4, 4.6 if gain.empty else 6.2) as figure:
+        if gain.empty:
+            axes = figure.subplots()
+        else:
+            axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+            _gain_panel(below, gain)
         if standard is not None and standard.accuracy:
             level(axes, standard, STANDARD)
             data = pd.concat([data, _curve_points(STANDARD, [standard])], ignore_index=True)
         for shift, (curve, frame) in zip((0.99, 1.01), zip(curves, frames, strict=True), strict=False):
             _curve(axes, curve, frame, shift)
-        rate_axis(axes, 100 - pd.concat(frames)["prune_percent"].to_numpy(dtype=float))
+        rate_axis(axes if gain.empty else below, 100 - pd.concat(frames)["prune_percent"].to_numpy(dtype=float))
         axes.set_ylabel("test accuracy, %")
         axes.grid(axis="y", **GRID)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
@@ -145,6 +150,9 @@ def figure3(results: Results, cells: pd.DataFrame) -> Plot | None:
         f"at Hybrid-TransferNet. Thick: mean over seeds with 95 % interval{faint}; level line with band: "
         "Standard-TransferNet. The axis is logarithmic in the share of connections kept."
     )
+    if not gain.empty:
+        caption += " Below: what knowledge gains while pruning, in points, paired by seed."
+        data = pd.concat([data, gain], ignore_index=True)
     return Plot("figure3", caption, figure, data)
 
 
@@ -257,6 +265,31 @@ def _curve_points(curve: str, points: list[Net]) -> pd.DataFrame:
             | {f"seed_{seed}": value for seed, value in sorted(net.accuracy.items())}
         )
     return pd.DataFrame(rows).sort_values("prune_percent", kind="stable", ignore_index=True)
+
+
+def _gain_by_knowledge(curves: list[list[Net]]) -> pd.DataFrame:
+    """K+ minus K- at each rate that both curves have, paired by seed; empty where there is one curve."""
+    if len(curves) < 2:
+        return pd.DataFrame()
+    plain_nets = {float(net.cells["keep"].iloc[0]): net for net in curves[1]}
+    rows = []
+    for net in curves[0]:
+        other = plain_nets.get(float(net.cells["keep"].iloc[0]))
+        interval = paired_difference(net.accuracy, other.accuracy) if other is not None else None
+        if interval is not None:
+            rate = float(np.mean(list(net.prune_percent.values())))
+            ends = {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high, "seeds": interval.n}
+            rows.append({"curve": "K+ minus K-", "net": net.label, "prune_percent": rate, **ends})
+    return pd.DataFrame(rows)
+
+
+def _gain_panel(axes: Axes, gain: pd.DataFrame) -> None:
+    kept = 100 - gain["prune_percent"]
+    half = (gain["ci_high"].astype(float) - gain["mean"]).fillna(0.0)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.errorbar(kept, gain["mean"], yerr=half, color=BLUE, marker="o", markersize=5, linewidth=1.6, capsize=3)
+    axes.set_ylabel("K+ minus K\N{MINUS SIGN}")
+    axes.grid(axis="y", **GRID)
 
 
 def _seed_columns(frame: pd.DataFrame) -> list[str]:

@@ -15,7 +15,6 @@ from analysis.tables.table import (
     Table,
     difference_text,
     interval_columns,
-    interval_text,
     percent,
     problem_notes,
 )
@@ -82,7 +81,7 @@ def classes_table(results: Results, cells: pd.DataFrame) -> Table | None:
     title += f": {best.label} against {standard.label} on {results.facts.target.title}"
     notes = [
         f"{best.label} is the best net by validation ACC %. ACC %: share of the class's test images"
-        f"{results.evaluation}, mean ± half-width of the 95 % interval over seeds. {PAIRED}",
+        f"{results.evaluation}, of all seeds together. {PAIRED}",
         "A class has few test images, so intervals are wide, and each is for its class alone: of "
         f"{len(found)} classes about {max(1, round(len(found) / 20))} would leave out zero by chance.",
         "Every class of every net is in classes.csv.",
@@ -159,8 +158,8 @@ def _by_gain(found: list[ClassResult]) -> list[ClassResult]:
 
 def _row(result: ClassResult, seeds: int) -> list[str]:
     mistake = f"{result.mistake[0]} ({percent(result.mistake[1])} %)" if result.mistake else NOTHING
-    intervals = [interval_text(result.standard), interval_text(result.accuracy)]
-    return [result.name, f"{result.images:g}", *intervals, difference_text(result.difference, seeds), mistake]
+    shares = [percent(one.mean) if one else NOTHING for one in (result.standard, result.accuracy)]
+    return [result.name, f"{result.images:g}", *shares, difference_text(result.difference, seeds), mistake]
 
 
 def _data(results: Results, cells: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +173,8 @@ def _data(results: Results, cells: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, object] = {"net": net.variant}
             row |= {"stream": net.stream} if net.stream else {}
             row |= {"class": result.name, "test_images": result.images}
-            row |= interval_columns("standard_", result.standard) | interval_columns("", result.accuracy)
+            means = {"standard_mean": result.standard, "mean": result.accuracy}
+            row |= {name: one.mean if one else None for name, one in means.items()}
             row |= interval_columns("diff_", result.difference)
             row |= {"diff_pairs": result.difference.n if result.difference else 0}
             name, share = result.mistake or (None, None)

@@ -64,6 +64,7 @@ def latex(table: Table) -> str:
     if theirs:
         rows = [number for number, row in enumerate(table.rows) if row[theirs[0]] != NOTHING]
         heading = table.headers[theirs[0]].group
+        theirs = theirs if table.headers[theirs[0]].name == table.headers[0].name else [0, *theirs]
         text += "\n" + _environment(_Grid(table, theirs, rows), f"{title}: {heading}", f"{table.name}-paper", [])
     return text
 

@@ -22,6 +22,7 @@ from study.run.tuning import Tuning
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
+from trainables.data import DataError
 from trainables.yaml_text import YamlError, read_yaml
 
 MANY_STAGES = 1000
@@ -39,10 +40,11 @@ def main(options: argparse.Namespace) -> int:
     if options.explain is not None:
         key = options.explain
         return _answer(options, lambda: key_record(key), lambda: explain(key))
-    config = load_config(options.preset, _overrides(options))
     if options.list_axes:
-        axes = {name: [point.label for point in points_of(config, name)] for name in axis_names(config)}
+        config = read_config(options.preset, _overrides(options))
+        axes = {name: _points(config, name) for name in axis_names(config)}
         return _answer(options, lambda: Choices(choices=axes), lambda: as_lines(axes))
+    config = load_config(options.preset, _overrides(options))
     settling = _settling(config, options)
     by_target = plan_targets(config)
     if settling and by_target:
@@ -177,3 +179,11 @@ def _values(option: str, texts: Sequence[str]) -> dict[str, list[Any]]:
             raise ConfigError(f"{option} {text}: {key} is given twice: give all its values in one {option}")
         found[key] = values
     return found
+
+
+def _points(config: StudyConfig, axis: str) -> list[str]:
+    """The axis's points; some follow from the number of classes, for which the data has to be there."""
+    try:
+        return [point.label for point in points_of(config, axis)]
+    except DataError:
+        return ["known once the data is on this machine"]

@@ -177,8 +177,11 @@ class _Ancestry:
             return
         yield f"{head}{key}"
         yield from (f"{inner}{line}" for line in self._about(row, manifest))
-        for parent_role, parent in json.loads(row["parents"]).items():
-            yield from self.lines(parent, parent_role, depth + 1)
+        parents = json.loads(row["parents"])
+        # A chain, such as the rates of a schedule, stays where it is: only a fork moves to the right.
+        deeper = depth + 1 if depth == 0 or len(parents) > 1 else depth
+        for parent_role, parent in parents.items():
+            yield from self.lines(parent, parent_role, deeper)
 
     def _about(self, row: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
         seed = "no seed" if row["seed"] is None else f"seed {row['seed']}"

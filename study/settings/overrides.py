@@ -319,7 +319,9 @@ def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str =
 
 
 def _suggestion(key: str) -> str:
-    question = did_you_mean(key, _keys(StudyConfig))
+    # One who leaves out the section means the key in it, not one that is spelt alike.
+    inside = [known for known in _keys(StudyConfig) if known.endswith(f".{key}")]
+    question = f"did you mean {' or '.join(map(repr, inside))}?" if inside else did_you_mean(key, _keys(StudyConfig))
     return f"unknown key: {question}" if question else "unknown key; `--show-config` prints all keys"
 
 
