@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from analysis.comparisons import Comparison, Question, judged
+from analysis.comparisons import Comparison, judged
 from analysis.loading import Results, StudyError, readable
 from analysis.nets import Net, table_nets
+from analysis.questions import Question
 from analysis.statistics.intervals import differences
 from study.generations import read_generation
 from study.settings.dotted import dotted

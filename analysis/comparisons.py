@@ -1,6 +1,5 @@
 """The paper's questions as comparisons of two nets, paired by seed, and what is known of each."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
@@ -11,8 +10,8 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from analysis.loading import Results, once
-from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
-from analysis.published import CONNECTIONS, FUSED, HYBRID, KNOWLEDGE_ONLY, NEURONS, PROBE, SPARSE_ONLY, STANDARD
+from analysis.nets import off_axis, outcomes
+from analysis.questions import CONTROL, MAIN, Question, questions
 from analysis.statistics.effects import cohens_dz, probability_of_improvement, standard_deviation
 from analysis.statistics.intervals import (
     LEVEL,
@@ -25,35 +24,9 @@ from analysis.statistics.moderation import moderated_differences
 from analysis.statistics.power import detectable, deviation_range, seeds_needed
 from analysis.statistics.sequential import sequential_interval, sequential_p
 from analysis.statistics.significance import ALPHA, holm_of_known, p_value, sign_flip
-from analysis.streams import better_stream, stream_rows
 from study.facts import SequentialDesign
 
-Kind = Literal["part", "pruning", "control", "probe", "fusion", "further", "between"]
 Verdict = Literal["better", "worse", "within margin", "negligible", "open"]
-MAIN: Kind = "part"
-"""The paper's claim, S and K, alone and together: what seeds are added for until it is settled."""
-KNOWLEDGE = "Knowledge (K)"
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of the paper: does ``net`` do better than ``baseline``?
-
-    ``subject`` is what the question is about, as a sentence begins with it; ``than`` is what it is compared with where
-    that is not understood.
-    """
-
-    kind: Kind
-    subject: str
-    net: Net
-    baseline: Net
-    than: str = ""
-
-    @property
-    def name(self) -> str:
-        """The question on one line; no other question of the study has this name."""
-        subject = f"{self.subject} against {self.than}" if self.than else self.subject
-        return f"{subject}, {self.net.stream}" if self.net.stream and self.kind != "fusion" else subject
 
 
 class Seeds(NamedTuple):
@@ -213,19 +186,32 @@ class Comparison:
 
 @once
 def comparisons(results: Results) -> list[Comparison]:
-    """The study's questions answered; their family is all of them that have two pairs or more.
+    """The study's questions answered; claims about the nets are one family, controls, which say why, another.
 
-    Where seeds were added until the main comparisons were settled, these are a family of their own, and their intervals
-    hold jointly (Bonferroni): claims of difference and of no difference are read from the same intervals.
+    Where seeds were added until the main comparisons were settled, these are a family of their own, too, and their
+    intervals hold jointly (Bonferroni): claims of difference and of no difference are read from the same intervals.
     """
     asked = questions(results, off_axis(outcomes(results)))
     design = results.facts.sequential
     if design is None:
-        return family(asked, margin=results.facts.margin)
+        return in_families(asked, results.facts.margin)
     main = [question for question in asked if question.kind == MAIN]
     level = 1 - ALPHA / max(1, len(main))
-    judged = family(main, design, level) + family([one for one in asked if one.kind != MAIN], design)
-    by_name = {one.question.name: one for one in judged}
+    others = [one for one in asked if one.kind not in (MAIN, CONTROL)]
+    controls = [one for one in asked if one.kind == CONTROL]
+    return _ordered(family(main, design, level) + family(others, design) + family(controls, design), asked)
+
+
+def in_families(asked: list[Question], margin: float) -> list[Comparison]:
+    """Comparisons whose variances are estimated together, and corrected by family: claims about nets, and controls."""
+    found = _with_variances(_uncorrected(asked, margin=margin))
+    controls = [one for one in found if one.question.kind == CONTROL]
+    claims = [one for one in found if one.question.kind != CONTROL]
+    return _ordered(corrected(claims) + corrected(controls), asked)
+
+
+def _ordered(found: list[Comparison], asked: list[Question]) -> list[Comparison]:
+    by_name = {one.question.name: one for one in found}
     return [by_name[question.name] for question in asked]
 
 
@@ -233,7 +219,13 @@ def family(
     asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL, margin: float | None = None
 ) -> list[Comparison]:
     """The comparisons, their claims corrected together; pruned nets are asked, too, whether they cost no more."""
-    found = [
+    return judged(_uncorrected(asked, design, level, margin), design)
+
+
+def _uncorrected(
+    asked: list[Question], design: SequentialDesign | None = None, level: float = LEVEL, margin: float | None = None
+) -> list[Comparison]:
+    return [
         Comparison(
             question,
             differences(question.net.accuracy, question.baseline.accuracy),
@@ -243,7 +235,6 @@ def family(
         )
         for question in asked
     ]
-    return judged(found, design)
 
 
 def judged(found: list[Comparison], design: SequentialDesign | None) -> list[Comparison]:
@@ -278,6 +269,15 @@ def _with_variance(one: Comparison, variance: float, freedom: float, moderated: 
     return replace(one, variance=variance, freedom=freedom, moderated=moderated, reason=reason)
 
 
+def families(found: list[Comparison]) -> str:
+    """How many claims are corrected together, in words."""
+    claims = next((one.family for one in found if one.question.kind != CONTROL), 0)
+    controls = next((one.family for one in found if one.question.kind == CONTROL), 0)
+    if not controls or not claims:
+        return f"{claims or controls} claims"
+    return f"{claims} claims about nets and, apart from them, the {controls} of controls"
+
+
 def main_comparisons(results: Results) -> list[Comparison]:
     """Those of the comparisons that seeds are added for: S and K, alone and together."""
     return [one for one in comparisons(results) if one.question.kind == MAIN]
@@ -300,86 +300,3 @@ def pairs(results: Results) -> pd.DataFrame:
         for seed, difference in one.differences.items()
     ]
     return pd.DataFrame(rows, columns=names)
-
-
-def questions(results: Results, cells: pd.DataFrame) -> list[Question]:
-    """The paper's questions that the study has both nets for: the parts, pruning, the controls, then fusion."""
-    found: list[Question] = []
-    for stream in ["", *results.streams]:
-        found += [*_parts(cells, stream), *_pruning(cells, stream)]
-    found += [*_probes(cells)]
-    found += [*_controls(results, cells), *_fusion(results, cells)]
-    return [question for question in found if question.net.stages != question.baseline.stages]
-
-
-def _parts(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
-    standard = plain(cells, STANDARD, stream)
-    parts = {"Sparsity (S)": SPARSE_ONLY, KNOWLEDGE: KNOWLEDGE_ONLY, "Sparsity with knowledge (S and K)": HYBRID}
-    for subject, name in parts.items():
-        net = plain(cells, name, stream)
-        if net and standard:
-            yield Question("part", subject, net, standard)
-
-
-def _pruning(cells: pd.DataFrame, stream: str) -> Iterator[Question]:
-    """The named nets of Tables 3 and 4; the other points of Figure 3 would only dilute the family."""
-    standard = plain(cells, STANDARD, stream)
-    named = in_table(cells[cells["stream"] == stream], "table3", "table4")
-    for net in nets(named) if standard else []:
-        if standard and net.name.startswith((CONNECTIONS, NEURONS)):
-            yield Question("pruning", net.variant, net, standard, STANDARD)
-
-
-def _controls(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
-    """What a part is compared with that has all of it but the point: knowledge of another image, random masks."""
-    shuffled, random = {"knowledge": "shuffled"}, {"sparsity": "random"}
-    own, other = "The image's own knowledge", "that of another image"
-    chosen, masks = "Pruning by magnitude", "random masks"
-    asked = (
-        (own, f"{other} (without S)", KNOWLEDGE_ONLY, shuffled),
-        (own, f"{other} (with S)", HYBRID, shuffled),
-        (chosen, f"{masks} (without K)", SPARSE_ONLY, random),
-        (chosen, f"{masks} (with K)", HYBRID, random),
-    )
-    for subject, than, name, change in asked:
-        net = plain(cells, name)
-        if net and (control := _control(cells, net, change)):
-            yield Question("control", subject, net, control, than)
-    # Elsewhere these would only dilute the family: what K owes to its images is asked above.
-    plain_nets = (("none (without S)", STANDARD), ("none (with S)", SPARSE_ONLY))
-    for than, name in plain_nets if results.facts.control_study else ():
-        net = plain(cells, name)
-        if net and (control := _control(cells, net, shuffled)):
-            yield Question("control", "Knowledge of another image", control, net, than)
-
-
-def _probes(cells: pd.DataFrame) -> Iterator[Question]:
-    """What fine-tuning adds to the features, and what pruning takes from them."""
-    probe, standard = plain(cells, PROBE), plain(cells, STANDARD)
-    if probe and standard:
-        yield Question("probe", "Fine-tuning", standard, probe, "a linear probe")
-    sparse = plain(cells, f"{PROBE}(S+)")
-    random = next(iter(nets(cells[cells["net"] == f"{PROBE}(S random)"])), None)
-    if probe and sparse:
-        yield Question("probe", "Features of the Sparse-SourceNet", sparse, probe, "the reference's (linear probes)")
-    if sparse and random:
-        yield Question("probe", "Features of the Sparse-SourceNet", sparse, random, "random masks' (linear probes)")
-
-
-def _control(cells: pd.DataFrame, net: Net, change: dict[str, str]) -> Net | None:
-    """The control that differs from a transfer net in only one of its parts."""
-    wanted = {key: str(net.cells[key].iloc[0]) for key in ("sparsity", "knowledge")} | change
-    same = in_table(cells[cells["stream"] == net.stream], "controls")
-    for key, value in wanted.items():
-        same = same[same[key] == value]
-    found = nets(same)
-    return found[0] if found else None
-
-
-def _fusion(results: Results, cells: pd.DataFrame) -> Iterator[Question]:
-    for name, row in stream_rows(results, cells).items():
-        better, fused = better_stream(row, results), row.get(FUSED)
-        if better and fused:
-            yield Question(
-                "fusion", f"Fusing the streams of {name}", fused, better, f"its {better.stream} stream alone"
-            )

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.comparisons import KNOWLEDGE, Comparison, comparisons
+from analysis.comparisons import Comparison, comparisons
 from analysis.loading import Results
 from analysis.nets import Net
+from analysis.questions import KNOWLEDGE
 from analysis.tables.comparisons import p_text
 from analysis.tables.table import NOTHING, Header, Table, interval_columns, points_text, problem_notes
 
@@ -95,7 +96,8 @@ def controls_table(results: Results, cells: pd.DataFrame) -> Table | None:
     nets = [net for control in asked for net in _nets(control)]
     notes = [
         "Difference: paired by seed, with its 95 % interval (Student t). A gain is shown where it is above zero, its "
-        "interval leaves out zero and its p after Holm's correction over all comparisons of the report is below 0.05.",
+        "interval leaves out zero and its p after Holm's correction over its family (claims on nets, or controls) is "
+        "below 0.05.",
         *problem_notes(list({net.label: net for net in nets}.values()), results.seeds),
     ]
     data = pd.DataFrame([_record(control) for control in asked])

@@ -2,11 +2,12 @@
 
 import pandas as pd
 
-from analysis.comparisons import MAIN, Comparison, comparisons
+from analysis.comparisons import Comparison, comparisons, families
 from analysis.controls import controls, verdict
 from analysis.further import further_comparisons
 from analysis.loading import Results
 from analysis.nets import off_axis, outcomes
+from analysis.questions import MAIN
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
@@ -46,11 +47,10 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
     lines = [*results.facts.doubts, *lines]
     if results.facts.sequential is not None:
         lines.append(_sequential(results.facts.sequential, found, len(results.seeds)))
-    elif found[0].family:
+    elif any(one.family for one in found):
         lines.append(
-            f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {found[0].family} "
-            f"claims that could be made here, and a 95 % interval without zero. {found[0].reason} No difference shown "
-            "does not mean there is none."
+            f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {families(found)}, and a "
+            f"95 % interval without zero. {found[0].reason} No difference shown does not mean there is none."
         )
     return lines
 
@@ -129,7 +129,7 @@ def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -
         "moment makes the means themselves a little too large."
     )
     if others:
-        text += f" The {others} other comparisons are a family of their own, corrected by Holm."
+        text += f" The {others} other comparisons are corrected by Holm, controls apart from the rest."
     return text
 
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import Comparison, Question, judged
+from analysis.comparisons import Comparison, judged
 from analysis.loading import Results, once
 from analysis.nets import Net, in_table, nets, off_axis, outcomes, plain
 from analysis.published import CONNECTIONS, HYBRID, KNOWLEDGE_ONLY, NEURONS, SPARSE_ONLY, STANDARD
+from analysis.questions import Question
 from analysis.statistics.intervals import differences
 
 WITHOUT_KNOWLEDGE = "Sparse-TargetNet(K-)_"

@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from analysis.comparisons import MAIN
 from analysis.nets import outcomes
+from analysis.questions import MAIN
 from analysis.reporting import (
     failures,
     figure_files,

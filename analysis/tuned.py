@@ -9,9 +9,10 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import Comparison, comparisons, family, questions
+from analysis.comparisons import Comparison, comparisons, in_families
 from analysis.loading import Results, once
 from analysis.nets import identified, nets, outcomes, table_nets
+from analysis.questions import questions
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.tables.table import points_of, points_text
 from study.names import TUNED
@@ -137,7 +138,7 @@ def expected_best(accuracies: Sequence[float]) -> list[float]:
 def best_comparisons(results: Results) -> list[Comparison]:
     """The study's questions with each net at its best, a family of their own; none if nets are not tuned."""
     cells = tuned_cells(outcomes(results))
-    return family(questions(results, cells), margin=results.facts.margin) if len(cells) else []
+    return in_families(questions(results, cells), results.facts.margin) if len(cells) else []
 
 
 @once

@@ -148,7 +148,7 @@ class ComparisonResult(Answer):
     p: float | None
     """p of this comparison, not corrected."""
     p_holm: float | None
-    """p after Holm's correction over all claims of the study."""
+    """p after Holm's correction over its family: claims about nets, or controls."""
     verdict: Literal["better", "worse", "within margin", "negligible", "open"]
     """What is shown: a difference, a cost of less than the margin, less than the negligible difference, or nothing."""
 
