@@ -123,7 +123,8 @@ def test_any_network_is_probed(name: str) -> None:
 def test_a_study_probes_each_source_net_once_for_all_seeds(tiny_preset: Path, tmp_path: Path) -> None:
     config = load_config(str(tiny_preset), {"ablations": ["probes"], "seeds": 2, "transfer.probe": TRAIN.model_dump()})
     kinds = [stage.spec.kind for stage in plan(config).stages.values()]
-    assert (kinds.count("features"), kinds.count("probe"), kinds.count("transfer")) == (3, 6, 2)
+    # The reference, Sparse-SourceNet, and a net with random masks a seed.
+    assert (kinds.count("features"), kinds.count("probe"), kinds.count("transfer")) == (4, 6, 2)
     outcome = run_study(config, "probes", storage=str(tmp_path), slots=0, progress=False)
     assert outcome.failed == {}
     table = pd.read_csv(Path(outcome.report).parent / "probes.csv").set_index("net")
