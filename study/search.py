@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sampler", choices=get_args(SamplerName), default="tpe", help="Optuna sampler (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampler (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="seed of the sampler (default: %(default)s)")
     parser.add_argument("--no-early-stopping", action="store_true", help="train every trial to its last epoch")
     parser.add_argument("--warm-start", metavar="NAME", help="begin with the best settings of an earlier search")
     parser.add_argument(

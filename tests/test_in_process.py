@@ -1,8 +1,11 @@
 """Stages in the command's own process, without Ray: what differs from slots, and what may not."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +150,15 @@ def assert_gains_add_up(table: pd.DataFrame, path: pd.DataFrame, accuracy: "pd.S
     )
     assert table["gain_mean"][1:].tolist() == pytest.approx(by_stop.diff().mean(axis=1)[1:].tolist())
     assert table["total_mean"].iloc[-1] == pytest.approx(table["gain_mean"].sum())
+
+
+@pytest.mark.parametrize("slots", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_the_version_of_ray_train_is_ours(preset: Path, tmp_path: Path, slots: str) -> None:
+    command = [sys.executable, "-m", "study.ablation", "--preset", str(preset), "--storage", str(tmp_path)]
+    command += ["--slots", slots, "--seeds", "1", "--set", "ablations=[transfer]"]
+    environment = os.environ | {"RAY_TRAIN_V2_ENABLED": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_no_path_leads_to_a_front(preset: Path, tmp_path: Path) -> None:

@@ -359,14 +359,19 @@ def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--warm-start", "nothing"], "no such search|no search"),
         (["--against", "latency"], "search.neuron_steps: goes up to 12"),
         (["--against", "share", "--sampler", "cmaes"], "one objective alone"),
+        (["--seed", str(2**32)], "a sampler's seed is a number from 0 to 4294967295"),
     ):
         assert main([*base, *more]) == 2
         error = capsys.readouterr().err
         assert any(word in error for word in words.split("|")), error
-    with pytest.raises(SystemExit) as ended:
-        main([*base, "--against", "speed"])
-    assert ended.value.code == 2
-    assert "invalid choice: 'speed'" in capsys.readouterr().err
+    for more, words in (
+        (["--against", "speed"], "invalid choice: 'speed'"),
+        (["--seed", "-1"], "argument --seed: '-1' is not a number from 0 up"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*base, *more])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
 
 
 def test_a_search_of_an_earlier_version_is_known_again(tiny_config: StudyConfig, tmp_path: Path) -> None:

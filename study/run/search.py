@@ -136,6 +136,8 @@ def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
             raise ConfigError(f"no {key} {value!r}: {choices(value, known)}")
     if settings.trials < 1:
         raise ConfigError(f"trials is {settings.trials}: give 1 or more")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"seed is {settings.seed}: a sampler's seed is a number from 0 to {2**32 - 1}")
     if settings.against and settings.sampler == "cmaes":
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
         raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
