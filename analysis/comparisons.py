@@ -154,9 +154,7 @@ class Comparison:
     @property
     def shown(self) -> bool:
         """Whether a difference is shown: p after Holm below 0.05, and the interval leaves out zero."""
-        if self.p_holm is None or self.mean is None or self.mean.low is None or self.mean.high is None:
-            return False
-        return self.p_holm < ALPHA and not self.mean.low <= 0 <= self.mean.high
+        return self.p_holm is not None and self.p_holm < ALPHA and self.mean is not None and self.mean.excludes_zero
 
     @property
     def within_margin(self) -> bool:

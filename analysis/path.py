@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.loading import Results
 from analysis.nets import Net, outcomes
 from analysis.statistics.intervals import Interval, paired_difference
-from analysis.tables.table import points_text
+from analysis.tables.table import interval_columns, points_text
 from study.names import PATH
 
 
@@ -66,7 +66,7 @@ def sentence(results: Results) -> list[str]:
     if len(made) < 2:
         return []
     gains = [(step, step.gain) for step in made[1:] if step.gain is not None]
-    shown = [step.change for step, gain in gains if _is_shown(gain)]
+    shown = [step.change for step, gain in gains if gain.excludes_zero]
     texts = [f"{step.change} {points_text(gain)}" for step, gain in gains]
     said = f"Ablation path, gains on the test set in points: {'; '.join(texts)}."
     if not shown:
@@ -74,23 +74,18 @@ def sentence(results: Results) -> list[str]:
     return [f"{said} By its own interval, a difference is shown by {' and '.join(shown)}."]
 
 
-def _is_shown(gain: Interval) -> bool:
-    return gain.low is not None and gain.high is not None and not gain.low <= 0 <= gain.high
-
-
 def path_data(made: list[Step]) -> pd.DataFrame:
     """What the table and the figure show, a row a stop."""
-    rows = []
-    for step in made:
-        row: dict[str, object] = {
+    return pd.DataFrame(
+        {
             "step": step.number,
             "change": step.change,
             "before": step.before,
             "net": step.net.name,
+            "val_accuracy": step.val_accuracy,
+            "others_tried": step.others,
+            **interval_columns("gain_", step.gain),
+            **interval_columns("total_", step.total),
         }
-        row |= {"val_accuracy": step.val_accuracy, "others_tried": step.others}
-        for prefix, interval in (("gain", step.gain), ("total", step.total)):
-            ends = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
-            row |= dict(zip((f"{prefix}_mean", f"{prefix}_ci_low", f"{prefix}_ci_high"), ends, strict=True))
-        rows.append(row)
-    return pd.DataFrame(rows)
+        for step in made
+    )

@@ -14,9 +14,9 @@ from analysis.nets import Net
 from analysis.path import sentence
 from analysis.statistics.intervals import Interval, paired_difference
 from analysis.tables.table import percent, rate
+from study.names import OWN_SETTINGS
 
 STATES = ("complete", "pruned", "failed")
-OWN_SETTINGS = "this study's settings"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ The same facts go into an ONNX file's metadata. The card's head is the YAML that
 
 import json
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import yaml
-from scipy.special import ndtri
 
-from analysis.statistics.intervals import LEVEL
+from analysis.statistics.intervals import wilson
 from study.run.standing import study_state
 from study.storage import Storage, StorageError
 from study.stored_nets import StoredNet, all_cells, connections
@@ -55,10 +53,9 @@ class Card:
         """The test accuracy's 95 % interval over test images, in percent (Wilson 1927)."""
         if self.test_accuracy is None or not self.test_images:
             return None
-        share, n, z = self.test_accuracy / 100, self.test_images, float(ndtri((1 + LEVEL) / 2))
-        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return 100 * (centre - half), 100 * (centre + half)
+        bounds = wilson(self.test_accuracy / 100, self.test_images)
+        assert bounds.low is not None and bounds.high is not None
+        return 100 * bounds.low, 100 * bounds.high
 
     def metadata(self) -> dict[str, str]:
         """The facts as texts, each value JSON: what a program needs to feed the net and to read its outputs."""

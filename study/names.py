@@ -5,6 +5,8 @@ from pathlib import PurePath
 
 TUNED = "tuned"
 """The ablation of the nets that are each at their best."""
+OWN_SETTINGS = "this study's settings"
+"""The point of a search that has them."""
 PATH = "ablation path"
 """The ablation of the nets on the way from a study's settings to the best that its search found."""
 MOST_BYTES = 200

@@ -104,6 +104,11 @@ class Storage:
         keys = list(keys)
         return [key for key, complete in zip(keys, _abreast(self.has, keys), strict=True) if complete]
 
+    def val_accuracies(self, keys: Iterable[str]) -> dict[str, float]:
+        """Validation accuracy in % by stage, of those that are complete."""
+        rows = self.rows("stages", self.stored(dict.fromkeys(keys)))
+        return dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
+
     def damaged(self, keys: Iterable[str]) -> dict[str, str]:
         """Read the rows of complete stages; those whose rows are damaged are withdrawn.
 

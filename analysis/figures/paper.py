@@ -20,7 +20,7 @@ from analysis.loading import Results
 from analysis.nets import Net, brief, in_table, nets, plain
 from analysis.published import HYBRID, STANDARD
 from analysis.statistics.intervals import over_seeds, paired_difference
-from analysis.tables.table import rate
+from analysis.tables.table import interval_columns, rate
 
 # Okabe and Ito's palette, told apart by the colour-blind; curves differ in marker and dash too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#4d4d4d"
@@ -278,8 +278,8 @@ def _gain_by_knowledge(curves: list[list[Net]]) -> pd.DataFrame:
         interval = paired_difference(net.accuracy, other.accuracy) if other is not None else None
         if interval is not None:
             rate = float(np.mean(list(net.prune_percent.values())))
-            ends = {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high, "seeds": interval.n}
-            rows.append({"curve": "K+ minus K-", "net": net.label, "prune_percent": rate, **ends})
+            row: dict[str, object] = {"curve": "K+ minus K-", "net": net.label, "prune_percent": rate}
+            rows.append(row | interval_columns("", interval) | {"seeds": interval.n})
     return pd.DataFrame(rows)
 
 

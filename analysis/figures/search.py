@@ -13,9 +13,10 @@ from analysis.figures.axes import spans_wide
 from analysis.figures.paper import BLUE, GREY, GRID, ORANGE, Plot, canvas, rate_axis
 from analysis.loading import Results
 from analysis.path import path_data, steps
-from analysis.search import OWN_SETTINGS, SHARE, Trial, against, best_so_far, complete, front, trials
+from analysis.search import SHARE, Trial, against, best_so_far, complete, front, trials
 from analysis.statistics.intervals import Interval
 from analysis.tables.search import MEASURED, hyperparameters, value_text
+from study.names import OWN_SETTINGS
 
 TRIAL: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "alpha": 0.6, "markeredgewidth": 0}
 BEST: dict[str, Any] = {"marker": "D", "color": ORANGE, "markersize": 6, "markeredgewidth": 0, "zorder": 3}

@@ -1,12 +1,10 @@
 """How large a paired difference is: in standard deviations, and how often it is one for the better."""
 
 from collections.abc import Sequence
-from math import sqrt
 
 import numpy as np
-from scipy.special import ndtri
 
-from analysis.statistics.intervals import LEVEL, Bounds
+from analysis.statistics.intervals import LEVEL, Bounds, wilson
 
 NO_SPREAD = 1e-9
 """Percentage points below which the spread of accuracies is rounding error."""
@@ -35,9 +33,8 @@ def probability_of_improvement(differences: Sequence[float], level: float = LEVE
     """Share of seeds in which the first net of the pair is better, ties half, 0 to 1; None for no pair.
 
     The paired form of Agarwal et al. 2021 (rliable), section 4.3, who compare every run with every other; here both
-    nets of a pair share their seed. The interval is Wilson's score interval, which holds with few seeds and where all
-    agree (a bootstrap would then have no width): Wilson, JASA 22 (1927); Brown, Cai and DasGupta, "Interval estimation
-    for a binomial proportion", Statistical Science 16 (2001).
+    nets of a pair share their seed. The interval is Wilson's (:func:`wilson`), which holds with few seeds and where all
+    agree: a bootstrap would then have no width.
     """
     n = len(differences)
     if n == 0:
@@ -45,7 +42,4 @@ def probability_of_improvement(differences: Sequence[float], level: float = LEVE
     share = float(np.mean([0.5 if abs(d) <= NO_SPREAD else float(d > 0) for d in differences]))
     if n == 1:
         return Bounds(share, None, None)
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return Bounds(share, max(0.0, centre - half), min(1.0, centre + half))
+    return wilson(share, n, level)

@@ -10,7 +10,7 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 FloatArray = npt.NDArray[np.float64]
@@ -34,6 +34,11 @@ class Interval:
         """Upper end, or None with one seed."""
         return None if self.half is None else self.mean + self.half
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval leaves out zero; one seed has none that could."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -42,6 +47,18 @@ class Bounds:
     value: float
     low: float | None
     high: float | None
+
+
+def wilson(share: float, n: int, level: float = LEVEL) -> Bounds:
+    """A share of ``n`` and its score interval, 0 to 1, which holds where all agree, too.
+
+    Wilson, JASA 22 (1927); Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical
+    Science 16 (2001).
+    """
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return Bounds(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:

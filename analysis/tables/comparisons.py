@@ -112,7 +112,8 @@ def _seeds(one: Comparison, points: float, alpha: float) -> str:
 
 
 def _notes(found: list[Comparison], points: float) -> list[str]:
-    sizes, strictest = families(found), max(one.family for one in found)
+    sizes = sorted({one.family for one in found if one.family}, reverse=True)
+    asked = " or ".join(f"{ALPHA} / {size}" for size in sizes)
     measures = (
         "d_z: mean difference over the standard deviation of the differences (Cohen). Share better: seeds in which the "
         "first net is better, ties half, with Wilson's 95 % interval."
@@ -123,13 +124,13 @@ def _notes(found: list[Comparison], points: float) -> list[str]:
         f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
         f"{found[0].reason} The p by each comparison's own variance is shown next to it (details).",
         f"p: of the paired t test, two-sided; costs < {points:g}: one-sided, of the claim that a pruned net loses less "
-        f"than {points_of(points)}. Holm: corrected for the {sizes} of this table. Shown: Holm's "
+        f"than {points_of(points)}. Holm: corrected for the {families(found)} of this table. Shown: Holm's "
         f"p below {ALPHA}, and for a difference an interval without zero. The sign-flip p assumes less and decides "
         "nothing: with n seeds it is never below 2 / 2^n.",
         "80 % power: the least difference that these seeds would show four times of five, and the seeds that would "
         f"show one of {points_of(points)} so, with the range that the spread's own uncertainty gives (95 %); for the "
         f"comparison alone (level {ALPHA}) and at the strictest level that Holm's correction asks "
-        f"({ALPHA} / {max(1, strictest)}{' at most' if ' and ' in sizes else ''}).",
+        f"({asked or ALPHA}).",
     ]
 
 

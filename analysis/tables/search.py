@@ -5,8 +5,9 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.loading import Results
-from analysis.search import LATENCY, OWN_SETTINGS, Objective, Trial, against, ranked, trials
+from analysis.search import LATENCY, Objective, Trial, against, ranked, trials
 from analysis.tables.table import NOTHING, Header, Table, percent, rate
+from study.names import OWN_SETTINGS
 
 ON_SCREEN = 5
 MEASURED = (

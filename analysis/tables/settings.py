@@ -6,15 +6,15 @@ from math import sqrt
 from typing import Any
 
 import pandas as pd
+from scipy.special import ndtri
 
 from analysis.loading import Results
 from analysis.published import FUSED
-from analysis.statistics.intervals import Interval, over_seeds
+from analysis.statistics.intervals import LEVEL, Interval, over_seeds
 from analysis.tables.table import NOTHING, Header, Table, interval_columns, interval_text, percent, rate_text
 
 REFERENCE, SPARSE = "Reference-SourceNet", "Sparse-SourceNet"
 SOURCES = {"reference": REFERENCE, "magnitude": SPARSE, "random": f"{SPARSE}, random masks"}
-NORMAL_95 = 1.959964
 KINDS = ("reference", "source_prune", "transfer", "target_prune", "neuron_prune", "probe")
 OFF: dict[str, Any] = {
     "decay_all": True,
@@ -82,7 +82,7 @@ def _of_these_test_images(results: Results, cells: pd.DataFrame) -> Iterator[str
     if accuracy.empty or pd.isna(images):
         return
     share = accuracy.mean() / 100
-    half = 100 * NORMAL_95 * sqrt(share * (1 - share) / images)
+    half = 100 * float(ndtri((1 + LEVEL) / 2)) * sqrt(share * (1 - share) / images)
     yield (
         f"All seeds are tested on the same {images:,.0f} images of the target. On as many others, an accuracy "
         f"of {percent(accuracy.mean())} % would be within {half:.1f} points either way (95 %, binomial): no number of "

@@ -19,7 +19,7 @@ from search_spaces.space import cell_of
 from study import schema
 from study.config import StudyConfig
 from study.graph import StageGraph, plan_cells
-from study.names import PATH
+from study.names import OWN_SETTINGS, PATH
 from study.storage import Storage
 from study.tune.experiment import Experiment
 
@@ -32,7 +32,7 @@ class AblationPath:
     def __init__(self, config: StudyConfig, own: Params, best: Params) -> None:
         """Begin at ``own``, the study's settings in the search space; it leads to those of the best trial."""
         self.config, self.best = config, best
-        self.stops: list[tuple[Point, Params]] = [(Point("this study's settings"), own)]
+        self.stops: list[tuple[Point, Params]] = [(Point(OWN_SETTINGS), own)]
         self.tried: list[str] = []
         """The stages that measure what was tried."""
         self._rows: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ class AblationPath:
                 f"ablation path, step {step}: {len(names)} setting{'s' * (len(names) > 1)} to try", markup=False
             )
             changed = {name: {**params, name: self.best[name]} for name in names}
-            cells = {name: self._cells(self.point(name), changed[name]) for name in names}
+            cells = {name: self._cells(self._point(name), changed[name]) for name in names}
             graph = plan_cells([cell for own in cells.values() for cell in own], checked=self.config)
             experiment(graph).run(console)
             keys = iter([key for _, key in graph.cells])
@@ -62,9 +62,9 @@ class AblationPath:
             gain_most = self._note(storage, step, params, stages)
             if gain_most is None:
                 return
-            self.stops.append((self.point(gain_most), changed[gain_most]))
+            self.stops.append((self._point(gain_most), changed[gain_most]))
 
-    def point(self, name: str) -> Point:
+    def _point(self, name: str) -> Point:
         """The change of one setting to what it is in the end."""
         return Point(f"{name} = {_text(self.best[name])}")
 
@@ -98,8 +98,7 @@ class AblationPath:
 
     def _note(self, storage: Storage, step: int, params: Params, stages: Mapping[str, list[str]]) -> str | None:
         """Note what was tried. Return the setting that gains most, of equals the first; None if none has a result."""
-        rows = storage.rows("stages", storage.stored({key: None for own in stages.values() for key in own}))
-        known = dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
+        known = storage.val_accuracies(key for own in stages.values() for key in own)
         scores = {name: [known[key] for key in own] for name, own in stages.items() if all(key in known for key in own)}
         chosen = max(scores, key=lambda name: mean(scores[name]), default=None)
         self._rows += [

@@ -31,6 +31,7 @@ from study.config import (
 )
 from study.durations import duration
 from study.graph import StageGraph, plan_cells
+from study.names import OWN_SETTINGS
 from study.run.decoding import prepare_machine
 from study.run.identity import claim
 from study.run.lease import only_driver
@@ -332,7 +333,7 @@ class _Search:
         return path
 
     def _final_cells(self, best: list[FrozenTrial], path: AblationPath | None) -> list[Cell]:
-        points = [(Point("this study's settings"), self.own, True)]
+        points = [(Point(OWN_SETTINGS), self.own, True)]
         points += [(Point(f"trial {trial.number}"), trial.params, False) for trial in best]
         tested = [
             replace(cell_of(self.config, params, seed, point.label), point=point, point_index=index, own_point=own)

@@ -87,8 +87,8 @@ def planned_cells(graph: StageGraph) -> pa.Table:
     """The cells table: what a study consists of, whatever became of it."""
     variants: dict[tuple[str | None, str], str] = {}
     for cell, key in graph.cells:
-        off = cell.point is not None and not cell.own_point
-        variants.setdefault((cell.stream, key), f"{cell.net}, {cell.point.label}" if off and cell.point else cell.net)
+        point = None if cell.own_point else cell.point
+        variants.setdefault((cell.stream, key), f"{cell.net}, {point.label}" if point else cell.net)
     rows = (cell_row(graph, cell, key) | {"variant": variants[cell.stream, key]} for cell, key in graph.cells)
     return schema.table("cells", rows)
 

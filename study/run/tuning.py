@@ -46,7 +46,7 @@ class Tuning:
             storage: where it is stored.
             failed: the error of each failed stage.
         """
-        accuracy = self._accuracies(storage)
+        accuracy = storage.val_accuracies(key for _, key in self.graph.cells)
         scores: dict[tuple[str, int], dict[int, float | None]] = {}
         for cell, key in self.graph.cells:
             assert cell.point_index is not None
@@ -71,12 +71,6 @@ class Tuning:
                 }
             )
         return chosen, schema.table("tuning", rows)
-
-    def _accuracies(self, storage: Storage) -> dict[str, float]:
-        """Validation accuracy by stage, of those that are complete."""
-        stored = storage.stored(dict.fromkeys(key for _, key in self.graph.cells))
-        rows = storage.rows("stages", stored)
-        return dict(zip(rows["stage"].to_pylist(), rows["val_accuracy"].to_pylist(), strict=True))
 
 
 def best_candidate(scores: Mapping[int, float | None]) -> int:

@@ -86,7 +86,7 @@ def value_at(config: StudyConfig, key: str) -> Any:
         ConfigError: there is no such key.
     """
     if not _is_key(key):
-        raise ConfigError(f"{key}: {_suggestion(key)}")
+        raise ConfigError(f"{key}: {suggestion(key)}")
     value: Any = config.model_dump(mode="json", by_alias=True)
     for name in key.split("."):
         value = None if value is None else value[name]
@@ -183,7 +183,7 @@ class Source:
     def put(self, key: str, value: Any) -> None:
         """Set a dotted key in the tree."""
         if not _is_key(key):
-            raise self.error([(key, _suggestion(key))])
+            raise self.error([(key, suggestion(key))])
         *parents, last = key.split(".")
         branch = self.tree
         for depth, name in enumerate(parents, start=1):
@@ -199,7 +199,7 @@ class Source:
         """The configuration that the tree describes, each key checked by itself."""
         self._gather_tuned()
         if unknown := list(_unknown_keys(self.tree, StudyConfig)):
-            raise self.error([(key, _suggestion(key)) for key in unknown])
+            raise self.error([(key, suggestion(key)) for key in unknown])
         try:
             return StudyConfig.model_validate(self.tree)
         except ValidationError as error:
@@ -318,7 +318,8 @@ def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str =
             yield from _unknown_keys(value, inner, f"{prefix}{name}.")
 
 
-def _suggestion(key: str) -> str:
+def suggestion(key: str) -> str:
+    """That a dotted key is unknown, and which was meant, if one is near."""
     # One who leaves out the section means the key in it, not one that is spelt alike.
     inside = [known for known in _keys(StudyConfig) if known.endswith(f".{key}")]
     question = f"did you mean {' or '.join(map(repr, inside))}?" if inside else did_you_mean(key, _keys(StudyConfig))

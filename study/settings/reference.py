@@ -12,8 +12,7 @@ from pydantic.fields import FieldInfo
 
 from study.answers import KeyRecord
 from study.settings.models import StudyConfig
-from study.settings.overrides import ConfigError, Source, is_table, list_presets, model_of, read_source
-from trainables.suggestions import did_you_mean
+from study.settings.overrides import ConfigError, Source, is_table, list_presets, model_of, read_source, suggestion
 
 WIDTH = 110
 """Columns of a comment."""
@@ -199,8 +198,7 @@ def key_record(name: str) -> KeyRecord:
 
 def _known(name: str) -> Key:
     if name not in keys():
-        question = did_you_mean(name, keys()) or "`--show-config` prints all keys"
-        raise ConfigError(f"--explain {name}: unknown key: {question}")
+        raise ConfigError(f"--explain {name}: {suggestion(name)}")
     return keys()[name]
 
 
