@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: study test test-all gpu-check lint docs constraints clean
+N := 1000
+
+.PHONY: study test test-all faults gpu-check lint docs constraints clean
 
 study: $(VENV)/installed
 	$(BIN)/python -m study.ablation $(STUDY)
@@ -14,6 +16,10 @@ test: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest
+
+# Random schedules of faults with a checker: an hour for a thousand. Run again, it goes on where it was.
+faults: $(VENV)/installed-dev
+	$(BIN)/python -m tests.faults --runs $(N)
 
 # What only a GPU can show. Without one it fails: a check that checked nothing is none. A missed goal ends nothing.
 gpu-check: $(VENV)/installed-dev

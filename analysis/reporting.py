@@ -149,7 +149,9 @@ def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[
         for name in sorted(files, key=lambda name: name == "index.html"):
             folder.write(name, files[name])
     except StorageError as error:
-        raise StudyError(f"the report can't be written ({error}): choose another folder with --out") from error
+        raise StudyError(
+            f"the report cannot be written: {error}\n  `python -m analysis` with --out writes it into another folder"
+        ) from error
     return folder.at("index.html")
 
 
@@ -203,7 +205,7 @@ def write_table(table: Table, out: str | Path) -> str:
         for name, content in table_files([table]).items():
             folder.write(name, content)
     except StorageError as error:
-        raise StudyError(f"the table cannot be written ({error}): choose another folder with --out") from error
+        raise StudyError(f"the table cannot be written: {error}\n  give another folder with --out") from error
     return folder.at(f"{table.name}.md")
 
 

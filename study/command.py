@@ -96,7 +96,9 @@ def _status(error: Exception) -> int | None:
 
     if isinstance(error, ConfigError | DataError | StorageError | ClusterError | ResourceError | StudyIsRunningError):
         return BAD_INPUT
-    return SOME_FAILED if isinstance(error, analysis.StudyError) else None
+    if isinstance(error, analysis.StudyError):
+        return BAD_INPUT if isinstance(error.__cause__, StorageError) else SOME_FAILED
+    return None
 
 
 def conclude(outcome: "Outcome | TargetsOutcome", options: argparse.Namespace) -> int:
