@@ -79,9 +79,17 @@ TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "pdf", "png", "csv
 
 def tables(results: Results) -> list[Table]:
     """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
-    cells = outcomes(results)
-    made = [make(results, off_axis(cells)) for make in TABLES.values()] + [path_table(results), search_trials(results)]
-    return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
+    made = [*(_made(results, make) for make in TABLES.values()), path_table(results), search_trials(results)]
+    on_axes = [axis_table(results, axis) for axis in axes(outcomes(results))]
+    return [table for table in made if table is not None] + on_axes
+
+
+def _made(results: Results, make: Callable[[Results, pd.DataFrame], Table | None]) -> Table | None:
+    """A table of :data:`TABLES`, made once for the report, the terminal and the trackers."""
+    if make not in results.memo:
+        results.memo[make] = make(results, off_axis(outcomes(results)))
+    table: Table | None = results.memo[make]
+    return table
 
 
 def tables_as_csv(results: Results) -> dict[str, str]:

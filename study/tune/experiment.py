@@ -113,19 +113,14 @@ class Experiment:
 
     def config_of(self, key: str) -> dict[str, str]:
         """What the trial of a stage is given: its task as JSON, and the beginning of its folder's name."""
-        stage, resources = self.graph.stages[key], self.resources
+        stage = self.graph.stages[key]
         task = Task(
             key=key,
             spec=stage.spec,
             parents=stage.parents,
             contents=stage.contents,
             storage=self.storage.root,
-            threads=resources.threads,
-            workers=resources.workers,
-            cpus=resources.cpus,
-            gpus=resources.gpus,
-            checkpoint_seconds=resources.checkpoint_seconds,
-            images_a_pass=resources.images_a_pass,
+            resources=self.resources,
             places=self.places,
             functions=pickled_functions(stage.spec),
         )

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from study.keys import Contents, contents
+from study.settings.resources import ResourceConfig
 from study.storage import Storage, StorageError
 from study.tune.advice import out_of_memory, unusable_gpu
 from study.tune.faults import LostProcessError, cause_of
@@ -27,7 +28,7 @@ from trainables.data import Places
 from trainables.devices import release_memory, usable_gpu
 from trainables.hyperparameters import ReferenceParams, StageSpec
 from trainables.results import StageResult
-from trainables.sessions import CHECKPOINT_SECONDS, LeavingError, Session, TrainSession, TuneSession
+from trainables.sessions import LeavingError, Session, TrainSession, TuneSession
 from trainables.settings import Hyperparameters
 from trainables.stages import run_stage
 
@@ -54,12 +55,7 @@ class Task(Hyperparameters):
     contents: Contents
     """What the key was made of, where the study was planned."""
     storage: str
-    threads: int = 1
-    workers: int = 0
-    cpus: float = 1
-    gpus: float = 0
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    images_a_pass: int | None = None
+    resources: ResourceConfig = ResourceConfig()
     places: Places
     functions: str | None = None
     """Networks and data sets that were given as Python functions, by their names; pickled, in base 64."""
@@ -119,7 +115,8 @@ def complete(task: Task, session: Callable[..., Session]) -> dict[str, Any]:
 
 def _in_words(error: Exception, task: Task) -> str:
     text = f"{type(error).__name__}: {error}"
-    now = {"images_a_pass": task.images_a_pass or "the whole batch", "gpus": task.gpus, "cpus": task.cpus}
+    asked = task.resources
+    now = {"images_a_pass": asked.images_a_pass or "the whole batch", "gpus": asked.gpus, "cpus": asked.cpus}
     return out_of_memory(text, now) or unusable_gpu(text) or text
 
 
@@ -139,7 +136,7 @@ def run_task(task: Task, storage: Storage, session: Session) -> None:
     Raises:
         ContentsError: data, weights or network are not here what they were where the study was planned.
     """
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(task.resources.threads)
     _require_contents(task)
     started, clock = datetime.now(UTC), time.monotonic()
     parents = {role: storage.artifact(key) for role, key in task.parents.items()}
@@ -179,11 +176,12 @@ def _train(task: Task, storage: Storage, session: Callable[..., Session]) -> Non
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    if task.workers == 0:
-        device = usable_gpu() if task.gpus else "cpu"
+    resources = task.resources
+    if resources.workers == 0:
+        device = usable_gpu() if resources.gpus else "cpu"
 
         def run() -> None:
-            settings = (task.checkpoint_seconds, task.images_a_pass, task.places)
+            settings = (resources.checkpoint_seconds, resources.images_a_pass, task.places)
             run_task(task, storage, session(storage.checkpoint(task.key), device, *settings))
 
         TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0)).fit()
@@ -194,9 +192,9 @@ def _train(task: Task, storage: Storage, session: Callable[..., Session]) -> Non
         _run_worker,
         train_loop_config={"task": task.model_dump_json(by_alias=True)},
         scaling_config=ScalingConfig(
-            num_workers=task.workers,
-            use_gpu=task.gpus > 0,
-            resources_per_worker={"CPU": task.cpus, "GPU": task.gpus},
+            num_workers=resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus, "GPU": resources.gpus},
         ),
         run_config=RunConfig(
             name=task.key,
@@ -217,14 +215,11 @@ def _train(task: Task, storage: Storage, session: Callable[..., Session]) -> Non
 
 def _run_worker(config: dict[str, Any]) -> None:
     task = Task.of(config["task"])
-    if task.gpus:
+    resources, storage = task.resources, Storage(task.storage)
+    if resources.gpus:
         usable_gpu()
-    storage = Storage(task.storage)
-    run_task(
-        task,
-        storage,
-        TrainSession(storage.checkpoint(task.key), task.checkpoint_seconds, task.images_a_pass, task.places),
-    )
+    settings = (resources.checkpoint_seconds, resources.images_a_pass, task.places)
+    run_task(task, storage, TrainSession(storage.checkpoint(task.key), *settings))
 
 
 def stage_row(task: Task, result: StageResult, session: Session, started: datetime, seconds: float) -> dict[str, Any]:
@@ -244,9 +239,9 @@ def stage_row(task: Task, result: StageResult, session: Session, started: dateti
         "processor": processor(),
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else "cpu",
         "tf32": _used_tf32(task, session),
-        "threads": task.threads,
-        "workers": task.workers,
-        "images_a_pass": task.images_a_pass,
+        "threads": task.resources.threads,
+        "workers": task.resources.workers,
+        "images_a_pass": task.resources.images_a_pass,
         "code_version": code_version(),
         "package_versions": package_versions(),
     }
