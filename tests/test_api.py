@@ -55,17 +55,14 @@ def test_run_again_it_trains_nothing(
 
 @pytest.mark.usefixtures("own_ray")
 def test_where_ray_runs_already_it_is_used_and_left_running(outcome: Outcome, preset: Path, storage: Path) -> None:
+    """And another one is refused, with the way out."""
+    with pytest.raises(ClusterError, match=r"leave the address 127.0.0.1:1 out .* or call ray.shutdown"):
+        run_study(load_config(str(preset)), "other", storage=storage, address="127.0.0.1:1", progress=False)
+    assert ray.is_initialized()
     config = load_config(str(preset), {"seeds": [1], "ablations": ["tau"], "axes": {}})
     more = run_study(config, "joined", storage=str(storage), progress=False)
     assert not more.failed and "slots were busy" in more.summary
     assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
-
-
-@pytest.mark.usefixtures("own_ray")
-def test_a_second_ray_is_refused_with_the_way_out(preset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"leave the address 127.0.0.1:1 out .* or call ray.shutdown"):
-        run_study(load_config(str(preset)), "other", storage=str(tmp_path), address="127.0.0.1:1", progress=False)
-    assert ray.is_initialized()
 
 
 def test_overrides_are_texts_or_values(preset: Path) -> None:
