@@ -54,10 +54,12 @@ def test_run_again_it_trains_nothing(
 
 
 @pytest.mark.usefixtures("own_ray")
-def test_where_ray_runs_already_it_is_used_and_left_running(outcome: Outcome, preset: Path, storage: Path) -> None:
+def test_where_ray_runs_already_it_is_used_and_left_running(
+    outcome: Outcome, preset: Path, storage: Path, tmp_path: Path
+) -> None:
     """And another one is refused, with the way out."""
     with pytest.raises(ClusterError, match=r"leave the address 127.0.0.1:1 out .* or call ray.shutdown"):
-        run_study(load_config(str(preset)), "other", storage=storage, address="127.0.0.1:1", progress=False)
+        run_study(load_config(str(preset)), "other", storage=tmp_path, address="127.0.0.1:1", progress=False)
     assert ray.is_initialized()
     config = load_config(str(preset), {"seeds": [1], "ablations": ["tau"], "axes": {}})
     more = run_study(config, "joined", storage=str(storage), progress=False)
