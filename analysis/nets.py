@@ -130,7 +130,7 @@ def nets(cells: pd.DataFrame) -> list[Net]:
         )
     told_apart = {
         controls: [name for name in names if name not in CONTROLS and rivals[name].nunique(dropna=False) > 1]
-        for controls, rivals in cells.groupby(CONTROLS, sort=False)
+        for controls, rivals in cells.drop_duplicates(keys).groupby(CONTROLS, sort=False)
         if rivals.shape[0] > 1
     }
     found = [

@@ -65,17 +65,20 @@ class StageContext:
 
     def net(self, role: str) -> tuple[LayeredNet, Masks]:
         """A parent's main branch and masks, on the session's device."""
-        net, masks = artifacts.unpack_main(self.spec.network, self.parents[role])
-        device = self.session.device
-        return placed(net, device), {name: mask.to(device) for name, mask in masks.items()}
+        return self._unpacked(self.parents[role])
 
-    def hybrid(self, role: str, config: KnowledgeConfig | None) -> tuple[HybridTransferNet, Masks]:
-        """A parent's net to go on with; without knowledge its extra branch is left behind."""
-        main, masks = self.net(role)
-        extra = artifacts.unpack_extra(self.spec.network, self.parents[role]) if config is not None else None
+    def hybrid(self, artifact: Artifact, config: KnowledgeConfig | None) -> tuple[HybridTransferNet, Masks]:
+        """A net to go on with, a parent's or an earlier one of this stage; its extra branch only with knowledge."""
+        main, masks = self._unpacked(artifact)
+        extra = artifacts.unpack_extra(self.spec.network, artifact) if config is not None else None
         if extra is not None:
             placed(extra, self.session.device)
         return HybridTransferNet(main, extra, self.live_reference(config)), masks
+
+    def _unpacked(self, artifact: Artifact) -> tuple[LayeredNet, Masks]:
+        net, masks = artifacts.unpack_main(self.spec.network, artifact)
+        device = self.session.device
+        return placed(net, device), {name: mask.to(device) for name, mask in masks.items()}
 
     def live_reference(self, config: KnowledgeConfig | None) -> LayeredNet | None:
         """The reference, where it runs on every batch."""

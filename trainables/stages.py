@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from trainables import artifacts, networks, pretrained, removals, weights
 from trainables.artifacts import Artifact
@@ -16,7 +15,6 @@ from trainables.hyperparameters import (
     EvaluationParams,
     FeaturesParams,
     FusionParams,
-    KnowledgeConfig,
     KnowledgeParams,
     NeuronPruneParams,
     ProbeParams,
@@ -100,7 +98,7 @@ def _reference(stage: StageContext, params: ReferenceParams) -> StageResult:
 @runs(SourcePruneParams)
 def _source_prune(stage: StageContext, params: SourcePruneParams) -> StageResult:
     images = stage.images()
-    net, masks = stage.hybrid("source", None)
+    net, masks = stage.hybrid(stage.parents["source"], None)
     before = Extent.of(net.main, masks)
     masks, gradual = stage.prune(net, masks, params, params.retrain)
     epochs = []
@@ -191,7 +189,7 @@ def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
 @runs(TargetPruneParams)
 def _target_prune(stage: StageContext, params: TargetPruneParams) -> StageResult:
     images = stage.images()
-    net, masks = stage.hybrid("start", params.knowledge)
+    net, masks = stage.hybrid(stage.parents["start"], params.knowledge)
     before = Extent.of(net.main, masks)
     masks, gradual = stage.prune(net, masks, params, params.retrain)
     knowledge = stage.knowledge(params.knowledge, images)
@@ -206,7 +204,7 @@ def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult
         return _neuron_step(stage, params)
     images = stage.images()
     level = stage.parents["standard"].metrics["val_accuracy"] - params.tolerance
-    accepted, start_masks = stage.hybrid("start", params.knowledge)
+    accepted, start_masks = stage.hybrid(stage.parents["start"], params.knowledge)
     before = Extent.of(accepted.main, start_masks)
     knowledge = stage.knowledge(params.knowledge, images)
     best, epochs, first = artifacts.pack(accepted, start_masks), [], 0
@@ -216,7 +214,7 @@ def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult
 
     rounds = first
     for left in removals.schedule(params, stage.spec.network)[first:]:
-        net, masks = _restore(stage, best, params.knowledge)
+        net, masks = stage.hybrid(Artifact(best), params.knowledge)
         masks = removals.take(net, masks, params, left, images, stage.seed)
         stage.set_dropout(net, masks, params.retrain)
         round_ = Round(rounds, {"net": best, "epochs": epochs})
@@ -226,7 +224,7 @@ def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult
         if evaluate(net.main, images, images.val, stage.session).accuracy < level:
             break
         best = artifacts.pack(net, masks)
-    net, masks = _restore(stage, best, params.knowledge)
+    net, masks = stage.hybrid(Artifact(best), params.knowledge)
     result = _result(stage, net, masks, images, epochs, before)
     result.metrics["rounds"] = rounds
     return result
@@ -235,7 +233,7 @@ def _neuron_prune(stage: StageContext, params: NeuronPruneParams) -> StageResult
 def _neuron_step(stage: StageContext, params: NeuronPruneParams) -> StageResult:
     """One step of neuron pruning as a stage of its own, so that nets with more steps share it."""
     images = stage.images()
-    net, masks = stage.hybrid("start", params.knowledge)
+    net, masks = stage.hybrid(stage.parents["start"], params.knowledge)
     before = Extent.of(net.main, masks)
     left = removals.only_step(params, stage.spec.network, net)
     masks = removals.take(net, masks, params, left, images, stage.seed)
@@ -243,13 +241,6 @@ def _neuron_step(stage: StageContext, params: NeuronPruneParams) -> StageResult:
     knowledge = stage.knowledge(params.knowledge, images)
     epochs = Training(net, masks, images, params.retrain, stage.session, stage.seed, knowledge).run()
     return _result(stage, net, masks, images, epochs, before)
-
-
-def _restore(
-    stage: StageContext, tensors: dict[str, Tensor], knowledge: KnowledgeConfig | None
-) -> tuple[HybridTransferNet, Masks]:
-    parents = {**stage.parents, "accepted": Artifact(tensors)}
-    return StageContext(stage.spec, parents, stage.session).hybrid("accepted", knowledge)
 
 
 def _result(

@@ -96,7 +96,7 @@ def class_results(results: Results, net: Net, standard: Net) -> list[ClassResult
     accuracy, baseline = _by_class(ours), _by_class(theirs)
     both = pd.concat([theirs, ours])
     images = both.groupby(["stage", "target_class"])["images"].sum().groupby("target_class").mean()
-    mistakes = ours[ours["predicted_class"] != ours["target_class"]]
+    mistakes = _most_frequent_mistakes(ours)
     return [
         ClassResult(
             name,
@@ -104,7 +104,7 @@ def class_results(results: Results, net: Net, standard: Net) -> list[ClassResult
             over_seeds(baseline.get(name, {})),
             over_seeds(accuracy.get(name, {})),
             paired_difference(accuracy.get(name, {}), baseline.get(name, {})),
-            _most_frequent(mistakes[mistakes["target_class"] == name], ours[ours["target_class"] == name]),
+            mistakes.get(name),
         )
         for name in dict.fromkeys(both["target_class"])
     ]
@@ -142,12 +142,13 @@ def _by_class(confusion: pd.DataFrame) -> dict[str, dict[int, float]]:
     return {str(name): by_seed(row.dropna()) for name, row in shares.iterrows()}
 
 
-def _most_frequent(mistakes: pd.DataFrame, every: pd.DataFrame) -> tuple[str, float] | None:
-    """The class that images are most often taken for, and the share of them in %; ties by the order of the data."""
-    if mistakes.empty:
-        return None
-    sums = mistakes.groupby("predicted_class", sort=False)["images"].sum()
-    return str(sums.idxmax()), float(100 * sums.max() / every["images"].sum())
+def _most_frequent_mistakes(confusion: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """The class that images of each class are most often taken for, and their share in %; ties by the data's order."""
+    totals = confusion.groupby("target_class")["images"].sum()
+    mistakes = confusion[confusion["predicted_class"] != confusion["target_class"]]
+    sums = mistakes.groupby(["target_class", "predicted_class"], sort=False)["images"].sum()
+    most = sums.groupby("target_class", sort=False).idxmax()
+    return {str(name): (str(taken), float(100 * sums[name, taken] / totals[name])) for name, taken in most}
 
 
 def _by_gain(found: list[ClassResult]) -> list[ClassResult]:

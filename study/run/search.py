@@ -32,6 +32,7 @@ from study.config import (
 from study.durations import duration
 from study.graph import StageGraph, plan_cells
 from study.names import OWN_SETTINGS
+from study.run.database import FILE, open_database, readable, require_unchanged
 from study.run.decoding import prepare_machine
 from study.run.identity import claim
 from study.run.lease import only_driver
@@ -58,7 +59,6 @@ from study.tune.loggers import Loggers
 from trainables import latency
 from trainables.suggestions import choices
 
-DATABASE = "optuna.db"
 MOST_FINALISTS = 5
 
 
@@ -167,7 +167,8 @@ class _Search:
         """Open the search; ``doubts`` are about its pretrained references.
 
         Raises:
-            ConfigError: the Optuna storage in its folder is that of a search with other settings.
+            ConfigError: the database in its folder is that of a search with other settings.
+            StorageError: the database is damaged, or cannot be read.
         """
         self.config, self.storage, self.settings = config, storage, settings
         self.name, self.cluster, self.console, self.doubts = name, cluster, console, doubts
@@ -176,14 +177,17 @@ class _Search:
         self.own = own_params(config, against=self.against)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.book = TrialBook(
-            space(config, against=self.against),
-            self._open_database(self.name, make=True),
-            self.name,
-            sampler_name=settings.sampler,
-            seed=settings.seed,
-            against=self.against,
-        )
+        path, spanned = self._database(self.name), space(config, against=self.against)
+        with readable(path):
+            self.book = TrialBook(
+                spanned,
+                open_database(path),
+                self.name,
+                sampler_name=settings.sampler,
+                seed=settings.seed,
+                against=self.against,
+            )
+            require_unchanged(self.book.study, path)
         own = {"against": self.against, "sampler": settings.sampler, "seed": settings.seed}
         claim(self.book.study, config, own, storage.root)
         self._enqueue(self.own, "own")
@@ -273,21 +277,20 @@ class _Search:
         measured: list[dict[str, float]] = self.book.study.user_attrs["latencies"]
         return metrics | measured[steps]
 
-    def _open_database(self, name: str, *, make: bool = False) -> optuna.storages.BaseStorage:
-        path = Path(self.storage.study_path(name, DATABASE))
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.exists():
-            raise ConfigError(
-                f"no search {name!r} in {self.storage.root}: --warm-start takes the name of a search there"
-            )
-        return optuna.storages.RDBStorage(f"sqlite:///{path}")
+    def _database(self, name: str) -> Path:
+        return Path(self.storage.study_path(name, FILE))
 
     def _enqueue(self, params: Mapping[str, Any], origin: str) -> None:
         self.book.study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
 
     def _warm_start(self, name: str) -> None:
-        earlier = optuna.load_study(study_name=name, storage=self._open_database(name))
+        if not (path := self._database(name)).exists():
+            raise ConfigError(
+                f"no search {name!r} in {self.storage.root}: --warm-start takes the name of a search there"
+            )
+        with readable(path):
+            earlier = optuna.load_study(study_name=name, storage=open_database(path))
+            require_unchanged(earlier, path)
         for trial in ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
             known = {key: value for key, value in trial.params.items() if key in self.own}
             params = fitting(self.config, known)
@@ -391,5 +394,5 @@ class _Search:
             lines.append(
                 f"best settings: {folder}/best.yaml, to be run with study.ablation --preset {folder}/best.yaml"
             )
-        lines.append(f"dashboard: optuna-dashboard sqlite:///{folder}/{DATABASE}")
+        lines.append(f"dashboard: optuna-dashboard sqlite:///{folder}/{FILE}")
         return "\n".join(lines)

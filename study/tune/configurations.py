@@ -4,8 +4,10 @@ One Optuna trial is a configuration, judged by the validation accuracy of its ne
 are added to the graph and run as Ray Tune trials, each once, whatever the number of configurations that need it.
 """
 
+import hashlib
+import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,17 @@ IMPORTANCE_DRAWS = 8
 """How often a trial counts in the importance, each time with other values for what does not apply to it."""
 LEAST_TRIALS = 4
 """Fewer complete trials than this say nothing about what matters."""
+SEAL = "seal"
+"""The attribute of an ended trial that holds its :func:`seal`."""
+
+
+def seal(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> str:
+    """A checksum of all that later runs take from an ended trial: a database has none of its own."""
+    facts = {name: value for name, value in trial.user_attrs.items() if name != SEAL}
+    # Of a trial that was stopped early, Optuna makes the last validation its value.
+    known = [*(values or [])] if state == TrialState.COMPLETE else []
+    content = (trial.number, state.name, trial.params, facts, sorted(trial.intermediate_values.items()), known)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sampler(name: SamplerName, seed: int) -> optuna.samplers.BaseSampler:
@@ -121,10 +134,11 @@ class TrialBook:
 
     def tell(self, trial: optuna.Trial, metrics: Metrics | None, *, failed: bool = False) -> None:
         """End a trial: with its metrics; without any it was stopped early, or has failed."""
-        if metrics is not None:
-            self.study.tell(trial, [metrics[name] for name in self._metrics])
-        else:
-            self.study.tell(trial, state=TrialState.FAIL if failed else TrialState.PRUNED)
+        values = None if metrics is None else [metrics[name] for name in self._metrics]
+        state = TrialState.FAIL if failed else TrialState.PRUNED if values is None else TrialState.COMPLETE
+        stored = self.study.get_trials(deepcopy=False)[trial.number]
+        trial.set_user_attr(SEAL, seal(stored, state, values))
+        self.study.tell(trial, values, state)
 
 
 @dataclass
