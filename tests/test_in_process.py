@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import analysis
 from study import SearchSettings, load_config, run_search, run_study
 from study.config import ConfigError, StudyConfig
 from study.tune.cluster import ClusterError
-from tests.commands import assert_same_results, study, table
+from tests.commands import SECONDS, assert_same_results, study, table
 from trainables.sessions import Session
 
 
@@ -153,12 +154,24 @@ def assert_gains_add_up(table: pd.DataFrame, path: pd.DataFrame, accuracy: "pd.S
 
 
 @pytest.mark.parametrize("slots", ["0", pytest.param("1", marks=pytest.mark.slow)])
-def test_the_version_of_ray_train_is_ours(preset: Path, tmp_path: Path, slots: str) -> None:
+def test_neither_the_environment_nor_uv_changes_how_ray_runs(preset: Path, tmp_path: Path, slots: str) -> None:
+    """Ray Train's version is the project's, and workers are not started by ``uv run``, which Ray sees by a parent."""
+    uv, run = tmp_path / "uv", tmp_path / "run"
+    uv.symlink_to(shutil.which("bash") or "")
+    run.write_text('"$@"\nexit $?\n')
     command = [sys.executable, "-m", "study.ablation", "--preset", str(preset), "--storage", str(tmp_path)]
     command += ["--slots", slots, "--seeds", "1", "--set", "ablations=[transfer]"]
     environment = os.environ | {"RAY_TRAIN_V2_ENABLED": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    done = subprocess.run(
+        [uv, "run", *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_no_path_leads_to_a_front(preset: Path, tmp_path: Path) -> None:
