@@ -206,17 +206,26 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         # Arrow says the path, which the caller says anyway, and the number and its meaning at the end.
         return error.strerror.rpartition("] ")[2] if "Detail: [errno" in error.strerror else error.strerror
-    return re.sub(r" \(Request ID: \w+\)", "", str(error).splitlines()[0])
+    return re.sub(r" \(Request ID: \w+\)| error_info=.*", "", str(error).splitlines()[0])
 
 
 def _is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def _limited(location: str) -> str:
+    """A URI whose requests end: Google's client tries for a quarter of an hour by itself, also without credentials."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("gs", "gcs") or "retry_limit_seconds" in parts.query:
+        return location
+    limit = f"retry_limit_seconds={SHORT_PATIENCE_SECONDS:.0f}"
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, limit)))))
+
+
 def _open(location: str) -> tuple[fs.FileSystem, str]:
     try:
         # S3 without an endpoint asks for the bucket's region here.
-        file_system, base = patiently(lambda: fs.FileSystem.from_uri(location), SHORT_PATIENCE_SECONDS)
+        file_system, base = patiently(lambda: fs.FileSystem.from_uri(_limited(location)), SHORT_PATIENCE_SECONDS)
     except (OSError, pa.ArrowException, ImportError) as error:
         raise StorageError(
             f"the storage {location} cannot be opened: {reason(error)}\n"

@@ -83,8 +83,9 @@ class Storage:
             remedy = "give a folder that you may write to with --storage"
             if not self.folder.is_local:
                 remedy = (
-                    "check its name and your credentials (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
-                    "~/.aws; for a server of your own AWS_ENDPOINT_URL), or give another with --storage"
+                    "check its name and your credentials (S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws, "
+                    "for a server of your own AWS_ENDPOINT_URL; Google: GOOGLE_APPLICATION_CREDENTIALS), or give "
+                    "another with --storage"
                 )
             raise StorageError(
                 f"cannot write to the storage {self.root}: {reason(error.__cause__ or error)}\n  {remedy}"

@@ -12,6 +12,7 @@ from ray.tune.logger import TBXLoggerCallback
 
 from study.files import Folder, StorageError
 from study.stops import StoppedError
+from study.storage import Storage
 from study.tune import trial
 from study.tune.cluster import Stops
 from study.tune.scalars import Scalars
@@ -112,6 +113,14 @@ def test_a_file_that_hides_a_package_is_named(tmp_path: Path) -> None:
 def test_a_slip_in_a_uri_makes_no_folder(location: str, meant: str) -> None:
     with pytest.raises(StorageError, match=f"did you mean {meant}"):
         Folder(location)
+
+
+def test_google_without_an_answer_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client would try for a quarter of an hour."""
+    monkeypatch.setattr("study.files.SHORT_PATIENCE_SECONDS", 1.0)
+    storage = Storage("gs://anonymous@bucket/results?scheme=http&endpoint_override=127.0.0.1:1")
+    with pytest.raises(StorageError, match=r"(?s)cannot write to the storage .*GOOGLE_APPLICATION_CREDENTIALS"):
+        storage.probe()
 
 
 def test_the_commit_is_the_projects_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,12 @@ def test_a_search_stops_trials_early_and_continues(preset: Path, tmp_path: Path)
     stopped = made[made["state"] == "pruned"]["stages"]
     assert not any((tmp_path / "stages" / stage).exists() for stages in stopped for stage in stages[:1])
     assert_trials_are_in_the_tables(analysis.load(tmp_path / "studies" / "early"))
+    # In a folder that was renamed it is still this search.
+    (tmp_path / "studies" / "early").rename(tmp_path / "studies" / "renamed")
+    outcome = run_search(config, "renamed", SearchSettings(trials=6), storage=tmp_path, slots=0, progress=False)
+    again = pd.read_parquet(tmp_path / "studies" / "renamed" / "trials.parquet")
+    pd.testing.assert_frame_equal(again, made)
+    assert "trained" not in outcome.summary
 
 
 def assert_trials_are_in_the_tables(results: analysis.Results) -> None:

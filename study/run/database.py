@@ -46,6 +46,12 @@ def open_database(path: Path) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs={"creator": connect})
 
 
+def name_within(database: optuna.storages.RDBStorage, folder: str) -> str:
+    """The name of the search in a database: its folder's, unless that was renamed or copied with all that is in it."""
+    names = optuna.get_all_study_names(database)
+    return folder if folder in names or not names else names[0]
+
+
 def require_unchanged(study: optuna.Study, path: Path) -> None:
     """Make sure that each ended trial is as it ended.
 

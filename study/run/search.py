@@ -32,7 +32,7 @@ from study.config import (
 from study.durations import duration
 from study.graph import StageGraph, plan_cells
 from study.names import OWN_SETTINGS
-from study.run.database import FILE, open_database, readable, require_unchanged
+from study.run.database import FILE, name_within, open_database, readable, require_unchanged
 from study.run.decoding import prepare_machine
 from study.run.identity import claim
 from study.run.lease import only_driver
@@ -179,10 +179,11 @@ class _Search:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         path, spanned = self._database(self.name), space(config, against=self.against)
         with readable(path):
+            database = open_database(path)
             self.book = TrialBook(
                 spanned,
-                open_database(path),
-                self.name,
+                database,
+                name_within(database, name),
                 sampler_name=settings.sampler,
                 seed=settings.seed,
                 against=self.against,
@@ -289,7 +290,8 @@ class _Search:
                 f"no search {name!r} in {self.storage.root}: --warm-start takes the name of a search there"
             )
         with readable(path):
-            earlier = optuna.load_study(study_name=name, storage=open_database(path))
+            database = open_database(path)
+            earlier = optuna.load_study(study_name=name_within(database, name), storage=database)
             require_unchanged(earlier, path)
         for trial in ranked(earlier.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))[:MOST_FINALISTS]:
             known = {key: value for key, value in trial.params.items() if key in self.own}
