@@ -15,7 +15,7 @@ from rich.console import Console
 from study.config import ResourceConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.cluster import QUIET, Cluster, Stops, connect, left_as_found, while_the_head_answers
+from study.tune.cluster import Cluster, Stops, connect, left_as_found, while_the_head_answers
 from study.tune.in_process import run_in_process
 from study.tune.loggers import Loggers
 from study.tune.progress import Progress, label
@@ -30,6 +30,7 @@ from study.tune.resources import (
     this_machine,
 )
 from study.tune.scheduling import EveryTrialItsProcess, LostGroups, LostProcesses, StageSearcher
+from study.tune.starting import FirstStage, start_ray
 from study.tune.trial import Task, pickled_functions, run_trial
 from trainables.data import Places
 
@@ -84,6 +85,7 @@ class Experiment:
             foreseen: whether all stages are in the graph from the start, so that the time left can be estimated.
         """
         with left_as_found():
+            starts = self.cluster.is_this_machine
             self._start(console)
             searcher = algorithm()
             done = set(searcher.done)
@@ -93,8 +95,9 @@ class Experiment:
                     while_the_head_answers(self.cluster.address, console),
                     Progress(self.graph, searcher, self.slots, console, foreseen) as progress,
                     Stops() as stops,
+                    FirstStage(console, is_own=starts) as first,
                 ):
-                    followers = [progress, self.loggers.follow(self.graph), stops]
+                    followers = [progress, self.loggers.follow(self.graph), stops, first]
                     if self.cluster.in_process:
                         run_in_process(searcher, followers, scheduler)
                     else:
@@ -160,15 +163,10 @@ class Experiment:
 
     def _start_own(self, ask: Ask) -> Any:
         """Start Ray on this machine, with no more CPUs than the slots hold."""
-        import ray
-
-        return ray.init(
-            # "local", or Ray would join any cluster that happens to run on this machine.
-            address="local",
+        return start_ray(
             num_cpus=max(1, round(self.slots * ask.cpus * ask.processes)),
             num_gpus=int(self.capacity.present[0].resources["GPU"]),
             include_dashboard=self.cluster.dashboard,
-            **QUIET,
         )
 
     def _ray_folder(self, console: Console) -> str:

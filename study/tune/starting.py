@@ -1,0 +1,95 @@
+"""Starting Ray on this machine, and what is said where it does not start, or starts no process."""
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+
+from study.tune.cluster import QUIET, ClusterError
+from study.tune.scheduling import Observer
+
+SAID_SECONDS = 60.0
+"""After so long without a process that trains, it is said; processes mostly start within ten seconds."""
+END_SECONDS = 300.0
+"""After so long, the command ends."""
+LOG_LINES = 5
+REMEDY = "--slots 0 trains in the command's own process, without Ray"
+
+
+def start_ray(**settings: Any) -> Any:
+    """Start Ray for this process; on a busy machine it may take a second try. Return its context.
+
+    Raises:
+        ClusterError: it does not start.
+    """
+    import ray
+
+    for tries_left in (1, 0):
+        try:
+            # "local", or Ray would join any cluster that happens to run on this machine.
+            return ray.init(address="local", **settings, **QUIET)
+        except Exception as error:  # Ray raises anything here: its own errors, RuntimeError, OSError, AssertionError
+            ray.shutdown()
+            if not tries_left:
+                raise ClusterError(
+                    f"Ray does not start on this machine: {error}\n"
+                    f"  if it is busy or short of memory, run the command again later; {REMEDY}"
+                ) from error
+
+
+class FirstStage(Observer):
+    """Says so where Ray starts no process for any stage, with what its log says, and ends the command after a while.
+
+    Ray itself would wait for ever.
+    """
+
+    def __init__(self, console: Console, *, is_own: bool) -> None:
+        """Watch a Ray of our own; any other cluster may have to start nodes first."""
+        super().__init__()
+        self._console, self._is_own = console, is_own
+        self._begun = threading.Event()
+
+    def __enter__(self) -> "FirstStage":
+        """Begin to wait."""
+        if self._is_own:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Wait no longer."""
+        self._begun.set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take note that there is one."""
+        self._begun.set()
+
+    def _watch(self) -> None:
+        if self._begun.wait(SAID_SECONDS):
+            return
+        self._console.print(f"Ray has started no process for {SAID_SECONDS:.0f} s{_raylet_says()}", markup=False, soft_wrap=True)
+        if self._begun.wait(END_SECONDS - SAID_SECONDS):
+            return
+        self._console.show_cursor()
+        print(
+            f"Ray has started no process for {END_SECONDS:.0f} s: nothing was trained{_raylet_says()}\n"
+            f"  what is complete is stored: run the same command again; {REMEDY}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)
+
+
+def _raylet_says() -> str:
+    """The last lines of the log of who starts processes, and where it is."""
+    with suppress(OSError, AttributeError):
+        import ray
+
+        log = Path(ray._private.worker.global_worker.node.get_logs_dir_path()) / "raylet.out"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join(["", f"  the end of {log}:", *(f"    {line[:200]}" for line in lines)])
+    return ""
