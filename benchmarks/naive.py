@@ -26,7 +26,7 @@ from trainables.hyperparameters import StageSpec
 from trainables.sessions import Session
 from trainables.stages import run_stage
 
-SLOTS, BUSY, FASTER = 2, 0.90, 3.0
+SLOTS, BUSY, FASTER = 2, 0.92, 3.0
 Step = tuple[str, str, dict[str, str]]
 """A stage that a cell needs: its key, the JSON of its spec, and its parents."""
 
