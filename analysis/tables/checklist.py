@@ -94,18 +94,19 @@ def ratios_of(results: Results, net: Net) -> tuple[float | None, float | None]:
     stages = done.merge(results.stages[["stage", "connections_dense", "connections"]], on="stage")
     compression = (stages["connections_dense"] / stages["connections"]).mean()
     layers = stages[["stage"]].merge(results.layers, on="stage")
-    speedups = [_speedup(group) for _, group in layers.groupby("stage")]
-    known = [value for value in speedups if value is not None]
-    speedup = sum(known) / len(known) if known and len(known) == len(stages) else None
+    speedups = _speedups(layers)
+    speedup = sum(speedups) / len(speedups) if speedups and len(speedups) == len(stages) else None
     return None if pd.isna(compression) else float(compression), speedup
 
 
-def _speedup(layers: pd.DataFrame) -> float | None:
-    """Multiply-adds of the unpruned net over those left; None for stages of before the column."""
-    if layers["positions"].isna().any():
-        return None
-    left = (layers["connections"] * layers["positions"]).sum()
-    return float((layers["connections_dense"] * layers["positions"]).sum() / left) if left else None
+def _speedups(layers: pd.DataFrame) -> list[float]:
+    """Multiply-adds of the unpruned net over those left, a stage; none for a stage of before the column."""
+    unknown = layers.loc[layers["positions"].isna(), "stage"]
+    layers = layers[~layers["stage"].isin(unknown)]
+    counts = layers[["connections_dense", "connections"]].mul(layers["positions"], axis=0)
+    sums = counts.groupby(layers["stage"]).sum()
+    sums = sums[sums["connections"] > 0]
+    return [float(ratio) for ratio in sums["connections_dense"] / sums["connections"]]
 
 
 def _points(cells: pd.DataFrame) -> list[Net]:

@@ -39,18 +39,19 @@ def source_nets(results: Results, cells: pd.DataFrame) -> Table | None:
     """Accuracy in the source domain, and share pruned, of the nets that the study's transfers start from."""
     stages = results.stages.set_index("stage")
     stages = stages[stages["status"] == "done"]
-    ends: dict[tuple[str, str], list[str]] = {}
+    names = _names_of_source_nets(stages)
+    ends: dict[tuple[str, str], dict[str, None]] = {}
     for stream, path in zip(cells["stream"], cells["path"], strict=True):
-        for name, stage in _sources_of(path, stages) if stream != FUSED else ():
-            if stage not in ends.setdefault((stream, name), []):
-                ends[stream, name].append(stage)
+        # Of a pruned net its last step.
+        for name, stage in {names[stage]: stage for stage in path if stage in names}.items() if stream != FUSED else ():
+            ends.setdefault((stream, name), {})[stage] = None
     if not ends:
         return None
     headers = [Header(name) for name in ("net", "nets trained", "source ACC %", "source top-5 ACC %", "Prune %")]
     rows, data = [], []
     order = [(stream, name) for stream in results.streams or [""] for name in SOURCES.values()]
     for key in [key for key in order if key in ends]:
-        found, name = stages.loc[ends[key]], ", ".join(filter(None, reversed(key)))
+        found, name = stages.loc[[*ends[key]]], ", ".join(filter(None, reversed(key)))
         columns = ("test_accuracy", "test_top5_accuracy", "prune_percent")
         top1, top5, pruned = (over_seeds(dict(enumerate(found[column].dropna()))) for column in columns)
         shown = [_accuracy(one) for one in (top1, top5)]
@@ -96,16 +97,13 @@ def _accuracy(interval: Interval | None) -> str:
     return interval_text(interval) if interval.half else percent(interval.mean)
 
 
-def _sources_of(path: Any, stages: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """The source nets on a cell's path, by name; of a pruned one its last step."""
-    there = [stage for stage in path if stage in stages.index]
-    for stage in there:
-        if stages.at[stage, "kind"] == "reference":
-            yield REFERENCE, stage
-    steps = [stage for stage in there if stages.at[stage, "kind"] == "source_prune"]
-    if steps:
-        criterion = json.loads(str(stages.at[steps[-1], "hyperparameters"])).get("criterion", "magnitude")
-        yield SOURCES.get(criterion, SPARSE), steps[-1]
+def _names_of_source_nets(stages: pd.DataFrame) -> dict[str, str]:
+    """The name of each stage that trains or prunes a net in the source domain."""
+    source = stages[stages["kind"].isin(["reference", "source_prune"])]
+    return {
+        stage: REFERENCE if kind == "reference" else SOURCES.get(json.loads(text).get("criterion", "magnitude"), SPARSE)
+        for stage, kind, text in zip(source.index, source["kind"], source["hyperparameters"], strict=True)
+    }
 
 
 def settings(results: Results, cells: pd.DataFrame) -> Table | None:
