@@ -18,8 +18,10 @@ from tests.kills import named
 SLOTS = 2
 STOPPED_SECONDS = 3.0
 MOMENTS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "trial killed", "driver stopped for a while")
-ENDS = {"SIGKILL": {-signal.SIGKILL}, "SIGTERM": {143}, "SIGINT": {130}, "SIGHUP": {129}}
-"""The exit statuses that each signal may end in; 0, where the study had just ended."""
+ENDS = {"SIGKILL": {-signal.SIGKILL}} | {
+    name: {128 + signal.Signals[name], -signal.Signals[name]} for name in ("SIGTERM", "SIGINT", "SIGHUP")
+}
+"""The statuses that each signal may end in: the command's own or, in its first moments, Python's; a shell shows one."""
 
 
 def run(seed: int, preset: Path, folder: Path, undisturbed: Path, count: Path, epochs: int) -> Verdict:
@@ -47,6 +49,7 @@ def run(seed: int, preset: Path, folder: Path, undisturbed: Path, count: Path, e
             verdict.faults[fault] += 1
             _disturb(driver, fault, draw)
         status = driver.wait(SECONDS)
+        # 0, where the study had just ended.
         if status not in ENDS.get(fault, set()) | {0}:
             verdict.wrong = f"after {fault} the command ended with status {status}"
             return verdict
