@@ -71,7 +71,9 @@ class FirstStage(Observer):
     def _watch(self) -> None:
         if self._begun.wait(SAID_SECONDS):
             return
-        self._console.print(f"Ray has started no process for {SAID_SECONDS:.0f} s{_raylet_says()}", markup=False, soft_wrap=True)
+        self._console.print(
+            f"Ray has started no process for {SAID_SECONDS:.0f} s{_raylet_says()}", markup=False, soft_wrap=True
+        )
         if self._begun.wait(END_SECONDS - SAID_SECONDS):
             return
         self._console.show_cursor()
