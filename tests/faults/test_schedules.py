@@ -3,12 +3,12 @@
 ``make faults`` runs a thousand.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from study import generations
 from study.storage import StageCheckpoint, Storage
 from tests.faults.checker import Checker
 from tests.faults.faults import Schedule, draw, shortest
@@ -36,10 +36,6 @@ def test_no_row_is_wrong_and_nothing_is_lost(checker: Checker) -> None:
     assert faults > SCHEDULES
 
 
-def no_checksum(content: bytes | None, checksum: str) -> bool:
-    return content is not None
-
-
 def any_file(self: Storage, key: str, name: str, manifest: Any = None) -> bytes:
     folder = (manifest or self.manifest(key))["folder"]
     return self.folder.read(f"stages/{key}/{folder}/{name}") or b""
@@ -56,7 +52,6 @@ def unchecked(self: StageCheckpoint) -> bytes | None:
 @pytest.mark.parametrize(
     ("owner", "name", "defect", "kind"),
     [
-        (generations, "_is", no_checksum, "flip"),
         (Storage, "_file", any_file, "flip"),
         (Session, "resume", from_the_start, "kill"),
         (StageCheckpoint, "read", unchecked, "power"),
@@ -66,8 +61,9 @@ def test_a_planted_defect_is_found(
     checker: Checker, owner: Any, name: str, defect: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, defect)
-    disturbed = [schedule for schedule in map(draw, range(1000)) if schedule.kinds() == {kind}]
-    assert any(map(checker.fails, disturbed))
+    # Mostly the first ten find it; not each time the same, as a flipped bit may be one of a name or of a time.
+    disturbed = (schedule for schedule in map(draw, itertools.count()) if schedule.kinds() == {kind})
+    assert any(map(checker.fails, itertools.islice(disturbed, SCHEDULES)))
 
 
 def test_the_shortest_schedule_that_fails() -> None:
