@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest
 
-# Random schedules of faults with a checker: an hour for a thousand. Run again, it goes on where it was.
+# Random schedules of faults with a checker: an hour for a thousand. Run again, it resumes.
 faults: $(VENV)/installed-dev
 	$(BIN)/python -m tests.faults --runs $(N)
 

@@ -27,6 +27,9 @@ class StudyError(Exception):
     """A study that can't be reported; the message is for the user and names the path and the remedy."""
 
 
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True)
 class Results:
     """A study's tables as DataFrames, in the columns of ``study.schema``, and its description.
@@ -48,7 +51,14 @@ class Results:
     ablation_path: pd.DataFrame | None = None
     tuning: pd.DataFrame | None = None
     memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What :func:`once` keeps."""
+    """What :meth:`kept` keeps."""
+
+    def kept(self, key: object, compute: Callable[[], Value]) -> Value:
+        """The value under a key, computed when it is first asked for, and not to be changed."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        value: Value = self.memo[key]
+        return value
 
     @property
     def seeds(self) -> list[int]:
@@ -73,7 +83,6 @@ class Results:
         return f" ({self.facts.evaluation})" if self.facts.evaluation else ""
 
 
-Value = TypeVar("Value")
 Facts = TypeVar("Facts", bound=BaseModel)
 
 
@@ -82,10 +91,7 @@ def once(function: Callable[[Results], Value]) -> Callable[[Results], Value]:
 
     @wraps(function)
     def kept(results: Results) -> Value:
-        if function not in results.memo:
-            results.memo[function] = function(results)
-        value: Value = results.memo[function]
-        return value
+        return results.kept(function, lambda: function(results))
 
     return kept
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +79,14 @@ TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "pdf", "png", "csv
 
 
 def tables(results: Results) -> list[Table]:
-    """The tables of :data:`TABLES` that have something to show; a search's; the axes'."""
-    made = [*(_made(results, make) for make in TABLES.values()), path_table(results), search_trials(results)]
-    on_axes = [axis_table(results, axis) for axis in axes(outcomes(results))]
-    return [table for table in made if table is not None] + on_axes
+    """The tables of :data:`TABLES` that have something to show; a search's; the axes'.
 
-
-def _made(results: Results, make: Callable[[Results, pd.DataFrame], Table | None]) -> Table | None:
-    """A table of :data:`TABLES`, made once for the report, the terminal and the trackers."""
-    if make not in results.memo:
-        results.memo[make] = make(results, off_axis(outcomes(results)))
-    table: Table | None = results.memo[make]
-    return table
+    Each of :data:`TABLES` is made once for the report, the terminal and the trackers.
+    """
+    cells = outcomes(results)
+    made = [results.kept(make, partial(make, results, off_axis(cells))) for make in TABLES.values()]
+    made += [path_table(results), search_trials(results)]
+    return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
 
 def tables_as_csv(results: Results) -> dict[str, str]:

@@ -42,8 +42,10 @@ def source_nets(results: Results, cells: pd.DataFrame) -> Table | None:
     names = _names_of_source_nets(stages)
     ends: dict[tuple[str, str], dict[str, None]] = {}
     for stream, path in zip(cells["stream"], cells["path"], strict=True):
+        if stream == FUSED:
+            continue
         # Of a pruned net its last step.
-        for name, stage in {names[stage]: stage for stage in path if stage in names}.items() if stream != FUSED else ():
+        for name, stage in {names[stage]: stage for stage in path if stage in names}.items():
             ends.setdefault((stream, name), {})[stage] = None
     if not ends:
         return None

@@ -1,4 +1,4 @@
-"""The database of a search: opened only if it is whole, its ended trials believed only if they are as they ended."""
+"""The database of a search: opened only if it is whole; its ended trials are used only if they are unchanged."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from study.tune.configurations import SEAL, seal
 
 FILE = "optuna.db"
 REMEDY = (
-    "move it away and run the command again: the search starts anew, and stages that are stored are not trained again"
+    "move it away and run the command again: the search starts again, and stages that are stored are not trained again"
 )
 
 

@@ -2,9 +2,9 @@
 
 import os
 
-# Before Ray is imported, which reads both then. Stages run through its second version, whatever the environment
-# says for other programs. Processes that Ray starts inherit it.
+# Ray reads both when it is imported. Stages run through Ray Train's second version, whatever the environment has for
+# other programs. Processes that Ray starts inherit it.
 os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-# Started by `uv run`, Ray would start its processes by that, too, in a copy of the current folder, which has no
-# environment: no stage would ever begin. They take the Python of this process.
+# If `uv run` started the command, Ray would start its processes by `uv run`, too, in a copy of the current folder that
+# has no environment: no stage would ever begin. Now they take the Python of this process.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"

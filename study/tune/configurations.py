@@ -128,7 +128,7 @@ class TrialBook:
 
     def report(self, trial: optuna.Trial, epoch: int, value: float) -> None:
         """Keep an intermediate value; Optuna knows none of a trial with two objectives."""
-        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        known = self._stored(trial).intermediate_values
         if len(self._metrics) == 1 and epoch not in known:
             trial.report(value, epoch)
 
@@ -136,9 +136,11 @@ class TrialBook:
         """End a trial: with its metrics; without any it was stopped early, or has failed."""
         values = None if metrics is None else [metrics[name] for name in self._metrics]
         state = TrialState.FAIL if failed else TrialState.PRUNED if values is None else TrialState.COMPLETE
-        stored = self.study.get_trials(deepcopy=False)[trial.number]
-        trial.set_user_attr(SEAL, seal(stored, state, values))
+        trial.set_user_attr(SEAL, seal(self._stored(trial), state, values))
         self.study.tell(trial, values, state)
+
+    def _stored(self, trial: optuna.Trial) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Starting Ray on this machine, and what is said where it does not start, or starts no process."""
+"""Start Ray on this machine; report if it does not start, or starts no process."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ from study.tune.cluster import QUIET, ClusterError
 from study.tune.scheduling import Observer
 
 SAID_SECONDS = 60.0
-"""After so long without a process that trains, it is said; processes mostly start within ten seconds."""
+"""Time without a process that trains after which this is reported; most processes start within ten seconds."""
 END_SECONDS = 300.0
-"""After so long, the command ends."""
+"""Time after which the command ends."""
 LOG_LINES = 5
 REMEDY = "--slots 0 trains in the command's own process, without Ray"
 
@@ -43,9 +43,9 @@ def start_ray(**settings: Any) -> Any:
 
 
 class FirstStage(Observer):
-    """Says so where Ray starts no process for any stage, with what its log says, and ends the command after a while.
+    """Reports that Ray has started no process for any stage, with the end of its log, and then ends the command.
 
-    Ray itself would wait for ever.
+    Ray itself would wait forever.
     """
 
     def __init__(self, console: Console, *, is_own: bool) -> None:
@@ -87,7 +87,7 @@ class FirstStage(Observer):
 
 
 def _raylet_says() -> str:
-    """The last lines of the log of who starts processes, and where it is."""
+    """The last lines of the log of the raylet, which starts processes, and its path."""
     with suppress(OSError, AttributeError):
         import ray
 

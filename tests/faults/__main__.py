@@ -1,4 +1,4 @@
-"""Run many random schedules of faults; run again with the same record, it goes on where it was.
+"""Run many random schedules of faults; run again with the same record, it resumes.
 
 Every fiftieth seed is run with real signals to the processes of a study on Ray, which takes a minute.
 """

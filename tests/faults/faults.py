@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["kill", "power", "full", "flaky", "second", "late", "clock", "flip"]
 
@@ -82,9 +82,7 @@ def draw(seed: int) -> Schedule:
     source = random.Random(seed)
     in_object_store = source.random() < 0.4
     without = DISK_ONLY if in_object_store else STORE_ONLY
-    kinds: list[Kind] = [
-        kind for kind in ("kill", "power", "full", "flaky", "second", "late", "clock", "flip") if kind not in without
-    ]
+    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind not in without]
     drivers = []
     for number in range(source.randint(1, 4)):
         # Who comes later mostly finds little left to do: a fault that is drawn too late does not come true.

@@ -1,4 +1,4 @@
-"""The small study of the schedules: every kind of stage, some seconds of a processor."""
+"""The small study of the schedules: every kind of stage that the paper has, in some seconds of a processor."""
 
 from typing import Any
 
