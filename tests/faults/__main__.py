@@ -28,6 +28,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="schedules: seeds 0 to N - 1 (%(default)s)")
     parser.add_argument("--record", type=Path, default=Path("faults.jsonl"), metavar="FILE", help="(%(default)s)")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error(f"--runs is {options.runs}: give 1 or more, as a check that checks nothing is none")
     console = Console(highlight=False)
     done = {line["seed"]: line for line in map(json.loads, _lines(options.record))}
     with tempfile.TemporaryDirectory() as folder:
