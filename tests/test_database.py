@@ -10,7 +10,7 @@ import pytest
 
 from study import SearchSettings, load_config, run_search
 from study.files import StorageError
-from study.run.database import FILE, open_database, readable, require_unchanged
+from study.run.database import FILE, keep, open_database, readable, require_unchanged
 from study.tune.configurations import ACCURACY, PRUNED, TrialBook
 
 FLIPS = 200
@@ -41,6 +41,7 @@ def path(tmp_path: Path) -> Path:
             made.tell(trial, {ACCURACY: 80.0 + number / 3, PRUNED: 50.0})
         elif number < 5:
             made.tell(trial, None, failed=number == 4)
+    keep(made.study, "latencies", [{"latency_ms": 1.5}, {"latency_ms": 0.5}])
     return path
 
 
@@ -50,11 +51,13 @@ def read(path: Path) -> list[Any]:
         study = book(path).study
         require_unchanged(study, path)
     ended = [trial for trial in study.get_trials() if trial.state.is_finished()]
-    return [(one.number, one.state, one.params, one.values, one.user_attrs["stages"]) for one in ended]
+    trials = [(one.number, one.state, one.params, one.values, one.user_attrs["stages"]) for one in ended]
+    return [*trials, study.user_attrs.get("latencies")]
 
 
 def test_what_was_stored_is_read(path: Path) -> None:
-    assert [number for number, *_ in read(path)] == [0, 1, 2, 3, 4]
+    *trials, latencies = read(path)
+    assert [number for number, *_ in trials] == [0, 1, 2, 3, 4] and len(latencies) == 2
     assert path.is_file() and [file.name for file in path.parent.iterdir()] == [FILE]
 
 
@@ -88,6 +91,14 @@ def test_a_trial_that_was_changed_is_not_believed(change: str, path: Path) -> No
     with sqlite3.connect(path) as database:
         assert database.execute(change).rowcount == 1
     with pytest.raises(StorageError, match="trial 1 is not what it was when it ended"):
+        read(path)
+
+
+def test_measured_latencies_that_were_changed_are_not_believed(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        change = "UPDATE study_user_attributes SET value_json = replace(value_json, '0.5', '0.4')"
+        assert database.execute(f"{change} WHERE key = 'latencies'").rowcount == 1
+    with pytest.raises(StorageError, match="its latencies are not what was stored"):
         read(path)
 
 

@@ -1,15 +1,16 @@
-"""The database of a search: opened only if it is whole; its ended trials are used only if they are unchanged."""
+"""The database of a search: opened only if it is whole; what it holds is used only if it is unchanged."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from study.files import PATIENCE_SECONDS, StorageError
-from study.tune.configurations import SEAL, seal
+from study.tune.configurations import SEAL, checksum, seal
 
 FILE = "optuna.db"
 REMEDY = (
@@ -41,7 +42,7 @@ def open_database(path: Path) -> optuna.storages.RDBStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         _require_whole(path)
-    # In a URL, question marks and per cent signs of the path would have a meaning: the URL only says that it is a file.
+    # In a URL, question marks and per cent signs of the path would have a meaning: this one only tells the kind.
     connect = partial(sqlite3.connect, path, timeout=PATIENCE_SECONDS, check_same_thread=False)
     return optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs={"creator": connect})
 
@@ -52,8 +53,15 @@ def name_within(database: optuna.storages.RDBStorage, folder: str) -> str:
     return folder if folder in names or not names else names[0]
 
 
+def keep(study: optuna.Study, name: str, facts: Any) -> None:
+    """Store facts of the whole search, which JSON can have, behind a seal."""
+    # The seal first: facts that a kill left without one would never be doubted.
+    study.set_user_attr(f"{name}_{SEAL}", checksum(facts))
+    study.set_user_attr(name, facts)
+
+
 def require_unchanged(study: optuna.Study, path: Path) -> None:
-    """Make sure that each ended trial is as it ended.
+    """Make sure that each ended trial is as it ended, and that what :func:`keep` stored is as it was.
 
     Raises:
         StorageError: one is not.
@@ -64,6 +72,10 @@ def require_unchanged(study: optuna.Study, path: Path) -> None:
             raise StorageError(
                 f"{path} is damaged or was changed: trial {trial.number} is not what it was when it ended\n  {REMEDY}"
             )
+    facts = study.user_attrs
+    for name in facts:
+        if facts.get(f"{name}_{SEAL}") not in (None, checksum(facts[name])):
+            raise StorageError(f"{path} is damaged or was changed: its {name} are not what was stored\n  {REMEDY}")
 
 
 def _require_whole(path: Path) -> None:

@@ -32,7 +32,7 @@ from study.config import (
 from study.durations import duration
 from study.graph import StageGraph, plan_cells
 from study.names import OWN_SETTINGS
-from study.run.database import FILE, name_within, open_database, readable, require_unchanged
+from study.run.database import FILE, keep, name_within, open_database, readable, require_unchanged
 from study.run.decoding import prepare_machine
 from study.run.identity import claim
 from study.run.lease import only_driver
@@ -141,7 +141,7 @@ def _require_usable(config: StudyConfig, settings: SearchSettings) -> None:
         raise ConfigError(f"seed is {settings.seed}: a sampler's seed is a number from 0 to {2**32 - 1}")
     if settings.against and settings.sampler == "cmaes":
         others = ", ".join(name for name in get_args(SamplerName) if name != "cmaes")
-        raise ConfigError(f"--sampler cmaes knows one objective alone: with --against give {others}")
+        raise ConfigError(f"--sampler cmaes knows only one objective: with --against give {others}")
     if settings.explain and settings.against:
         raise ConfigError("--explain follows the path to the best settings: a front (--against) has several")
     if config.targets:
@@ -241,7 +241,7 @@ class _Search:
         return cells
 
     def _is_stored(self, key: str) -> bool:
-        """Whether a stage is complete; damaged rows are said, and the stage is trained again."""
+        """Whether a stage is complete; damaged rows are reported, and the stage is trained again."""
         if not self.storage.has(key):
             return False
         damaged = self.storage.damaged([key])
@@ -265,9 +265,7 @@ class _Search:
         )
         self.console.print(f"measuring the latency of {len(nets)} nets, from unpruned to the fewest neurons")
         measured = latency.measure(nets, search.latency_batch, config.resources.threads)
-        self.book.study.set_user_attr(
-            "latencies", [{LATENCY: net.percent, LATENCY_MS: net.milliseconds} for net in measured]
-        )
+        keep(self.book.study, "latencies", [{LATENCY: net.percent, LATENCY_MS: net.milliseconds} for net in measured])
 
     def _metrics(self, graph: StageGraph, key: str) -> dict[str, Any]:
         """Metrics of a stage's net; against latency with that of the net's shape."""
@@ -298,7 +296,7 @@ class _Search:
             params = fitting(self.config, known)
             if left_out := [f"{key} {value:.4g}" for key, value in known.items() if key not in params]:
                 said = f"warm start: {', '.join(left_out)} of trial {trial.number} of {name} is outside this search's"
-                self.console.print(f"{said} bounds, and drawn anew", markup=False, soft_wrap=True)
+                self.console.print(f"{said} bounds, and drawn again", markup=False, soft_wrap=True)
             self._enqueue(params, "warm start")
 
     def _conclude(self, search: Experiment) -> Outcome:

@@ -42,7 +42,7 @@ machine, when milliseconds are not.
 IMPORTANCE_DRAWS = 8
 """How often a trial counts in the importance, each time with other values for what does not apply to it."""
 LEAST_TRIALS = 4
-"""Fewer complete trials than this say nothing about what matters."""
+"""Fewer complete trials than this tell nothing about what matters."""
 SEAL = "seal"
 """The attribute of an ended trial that holds its :func:`seal`."""
 
@@ -52,7 +52,11 @@ def seal(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) 
     facts = {name: value for name, value in trial.user_attrs.items() if name != SEAL}
     # Of a trial that was stopped early, Optuna makes the last validation its value.
     known = [*(values or [])] if state == TrialState.COMPLETE else []
-    content = (trial.number, state.name, trial.params, facts, sorted(trial.intermediate_values.items()), known)
+    return checksum((trial.number, state.name, trial.params, facts, sorted(trial.intermediate_values.items()), known))
+
+
+def checksum(content: Any) -> str:
+    """The SHA-256 of content as JSON has it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -151,7 +155,7 @@ class Candidate:
     nets: list[str]
     """The stages that measure the nets."""
     trained: list[str]
-    """The stages that give them: the same, unless nets are measured by stages of their own."""
+    """The stages that make them: the same, unless nets are measured by stages of their own."""
 
 
 class ConfigurationSearcher(StageSearcher):
@@ -176,7 +180,7 @@ class ConfigurationSearcher(StageSearcher):
         Args:
             graph: grows by the stages of each configuration.
             done: whether a stage is complete in the storage.
-            config_of: returns what the Tune trial of a stage is given.
+            config_of: returns the configuration of a stage's Tune trial.
             book: the Optuna study.
             nets: returns the cells of a configuration.
             metrics: metrics of the net that a complete stage has.
@@ -193,7 +197,7 @@ class ConfigurationSearcher(StageSearcher):
             self._open(trial)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next ready stage; where none is, a new configuration's, while there are trials and time left."""
+        """The next ready stage; if none is, a new configuration's, while there are trials and time left."""
         while True:
             self._settle()
             stage = super().suggest(trial_id)
@@ -219,7 +223,7 @@ class ConfigurationSearcher(StageSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of a stage's end, and tell Optuna of the configurations that are decided by it."""
-        # Where a stage is stopped early, Tune shows the validation that decided it here alone.
+        # Where a stage is stopped early, Tune shows the validation that decided it only here.
         self._pass_on(trial_id, result or {})
         super().on_trial_complete(trial_id, result, error)
         self._settle()
@@ -274,10 +278,10 @@ class _Compared:
 
 
 class EarlyStopping(EveryTrialItsProcess, AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020) on validation accuracy, for the stages that configurations are judged by alone.
+    """ASHA (Li et al. 2020) on validation accuracy, only for the stages that configurations are judged by.
 
     The better half continues after each comparison. Only a configuration's first seed is compared: a search wants to
-    learn from bad trials too, and importance can be had of complete ones alone.
+    learn from bad trials too, and importance is computed from complete ones only.
     """
 
     def __init__(self, grace_epochs: int, epochs: int) -> None:
