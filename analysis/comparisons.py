@@ -48,7 +48,7 @@ class Comparison:
     family: int = 0
     """Claims that the correction is over: of differences, and of pruned nets that cost no more than the margin."""
     variance: float | None = None
-    """Of the differences, own or moderated; None with one pair, and where seeds were added while looking."""
+    """Of the differences, own or moderated; None with one pair, and if seeds were added while looking."""
     freedom: float = 0.0
     """Degrees of freedom of the variance."""
     moderated: bool = False
@@ -56,13 +56,13 @@ class Comparison:
     reason: str = ""
     """Which variances the comparisons have, and why, in a sentence."""
     margin: float | None = None
-    """Percentage points that the net may lose; None where that is not asked."""
+    """Percentage points that the net may lose; None if that is not asked."""
     p_margin_holm: float | None = None
     """p, corrected in the same family, of the claim that it loses less than the margin."""
     level: float = LEVEL
     """Of the interval of the mean."""
     design: SequentialDesign | None = None
-    """How seeds were added while looking; None where their number was fixed."""
+    """How seeds were added while looking; None if their number was fixed."""
 
     @cached_property
     def values(self) -> list[float]:
@@ -76,7 +76,7 @@ class Comparison:
 
     @cached_property
     def mean(self) -> Interval | None:
-        """Mean difference with its t interval or, where seeds were added, the sequential one; None without a pair."""
+        """Mean difference with its t interval or, if seeds were added, the sequential one; None without a pair."""
         if self.design is not None:
             return sequential_interval(self.values, self.level)
         if self.variance is None or not self.moderated:
@@ -101,12 +101,12 @@ class Comparison:
 
     @cached_property
     def p_own(self) -> float | None:
-        """The p of the paired t test by this comparison's own variance; None where seeds were added while looking."""
+        """The p of the paired t test by this comparison's own variance; None if seeds were added while looking."""
         return p_value(self.values) if self.design is None else None
 
     @cached_property
     def p_margin(self) -> float | None:
-        """The p, alone, of the claim that the net loses less than the margin (Schuirmann 1987)."""
+        """The p, uncorrected, of the claim that the net loses less than the margin (Schuirmann 1987)."""
         if self.margin is None or not self.variance:
             return None
         return float(stdtr(self.freedom, -(np.mean(self.values) + self.margin) / self._error))
@@ -132,9 +132,9 @@ class Comparison:
         return ALPHA / max(1, self.family)
 
     def detectable(self, alpha: float) -> float | None:
-        """The least difference that these pairs show four times of five, in percentage points.
+        """The smallest difference that these pairs show four times of five, in percentage points.
 
-        None where there is no spread to go by, and where seeds were added while looking: then more could have been.
+        None if there is no spread to go by, or if seeds were added while looking: then more could have been.
         """
         if not self.variance:
             return None
@@ -143,7 +143,7 @@ class Comparison:
     def seeds_needed(self, points: float, alpha: float) -> Seeds | None:
         """Seeds that would show a difference of ``points`` in four of five studies; None if that is unknown.
 
-        The spread is that of this study, with the range that its own uncertainty gives.
+        The spread is that of this study, with the range that follows from its own uncertainty.
         """
         if not self.variance:
             return None

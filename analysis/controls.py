@@ -28,7 +28,7 @@ NEGATIVE = (
 
 @dataclass(frozen=True)
 class Control:
-    """One control, and the comparison that answers it; None where the study lacks a net for it."""
+    """One control, and the comparison that answers it; None if the study lacks a net for it."""
 
     name: str
     gain: bool
@@ -57,7 +57,7 @@ class Control:
 
 
 def controls(results: Results, cells: pd.DataFrame) -> list[Control]:
-    """The controls of a control study; none of any other, where it is unknown beforehand what there is to see.
+    """The controls of a control study; none of any other, as it is unknown beforehand what there is to see.
 
     Args:
         results: the study.
@@ -76,8 +76,8 @@ def verdict(asked: list[Control]) -> str:
         least = min((one for one in asked if one.gain), key=_gain)
         most = max((one for one in asked if not one.gain), key=_gain)
         return (
-            f"All {len(asked)} controls passed: the study sees gains that are there (the least is {_brief(least)}) and "
-            f"none where there must be none (the most is {_brief(most)})."
+            f"All {len(asked)} controls passed: the study sees gains that are there (the smallest is "
+            f"{_brief(least)}) and none where there must be none (the largest is {_brief(most)})."
         )
     return (
         f"CONTROLS NOT PASSED, {len(failed)} of {len(asked)}: "
@@ -87,7 +87,7 @@ def verdict(asked: list[Control]) -> str:
 
 
 def controls_table(results: Results, cells: pd.DataFrame) -> Table | None:
-    """A row for each control; None where the study is no control study."""
+    """A row for each control; None if the study is no control study."""
     asked = controls(results, cells)
     if not asked:
         return None

@@ -193,7 +193,7 @@ class Elsewhere:
     def ranks(self) -> pd.DataFrame:
         """Mean rank over the data sets (1 is the best) of the nets of each sparsity and the baseline.
 
-        Beside it the p of Friedman's test that they are alike (Demsar 2006), where there are three nets or more.
+        Next to it the p of Friedman's test that they are alike (Demsar 2006), if there are three nets or more.
         """
         made = []
         for sparsity in sorted({*self.arms.loc[~self.arms["is_baseline"], "sparsity"]}):

@@ -1,4 +1,4 @@
-"""What a study shows, in sentences made from its numbers: none says more than its comparison does."""
+"""What a study shows, in sentences made from its numbers: none claims more than its comparison."""
 
 import pandas as pd
 
@@ -21,11 +21,11 @@ CORRECTED = "its own interval leaves out zero, but not after Holm's correction o
 
 
 def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool = False) -> list[str]:
-    """A sentence for each comparison, after what must be known first; none where the study compares nothing.
+    """A sentence for each comparison, after what must be known first; none if the study compares nothing.
 
     Args:
         results: the study.
-        cells: all its cells with their outcomes, where they are made already.
+        cells: all its cells with their outcomes, if they are made already.
         brief: put all that is open on one line, with the seeds that it would take.
     """
     cells = outcomes(results) if cells is None else cells
@@ -56,7 +56,7 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
 
 
 def _further(results: Results) -> list[str]:
-    """Which of the paper's further claims are shown, on a line; none where nothing is known of any."""
+    """Which of the paper's further claims are shown, on a line; none if nothing is known of any."""
     found = [one for one in further_comparisons(results) if one.p is not None]
     if not found:
         return []

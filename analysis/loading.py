@@ -134,7 +134,7 @@ def load_folder(folder: Folder) -> Results:
 
 
 def facts_of(folder: Folder, files: Mapping[str, bytes], model: type[Facts]) -> Facts:
-    """What the record says, as a model.
+    """The record as a model.
 
     Raises:
         StudyError: there is no record, or it is another model's.
@@ -182,6 +182,6 @@ def frame(name: str, rows: pa.Table) -> pd.DataFrame:
     """
     found: pd.DataFrame = schema.completed(name, rows).to_pandas()
     if name == "cells":
-        # In studies of an earlier version, each net was measured by the stage that gave it.
+        # In studies of an earlier version, each net was measured by the stage that made it.
         found["measured"] = found["measured"].fillna(found["stage"])
     return found

@@ -1,4 +1,4 @@
-"""Nets as the tables show them: the cells of one variant over its seeds, joined with what their stages gave."""
+"""Nets as the tables show them: the cells of one variant over its seeds, joined with the results of their stages."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ORDER = (*TRANSFER_NETS, CONNECTIONS, "Sparse-TargetNet(K-)_C", NEURONS)
 
 @dataclass(frozen=True)
 class Net:
-    """One variant, in one stream where the study has several, with a cell per seed.
+    """One variant, in one stream if the study has several, with a cell per seed.
 
     ``variant`` is the name with what tells the net from others of this name: what a row of a table is called.
     """
@@ -84,7 +84,7 @@ def by_seed(column: "pd.Series[float]") -> dict[int, float]:
 
 @once
 def outcomes(results: Results) -> pd.DataFrame:
-    """Cells with what their stage gave: the columns of ``MEASURED``, and ``problem``, empty where there is a result.
+    """Cells with their stage's results: the columns of ``MEASURED``, and ``problem``, empty if there is a result.
 
     ``stream`` is empty, not null, in an ordinary study: null would not equal itself.
     """
@@ -149,7 +149,7 @@ def place(net: Net) -> tuple[int, float]:
 
 
 def in_table(cells: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """The cells that stand in one of the named tables."""
+    """The cells that are listed in one of the named tables."""
     return cells[cells["tables"].map(lambda tables: not set(names).isdisjoint(tables)).astype(bool)]
 
 

@@ -32,7 +32,7 @@ class Step:
 
 
 def steps(results: Results) -> list[Step]:
-    """The stops of the path in their order; none where the search was not asked to explain what it found."""
+    """The stops of the path in their order; none if the search was not asked to explain what it found."""
     cells = outcomes(results)
     cells = cells[cells["ablation"] == PATH]
     if results.ablation_path is None or results.trials is None or cells.empty:
@@ -70,7 +70,7 @@ def sentence(results: Results) -> list[str]:
     texts = [f"{step.change} {points_text(gain)}" for step, gain in gains]
     said = f"Ablation path, gains on the test set in points: {'; '.join(texts)}."
     if not shown:
-        return [f"{said} No step alone shows a difference."]
+        return [f"{said} No single step shows a difference."]
     return [f"{said} By its own interval, a difference is shown by {' and '.join(shown)}."]
 
 

@@ -200,7 +200,7 @@ def table_files(made: list[Table]) -> dict[str, bytes]:
 
 
 def write_table(table: Table, out: str | Path) -> str:
-    """Write a table alone in each format; return the path or URI of its Markdown.
+    """Write a single table in each format; return the path or URI of its Markdown.
 
     Raises:
         StudyError: it cannot be written.
@@ -272,7 +272,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def _with_contents(html: str) -> str:
-    """The page with an id for each section that has none, and links to all sections where it has room for them."""
+    """The page with an id for each section that has none, and links to all sections if it has room for them."""
     links: list[str] = []
 
     def named(heading: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Whether a study that was run again gave what its report says, stage by stage, and what was different.
+"""Whether a study that was run again produced what its report states, stage by stage, and what was different.
 
 Where code, packages and hardware are of the same kind, every number comes out the same to the last bit. Where they are
 not, a sum in another order is enough to send a training elsewhere, and that moves a net's accuracy about as far as
@@ -10,9 +10,9 @@ a net, the mean of their differences would lie within ::
 
 with s the standard deviation over the report's seeds; so the prediction interval of a replication is made (Patil, Peng
 and Leek, "What should researchers expect when they replicate studies?", Perspectives on Psychological Science 11
-(2016)). Each stage is judged alone (m = 1), and each net over its seeds, which finds a shift that no stage shows alone;
-alpha is 5 % for all these tests together (Bonferroni). s is the larger of the net's own spread and that of all nets of
-its kind, as three seeds alone know their spread badly; df is that of the latter. Nets of one prune chain share much of
+(2016)). Each stage is judged by itself (m = 1), and each net over its seeds, for shifts that no single stage shows.
+Alpha is 5 % for all these tests together (Bonferroni). s is the larger of the net's own spread and that of all nets of
+its kind, as three seeds know their spread badly; df is that of the latter. Nets of one prune chain share much of
 their noise, which this df does not see; the split's part of s, which does not change, makes up for that (simulated in
 the tests). A pruning rate that no seed changes has no spread: any difference counts. With one seed nothing is known of
 the noise, and any difference above the tolerance counts.
@@ -124,7 +124,7 @@ def describe(found: Reproduction) -> str:
     ]
     lines += _some("nets whose mean differs:", shifts)
     lines += _some("the difference begins at:", found.origins)
-    lines += _some("shown in one of the two alone:", found.conclusions)
+    lines += _some("shown in only one of the two:", found.conclusions)
     lines += _some("made otherwise:", found.made_otherwise) or [
         "code, packages, processor, data and settings are the same"
     ]

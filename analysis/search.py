@@ -41,7 +41,7 @@ class Trial:
 
 
 def trials(results: Results) -> list[Trial]:
-    """The search's trials in their order; none where the study is no search."""
+    """The search's trials in their order; none if the study is no search."""
     if results.trials is None:
         return []
     return [_trial(row) for row in results.trials.sort_values("trial").to_dict("records")]
@@ -80,7 +80,7 @@ class Objective:
     words: Callable[[float], str]
     """A trial's number in words."""
     sign: int
-    """1 where more is better, -1 where less is."""
+    """1 if more is better, -1 if less is."""
 
     def of(self, trial: Trial) -> float | None:
         """The trial's number; None unless it is complete."""
@@ -133,12 +133,12 @@ def front(made: list[Trial], second: Objective) -> list[Trial]:
 
 
 def final_test(results: Results, cells: pd.DataFrame) -> Axis | None:
-    """What the search found, trained with the final seeds; None where the study is no search."""
+    """What the search found, trained with the final seeds; None if the study is no search."""
     return next((axis for axis in axes(cells) if axis.ablation == SEARCH), None) if trials(results) else None
 
 
 def conclusion(results: Results, cells: pd.DataFrame) -> list[str]:
-    """What the search shows, in sentences made from its numbers; none where the study is no search."""
+    """What the search shows, in sentences made from its numbers; none if the study is no search."""
     made = trials(results)
     if not made:
         return []
@@ -207,13 +207,13 @@ def _own(trial: Trial, second: Objective | None) -> str:
 
 
 def _by_test(point: Point, own: Net, known: dict[str, Trial], second: Objective | None, seeds: list[int]) -> str:
-    """The test-set difference of one finalist to the own settings, no more said than its interval allows."""
+    """The test-set difference of one finalist to the own settings, no more claimed than its interval allows."""
     name = point.name
     trial = known.get(name)
     if second and trial and trial.accuracy is not None and (text := second.text(trial)):
         name += f" (validation {percent(trial.accuracy)} %, {text})"
     if point.net.stages == own.stages:
-        return f"On the test set there is nothing to compare: {name} gives the same nets as {OWN_SETTINGS}."
+        return f"On the test set there is nothing to compare: {name} produces the same nets as {OWN_SETTINGS}."
     difference = paired_difference(point.net.accuracy, own.accuracy)
     return f"On the test set, {name} against {OWN_SETTINGS}: {gain(difference, len(seeds))}."
 

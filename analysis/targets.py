@@ -39,7 +39,7 @@ class OverTargets(NamedTuple):
     error_change: Interval | None
     """Mean over targets of the relative change of test error, %; None if a baseline makes no error."""
     p: float | None
-    """Of Wilcoxon's signed-rank test over targets; None with one target, or where all differences are zero."""
+    """Of Wilcoxon's signed-rank test over targets; None with one target, or if all differences are zero."""
     p_holm: float | None
     """The same, corrected (Holm) for all comparisons over targets."""
 
@@ -95,7 +95,7 @@ class Targets:
 
     @cached_property
     def accuracies(self) -> pd.DataFrame:
-        """Mean test accuracy in %: a row per net, a column per target; NaN where there is none."""
+        """Mean test accuracy in %: a row per net, a column per target; NaN if there is none."""
         rows = {
             label: {target: interval.mean for target, net in own.items() if (interval := over_seeds(net.accuracy))}
             for label, own in self.nets.items()

@@ -12,7 +12,7 @@ from analysis.tables.table import NOTHING, Table, percent
 
 
 def trace(results: Results, table: str, row: str) -> str:
-    """The nets behind one row of a table: each seed's path of stages, with what they gave and where they are stored.
+    """The nets behind one row of a table: each seed's path of stages, with their results and where they are stored.
 
     Args:
         results: the study.

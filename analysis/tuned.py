@@ -1,4 +1,4 @@
-"""Nets each at its best: tuned alone with one budget on validation images, and compared as at common settings."""
+"""Nets each at its best: tuned separately with one budget on validation images, and compared as at common settings."""
 
 import re
 from collections import Counter
@@ -106,7 +106,7 @@ def _chosen(rows: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, dict[str, int
 
 
 def _matters(key: str, rows: pd.DataFrame) -> bool:
-    """Whether settings that differ in this key alone are different to the net; yes, if there are no such settings."""
+    """Whether settings that differ only in this key are different to the net; yes, if there are no such settings."""
     alike: dict[tuple[object, ...], list[str]] = {}
     for seed, text, stage in zip(rows["seed"], rows["settings"], rows["stage"], strict=True):
         others = tuple(value for other, value in _values(str(text)).items() if other != key)

@@ -11,7 +11,7 @@ from study.settings.overrides import stream_config, with_changes
 Ablation = Callable[[StudyConfig, int], list[Cell]]
 ABLATIONS: dict[str, Ablation] = {}
 KNOWLEDGE_KEYS = {f"transfer.{key}" for key in ("tau", "lambda", "n_e", "hinton_factor", "live")}
-"""What matters for nets with knowledge alone."""
+"""What matters only for nets with knowledge."""
 
 
 def ablation(name: str) -> Callable[[Ablation], Ablation]:

@@ -20,7 +20,7 @@ class Point:
     label: str
     changes: Changes = field(default_factory=dict)
     value: float | None = None
-    """The number at the point, where the axis is a single numeric hyperparameter."""
+    """The number at the point, if the axis is a single numeric hyperparameter."""
 
 
 def point_of_axis(axis: str, point: Point) -> str:

@@ -32,7 +32,7 @@ class Cell:
     curve: str | None = None
     tables: tuple[str, ...] = ()
     point: Point | None = None
-    """The point of the ablation's axis, where it has one."""
+    """The point of the ablation's axis, if it has one."""
     point_index: int | None = None
     own_point: bool | None = None
     stream: str | None = None
@@ -67,5 +67,5 @@ def probe_name(sparsity: Sparsity) -> str:
 
 
 def rate_name(keep: float) -> str:
-    """The paper's suffix for a share of connections kept: 0.05 gives C95, 0.025 gives C97.5."""
+    """The paper's suffix for a share of connections kept: 0.05 is C95, 0.025 is C97.5."""
     return f"C{100 * (1 - keep):.6g}"

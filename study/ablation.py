@@ -18,14 +18,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m study.ablation",
-        description="Run an ablation study of sparse transfer learning; run the same command again to go on.",
+        description="Run an ablation study of sparse transfer learning; run the same command again to resume.",
     )
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. transfer.tau=2")
     parser.add_argument("--ablate", metavar="AXES", help="axes in addition to the preset's ablations, e.g. tau,lambda")
-    help_ = "an axis of your own, e.g. transfer.train.learning_rate=0.01,0.02; may be given more than once"
+    help_ = "a custom axis, e.g. transfer.train.learning_rate=0.01,0.02; may be repeated"
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUES", help=help_)
-    help_ = "tune each net alone over these values, e.g. transfer.train.learning_rate=0.01,0.02; may be given again"
+    help_ = "tune each net separately over these values, e.g. transfer.train.learning_rate=0.01,0.02; may be repeated"
     parser.add_argument("--tune", action="append", default=[], metavar="KEY=VALUES", help=help_)
     help_ = "settings that each net tries (default: 8)"
     parser.add_argument("--budget", type=positive, metavar="N", help=help_)

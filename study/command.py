@@ -163,7 +163,7 @@ def folder_name(text: str) -> str:
 def _say_stopped(why: str) -> None:
     # Whoever closed the terminal reads nothing.
     with suppress(OSError):
-        told = "stopped. What is complete is stored; run the same command again to go on from here."
+        told = "stopped. What is complete is stored; run the same command again to resume from here."
         print(f"\n{why}{told}", file=sys.stderr)
 
 

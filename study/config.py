@@ -99,7 +99,7 @@ def _problems(config: StudyConfig, prunes_target: bool = True) -> list[tuple[str
 
 
 def _tuned_problems(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Whether each net can be tuned alone, on validation images and with other seeds than the study's."""
+    """Whether each net can be tuned separately, on validation images and with other seeds than the study's."""
     tuned = config.tuned
     if tuned is None:
         return
@@ -159,7 +159,7 @@ def _cross_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if data_problems:
         return
     problems = [*_tuned_problems(config), *_network_checks(config), *_weights_checks(config)]
-    # Streams have these in common with their study: once said is enough.
+    # Streams have these in common with their study: once reported is enough.
     yield from problems or _stream_checks(config)
 
 
@@ -251,7 +251,7 @@ def _network_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 
 def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Whether batches are seen whole where an image depends on its batch: parts would be other batches."""
+    """Whether batches are seen whole if an image depends on its batch: parts would be other batches."""
     source, target = [config.source.train, config.source.prune.retrain], [config.transfer.train]
     target += [prune.retrain for prune in (config.target_prune, config.neuron_prune) if prune is not None]
     trainings = [train for train in (*source, *target) if train is not None]
@@ -271,7 +271,7 @@ def _batch_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 
 def _block_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Whether each weight keeps a block at least: where one block is more than it keeps, it would lose everything."""
+    """Whether each weight keeps a block at least: if one block is more than it keeps, it would lose everything."""
     source, target = config.source.prune, config.target_prune
     asked = [("target_prune", target.pattern, target.keep[-1], target.scope)]
     if not source.is_given:
@@ -289,14 +289,18 @@ def _block_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 
 def _neuron_checks(config: StudyConfig, prune: NeuronPruneConfig) -> Iterator[tuple[str, str]]:
-    """Whether neurons can be pruned, and the number of steps is given where validation cannot tell it."""
+    """Whether neurons can be pruned, and the number of steps is set if validation cannot tell it."""
     if prune.channels_per_step is not None and not channels.installed():
         yield "neuron_prune.channels_per_step", f"needs the package torch-pruning: {channels.REMEDY}"
         return
     of_channels = prune.channels_per_step is not None
     widths = channels.widths(config.network) if of_channels else networks.inner_product_widths(config.network)
     if not widths:
-        what = "channels that can be removed alone" if of_channels else "hidden inner products with neurons to remove"
+        what = (
+            "channels that can be removed by themselves"
+            if of_channels
+            else "hidden inner products with neurons to remove"
+        )
         remedy = "set neuron_prune to null" + ("" if of_channels else ", or give channels_per_step: 0.1, say")
         yield "neuron_prune", f"{config.network} has no {what}: {remedy}"
         return
@@ -351,11 +355,11 @@ def _weights_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
 
 
 def _normalisation_checks(config: StudyConfig, weights: WeightsConfig) -> Iterator[tuple[str, str]]:
-    """Whether images are normalised as those that the pretrained net has seen, where that is known."""
+    """Whether images are normalised as those that the pretrained net has seen, if that is known."""
     try:
         seen = normalisation(weights.file)
     except WeightsError:
-        # No such weights: that is said already.
+        # No such weights: that is reported already.
         return
     if seen is None or weights.cross_modality or weights.bgr:
         return
@@ -370,7 +374,7 @@ def _normalisation_checks(config: StudyConfig, weights: WeightsConfig) -> Iterat
 
 
 def _target_checks(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Whether pruning in the target starts below what Hybrid-TransferNet keeps, where that can be known beforehand."""
+    """Whether pruning in the target starts below what Hybrid-TransferNet keeps, if that can be known beforehand."""
     share = hybrid_share(config)
     if share is not None and config.target_prune.keep[0] >= share:
         yield (

@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
-        "check", allow_abbrev=False, help="say what is there, missing or broken, and where to get it"
+        "check", allow_abbrev=False, help="report what is there, missing or broken, and where to get it"
     )
     check.add_argument("--decode", action=argparse.BooleanOptionalAction, default=True, help="open every file")
     check.add_argument("--quick", action="store_true", help="do not open the files of data sets as large as ImageNet")

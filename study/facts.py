@@ -27,7 +27,7 @@ class Domain(BaseModel):
     title: str
     classes: int
     images: str = ""
-    """How many are for training, validation and testing, in words; empty where there are none."""
+    """How many are for training, validation and testing, in words; empty if there are none."""
 
 
 class StudyFacts(BaseModel):
@@ -51,7 +51,7 @@ class StudyFacts(BaseModel):
     streams: list[str]
     fusion: dict[str, float]
     evaluation: str
-    """What of a test image (video) the nets are shown; empty where it is the whole image."""
+    """What of a test image (video) the nets are shown; empty if it is the whole image."""
     retrained_on_validation: bool = False
     """Whether the nets were trained on the validation images too, so that nothing may be chosen by them."""
     doubts: list[str] = []
@@ -59,7 +59,7 @@ class StudyFacts(BaseModel):
     margin: float = 1.0
     """Percentage points that a pruned net may cost and still be as good, for what it saves."""
     sequential: SequentialDesign | None = None
-    """How seeds were added until the main comparisons were settled; None where their number was fixed."""
+    """How seeds were added until the main comparisons were settled; None if their number was fixed."""
 
 
 class TargetsFacts(BaseModel):

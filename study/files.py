@@ -25,7 +25,7 @@ from pyarrow import fs
 PATIENCE_SECONDS = 30.0
 """How long a request is made again. A trial that gives up has failed, so this is longer than most troubles last."""
 SHORT_PATIENCE_SECONDS = 6.0
-"""The same where somebody waits for the answer: a wrong address should be said soon."""
+"""The same if somebody waits for the answer: a wrong address should be reported soon."""
 LONGEST_PAUSE_SECONDS = 5.0
 RENAMING = {"local", "hdfs"}
 """File systems with an atomic rename: a file is written aside first. Elsewhere a put shows it whole or not at all."""
@@ -95,7 +95,7 @@ class Folder:
         return inner
 
     def read(self, name: str) -> bytes | None:
-        """A file's content, or None where there is no such file."""
+        """A file's content, or None if there is no such file."""
 
         def read() -> bytes | None:
             try:
@@ -131,7 +131,7 @@ class Folder:
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name; nothing happens where it is gone already."""
+        """Give a file another name; nothing happens if it is gone already."""
 
         def move() -> None:
             with suppress(FileNotFoundError):
@@ -204,7 +204,7 @@ def patiently(action: Callable[[], Result], patience: float = PATIENCE_SECONDS) 
 def reason(error: BaseException) -> str:
     """An error of a file system in one line."""
     if isinstance(error, OSError) and error.strerror:
-        # Arrow says the path, which the caller says anyway, and the number and its meaning at the end.
+        # Arrow names the path, which the caller names anyway, and the number and its meaning at the end.
         return error.strerror.rpartition("] ")[2] if "Detail: [errno" in error.strerror else error.strerror
     return re.sub(r" \(Request ID: \w+\)| error_info=.*", "", str(error).splitlines()[0])
 

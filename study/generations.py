@@ -53,7 +53,7 @@ def write_generation(folder: Folder, files: Mapping[str, bytes], facts: Mapping[
 def read_generation(folder: Folder, names: Iterable[str]) -> dict[str, bytes]:
     """The record and files of one generation, by name, as far as they are there.
 
-    A file that the record does not have is read as it is; so are all, where there is no record, or an earlier version
+    A file that the record does not have is read as it is; so are all if there is no record, or an earlier version
     wrote it.
 
     Raises:
@@ -82,7 +82,7 @@ def _read(folder: Folder, names: list[str], record: bytes | None) -> dict[str, b
 
 
 def _file(folder: Folder, name: str, checksum: str) -> bytes | None:
-    """A file of a generation, wherever it is; None where it was deleted.
+    """A file of a generation, wherever it is; None if it was deleted.
 
     Raises:
         ChangedError: it is not what was written.
@@ -116,7 +116,7 @@ def _finish(folder: Folder) -> Checksums:
 
 
 def _checksums(folder: Folder, record: bytes | None) -> Checksums:
-    """Checksums of a record; none where there is none, or an earlier version wrote it.
+    """Checksums of a record; none if there is none, or an earlier version wrote it.
 
     Raises:
         ChangedError: the record is not what was written.
@@ -128,7 +128,7 @@ def _checksums(folder: Folder, record: bytes | None) -> Checksums:
         written = content.pop("sha256", None)
         sums: Checksums = dict(content.get("files", {}))
     except (ValueError, AttributeError, TypeError):
-        return {}  # what is wrong with it, who reads its facts says
+        return {}  # what is wrong with it is reported by who reads its facts
     if written is not None and written != _sha256(_canonical(content)):
         raise ChangedError(folder.at(RECORD))
     return sums

@@ -63,7 +63,7 @@ class StageGraph:
             self.add_stage(stage)
 
     def add_stage(self, stage: Stage) -> None:
-        """Add a stage whose parents are there; nothing changes where it is there itself."""
+        """Add a stage whose parents are there; nothing changes if it is there itself."""
         if stage.key in self.stages:
             return
         self.stages[stage.key] = stage
@@ -218,10 +218,10 @@ class _Path:
         return self._source_stage(ReferenceParams(train=train, weights=weights), {})
 
     def sparse_source(self, sparsity: Sparsity) -> str:
-        """The reference, pruned; random masks are of the cell's seed, also where all seeds share the reference."""
+        """The reference, pruned; random masks are of the cell's seed, also if all seeds share the reference."""
         key = self.reference()
         if sparsity != "none" and not self.config.source.prune.in_transfer:
-            # Of one mask it could only be said how this mask does, however many seeds share it.
+            # Of one mask it could only be told how this mask does, however many seeds share it.
             own = sparsity == "random" and self.cell.seed != self.source_seed
             changes = {"mask_seed": self.cell.seed} if own else {}
             for params in self.config.source.prune.schedule(sparsity):

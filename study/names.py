@@ -17,7 +17,7 @@ def name_fault(name: str) -> str | None:
     """What is wrong with the name of a study or a search, which becomes one folder, and what would be right.
 
     Returns:
-        A clause for a message, or None where the name can be used.
+        A clause for a message, or None if the name can be used.
     """
     if not name or name != PurePath(name).name or name == "..":
         return "give a name without slashes"

@@ -8,7 +8,7 @@ from study.command import add_json, positive, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Return the exit status: 0, or 2 where a stage could not use the network."""
+    """Run the command line. Return the exit status: 0, or 2 if a stage could not use the network."""
     options = _parser().parse_args(argv)
     return start("networks", options)
 

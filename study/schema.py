@@ -67,15 +67,13 @@ STAGES: tuple[Column, ...] = (
         "network_digest", pa.string(), "hash of the network's modules and shapes (and source, of one of your own)"
     ),
     _optional("weights_fingerprint", pa.string(), "hash of the pretrained weights' file; null without one"),
-    _optional(
-        "seed", pa.int64(), "seed of split, image order, initialisation and dropout; null where nothing is random"
-    ),
+    _optional("seed", pa.int64(), "seed of split, image order, initialisation and dropout; null if nothing is random"),
     Column("parents", pa.string(), "JSON object: role -> stage key of each parent"),
     Column("hyperparameters", pa.string(), "JSON object: the stage's hyperparameters, defaults included"),
     _optional(
         "train_accuracy",
         pa.float64(),
-        "top-1 accuracy of the final net on the training images, without dropout, %; null where they are too many",
+        "top-1 accuracy of the final net on the training images, without dropout, %; null if they are too many",
     ),
     _optional(
         "val_accuracy",
@@ -112,7 +110,7 @@ STAGES: tuple[Column, ...] = (
         pa.int64(),
         "most images that a device took at once, null: the whole batch; another number rounds otherwise",
     ),
-    _volatile("code_version", pa.string(), "package version and git commit, where there is one"),
+    _volatile("code_version", pa.string(), "package version and git commit, if there is one"),
     _volatile(
         "package_versions", pa.string(), "JSON object: versions of python and of the packages that results depend on"
     ),
@@ -147,7 +145,7 @@ EPOCHS: tuple[Column, ...] = (
 LAYERS: tuple[Column, ...] = (
     Column("stage", pa.string(), "stage key"),
     Column("layer_index", pa.int64(), "place of the layer, from 1 (N is the output layer)", formerly="index"),
-    Column("layer", pa.string(), "name of the connections: the layer's, e.g. fc6; layer1.0.conv1 where it has several"),
+    Column("layer", pa.string(), "name of the connections: the layer's, e.g. fc6; layer1.0.conv1 if it has several"),
     Column("type", pa.string(), "convolution, inner_product or attention (its queries, keys and values)"),
     Column("connections_dense", pa.int64(), "how many there are in the unpruned architecture"),
     Column("connections_before", pa.int64(), "connections before the stage"),
@@ -168,7 +166,7 @@ KNOWLEDGE: tuple[Column, ...] = (
 )
 
 CONFUSION: tuple[Column, ...] = (
-    Column("stage", pa.string(), "stage key; only stages that give a net or scores for the target"),
+    Column("stage", pa.string(), "stage key; only stages that make a net or scores for the target"),
     Column("target_class", pa.string(), "class of the test images"),
     Column("predicted_class", pa.string(), "class that the net takes them for"),
     Column("images", pa.int64(), "number of test images (videos); pairs of classes without any have no row"),
@@ -181,10 +179,10 @@ CELLS: tuple[Column, ...] = (
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
-    _optional("stream", pa.string(), "stream of a two-stream study, e.g. spatial; two-stream where scores are fused"),
-    _optional("point", pa.string(), "point of the ablation's axis, e.g. tau = 2; null where the ablation has no axis"),
+    _optional("stream", pa.string(), "stream of a two-stream study, e.g. spatial; two-stream if scores are fused"),
+    _optional("point", pa.string(), "point of the ablation's axis, e.g. tau = 2; null if the ablation has no axis"),
     _optional("point_index", pa.int64(), "place of the point on the axis, from 0, in the order to show"),
-    _optional("point_value", pa.float64(), "number at the point, where the axis is a single numeric hyperparameter"),
+    _optional("point_value", pa.float64(), "number at the point, if the axis is a single numeric hyperparameter"),
     _optional("own_point", pa.bool_(), "whether the point is the study's own setting; null without an axis"),
     Column(
         "sparsity", pa.string(), "where the main branch starts: magnitude, random (masks) or none (dense reference)"
@@ -196,7 +194,7 @@ CELLS: tuple[Column, ...] = (
     Column("lambda_", pa.float64(), "weight of the extra loss; null without knowledge", True, formerly="lambda"),
     Column("n_m", pa.int64(), "top layers of the main branch that start dense and random"),
     _optional("n_e", pa.int64(), "layers of the extra branch; null without knowledge"),
-    Column("stage", pa.string(), "key of the stage that gives the net"),
+    Column("stage", pa.string(), "key of the stage that makes the net"),
     _optional("measured", pa.string(), "key of the stage whose accuracies are the net's: the same, or an evaluation"),
     Column("path", pa.list_(pa.string()), "keys of the stages that the net needs, in order, its own last"),
 )
@@ -219,7 +217,7 @@ TRIALS: tuple[Column, ...] = (
     ),
     _volatile("latency_ms", pa.float64(), "the same in ms, on the machine and at the time of the measurement"),
     Column("best", pa.bool_(), "whether the trial is the best one or, with two objectives, on the Pareto front"),
-    Column("stages", pa.list_(pa.string()), "keys of the stages that give the trial's nets, one a seed"),
+    Column("stages", pa.list_(pa.string()), "keys of the stages that make the trial's nets, one per seed"),
 )
 
 IMPORTANCE: tuple[Column, ...] = (
@@ -236,13 +234,13 @@ ABLATION_PATH: tuple[Column, ...] = (
     Column("after", pa.string(), "its value in the best trial's"),
     *VALIDATED,
     Column(
-        "chosen", pa.bool_(), "whether it gains most at this step, of equals the first: the path goes on from there"
+        "chosen", pa.bool_(), "whether it gains most at this step, of equals the first: the path continues from there"
     ),
     Column("stages", pa.list_(pa.string()), "keys of the stages that measure the nets, one a seed"),
 )
 
 TUNING: tuple[Column, ...] = (
-    Column("net", pa.string(), "the net that is tuned alone"),
+    Column("net", pa.string(), "the net that is tuned"),
     Column("seed", pa.int64(), "seed of the study; each chooses for itself"),
     Column("candidate", pa.int64(), "number of the settings that the net tries; 0: the study's own"),
     Column("settings", pa.string(), "these settings as text"),
@@ -255,7 +253,7 @@ TUNING: tuple[Column, ...] = (
 
 NETS: tuple[Column, ...] = (
     Column("net", pa.string(), "the paper's name of the net; Reference-SourceNet is the source's, with its classes"),
-    Column("stage", pa.string(), "key of the stage that gives the net"),
+    Column("stage", pa.string(), "key of the stage that makes the net"),
     Column("connections", pa.int64(), "connections that are left, cut-off neurons removed"),
     Column("prune_percent", pa.float64(), "100 * (1 - connections / connections of the unpruned net), %"),
     Column("neurons", pa.int64(), "neurons of the inner-product layers that are left, output included"),

@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m study.search",
-        description="Search a study's hyperparameters with Optuna; run the same command again to go on.",
+        description="Search a study's hyperparameters with Optuna; run the same command again to resume.",
     )
     parser.add_argument("--preset", default="digits", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument(

@@ -36,7 +36,7 @@ def compare(storage: Storage, study: str, threads: int) -> pa.Table:
         raise ConfigError(f"study {study} has no complete Standard-TransferNet to compare with: run it first")
     nets = {name: open_net(storage, key) for name, key in keys.items()}
     if traced := [stored.network for stored in nets.values() if stored.net.is_traced]:
-        raise ConfigError(f"the nets of {study} are {traced[0]}: kernels are compared for the paper's networks alone")
+        raise ConfigError(f"the nets of {study} are {traced[0]}: kernels are compared only for the paper's networks")
     small = {name: _without_cut_off(stored.net) for name, stored in nets.items()}
     about = {name: _about(name, stored, small[name]) for name, stored in nets.items()}
     rows: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ def stop(number: int, _: object) -> None:
 
 
 def heeded() -> Iterator[signal.Signals]:
-    """The signals to listen to: not SIGHUP where a command is to outlive its terminal, as with nohup."""
+    """The signals to listen to: not SIGHUP if a command is to outlive its terminal, as with nohup."""
     yield from (number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
 
 

@@ -141,7 +141,7 @@ class Storage:
         return [one for name, targets in own for one in ([f"{name}/{target}" for target in targets] or [name])]
 
     def targets(self, study: str) -> list[str]:
-        """Names of the targets of a study on several; none of any other, nor where the list is damaged."""
+        """Names of the targets of a study on several; none of any other, nor if the list is damaged."""
         content = self.folder.read(f"studies/{study}/{TARGETS}")
         with suppress(ValueError, TypeError):
             return [str(name) for name in json.loads(content or b"[]")]
@@ -247,7 +247,7 @@ class Storage:
         Args:
             study: its name.
             files: tables and other content, by file name.
-            facts: what ``study.json`` says of the study.
+            facts: what ``study.json`` tells of the study.
         """
         written = {name: _bytes(content) for name, content in files.items()}
         write_generation(self._study_folder(study), written, facts)
@@ -263,7 +263,7 @@ class Storage:
         return table
 
     def find_table(self, study: str, name: str) -> pa.Table | None:
-        """A table of a study, or None where it has no such table.
+        """A table of a study, or None if it has no such table.
 
         Raises:
             StorageError: it is damaged.
@@ -327,7 +327,7 @@ class StageCheckpoint:
         self._folder, self._name = folder, f"checkpoints/{key}.pt"
 
     def read(self) -> bytes | None:
-        """The last checkpoint; None where there is none, or a damaged one: the stage then starts again."""
+        """The last checkpoint; None if there is none, or a damaged one: the stage then starts again."""
         stored = self._folder.read(self._name) or b""
         size = hashlib.sha256().digest_size
         digest, content = stored[:size], stored[size:]
@@ -343,7 +343,7 @@ class StageCheckpoint:
 
 
 def _manifest(content: bytes) -> dict[str, Any] | None:
-    """A manifest as it was written, or None where it is damaged."""
+    """A manifest as it was written, or None if it is damaged."""
     try:
         manifest = json.loads(content)
         # Manifests of earlier versions have no checksum of their own.

@@ -16,7 +16,7 @@ from trainables.networks import LayeredNet
 from trainables.suggestions import did_you_mean
 
 NETLESS = {"knowledge": "logits", "features": "features", "fusion": "class scores", "evaluation": "accuracies"}
-"""Stage kinds that give no net, and what they give."""
+"""Stage kinds that make no net, and what they make."""
 REFERENCE = "Reference-SourceNet"
 
 
@@ -55,7 +55,7 @@ def open_net(storage: Storage, key: str) -> StoredNet:
     """
     kind = key.rpartition("-")[0]
     if kind in NETLESS:
-        raise ConfigError(f"{key} gives {NETLESS[kind]}, no net: choose a stage of another kind, a transfer, say")
+        raise ConfigError(f"{key} makes {NETLESS[kind]}, no net: choose a stage of another kind, a transfer, say")
     if not storage.has(key):
         raise StorageError(f"stage {key} is not complete: run its study again, then export it")
     (row,) = storage.rows("stages", [key]).to_pylist()
@@ -106,7 +106,7 @@ def study_nets(storage: Storage, study: str) -> dict[str, str]:
 
 
 def example_images(storage: Storage, stored: StoredNet, count: int) -> Tensor | None:
-    """Test images as the net sees them, ``float32 (count, channels, height, width)``; None where they are not there."""
+    """Test images as the net sees them, ``float32 (count, channels, height, width)``; None if they are not there."""
     for study in storage.studies():
         try:
             cells = storage.read_study(study, "cells")

@@ -377,7 +377,7 @@ def test_own_settings_that_win_leave_nothing_to_compare(write: Callable[..., Pat
 
     assert sentences(write(own_wins))[1:] == [
         f"By validation accuracy (mean over 2 seeds of the search) no trial is better than {OWN} (trial 0): 81.0 %.",
-        f"On the test set there is nothing to compare: trial 0 gives the same nets as {OWN}.",
+        f"On the test set there is nothing to compare: trial 0 produces the same nets as {OWN}.",
     ]
 
 

@@ -339,7 +339,7 @@ def attention_dropout(classes: int) -> nn.Module:
         ("Branching", r"its forward depends on its input .*: move what depends on it into a module of its own"),
         ("FunctionalDropout", r"computes something else in training \(dropout\): move it into a module of its own"),
         ("hidden_dropout", "its 0 draws random numbers that cannot be seeded|its 3 draws random numbers"),
-        ("Otherwise", "its layers give another output than the module as a whole"),
+        ("Otherwise", "its layers return another output than the module as a whole"),
         ("Tied", "two of its layers share conv"),
         ("OneLayer", "is one layer"),
         ("attention_dropout", "the attention attention has dropout of its own, which cannot be seeded: set it to 0"),

@@ -126,7 +126,7 @@ def test_what_a_study_cannot_use_is_refused_first(
         (SearchSettings(trials=0), "trials is 0"),
         (SearchSettings(sampler="tpf"), "no sampler 'tpf': did you mean 'tpe'?"),  # type: ignore[arg-type]
         (SearchSettings(against="latenci"), "did you mean 'latency'?"),  # type: ignore[arg-type]
-        (SearchSettings(sampler="cmaes", against="share"), "one objective alone"),
+        (SearchSettings(sampler="cmaes", against="share"), "only one objective"),
     ],
 )
 def test_what_a_search_cannot_use_is_refused_first(

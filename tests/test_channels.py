@@ -114,7 +114,9 @@ def test_a_network_without_such_channels_is_refused(tiny_preset: Path) -> None:
     assert channels.widths(WITHOUT) == {}
     pruning_ = {"channels_per_step": 0.3, "images_per_class": 2, "retrain": TRAIN.model_dump()}
     changes = {"network": "tests.test_channels:normalised?input=1x24x24", "neuron_prune": pruning_}
-    with pytest.raises(ConfigError, match="has no channels that can be removed alone: set neuron_prune to null"):
+    with pytest.raises(
+        ConfigError, match="has no channels that can be removed by themselves: set neuron_prune to null"
+    ):
         load_config(str(tiny_preset), changes)
 
 

@@ -182,7 +182,7 @@ def test_a_few_frames_fewer_are_said_and_no_more(folders: dict[str, Path], tmp_p
     found = inspect(
         LAYOUTS["ucf101"], DataConfig(name="ucf101", path=str(folder)), Places(cache=str(tmp_path / "cache"))
     )
-    assert found.problems == () and "1 videos have a few frames fewer than their header says" in found.notes
+    assert found.problems == () and "1 videos have a few frames fewer than their header states" in found.notes
 
 
 def test_check_lists_every_damaged_video(folders: dict[str, Path], tmp_path: Path) -> None:

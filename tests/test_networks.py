@@ -169,8 +169,12 @@ def test_a_module_that_fails_on_import_is_explained(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
-        ("no_module", TypeError, "gives a int: it must give an nn.Module"),
-        ("plain_module", ValueError, r"does not say what images it takes: give it an attribute input_shape, or append"),
+        ("no_module", TypeError, "returns a int: it must return an nn.Module"),
+        (
+            "plain_module",
+            ValueError,
+            r"does not state what images it takes: give it an attribute input_shape, or append",
+        ),
         ("wrong_width", ValueError, "must end in a layer with 4 outputs: its fc2 has 5"),
         ("with_normalisation", ValueError, "layers.conv1.after.1.weight"),
     ],

@@ -358,7 +358,7 @@ def test_bad_commands(preset: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--set", "search.n_m=[1,9]"], "small_alexnet has 8 layers"),
         (["--warm-start", "nothing"], "no such search|no search"),
         (["--against", "latency"], "search.neuron_steps: goes up to 12"),
-        (["--against", "share", "--sampler", "cmaes"], "one objective alone"),
+        (["--against", "share", "--sampler", "cmaes"], "only one objective"),
         (["--seed", str(2**32)], "a sampler's seed is a number from 0 to 4294967295"),
     ):
         assert main([*base, *more]) == 2

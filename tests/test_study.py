@@ -200,7 +200,7 @@ def test_what_cannot_be_settled_is_said_before_anything_runs(
 ) -> None:
     command = ["--preset", str(preset), "--storage", str(tmp_path)]
     wrong = {
-        ("--most-seeds", "5"): "--most-seeds goes with --until-settled alone",
+        ("--most-seeds", "5"): "--most-seeds goes only with --until-settled",
         ("--until-settled", "--seeds", "4", "--most-seeds", "3"): "the study has 4 seeds already",
         ("--until-settled", "--set", "ablations=[controls]"): "add paper to its ablations",
     }

@@ -215,7 +215,7 @@ def test_each_of_several_targets_is_tuned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tuned": {"target_prune.keep": [[0.3]]}}, "says which nets there are"),
+        ({"tuned": {"target_prune.keep": [[0.3]]}}, "decides which nets there are"),
         ({"tuned": {"transfer.tua": [1]}}, "did you mean 'transfer.tau'"),
         ({"tuned": {"source.train.epochs": [1]}}, "is the same for all nets"),
         ({"tuned": {"transfer.tau": [4, 4]}}, "has 4 twice"),

@@ -504,7 +504,7 @@ def test_a_file_holds_what_its_name_says(tmp_path: Path) -> None:
         assert weight_files.read(str(named)).keys() == {"weight"}
     wrong = tmp_path / "net-0a1b2c3d.pth"
     shutil.copy(named, wrong)
-    with pytest.raises(WeightsError, match=r"does not hold what its name says.*not 0a1b2c3d"):
+    with pytest.raises(WeightsError, match=r"does not hold what its name states.*not 0a1b2c3d"):
         weight_files.read(str(wrong))
     date = tmp_path / "net-20261127.pth"
     shutil.copy(named, date)

@@ -1,6 +1,6 @@
 """What a stage leaves for others: named tensors, and the few numbers that children need.
 
-A net is stored as ``main.<layer>.weight`` and ``.bias`` or, where it was traced, under the names of its own state
+A net is stored as ``main.<layer>.weight`` and ``.bias`` or, if it was traced, under the names of its own state
 dict, its masks as ``mask.<connections>``, an extra branch as ``extra....``; knowledge as ``logits``. Shapes are taken
 from the tensors, so nets with removed neurons load too.
 """

@@ -25,7 +25,7 @@ from trainables.layers import LayeredNet
 from trainables.pruning import Importance, Masks
 
 Widths = dict[str, int]
-"""Channels or neurons by the weight that gives them; of a group, the lowest one of the main branch, its name."""
+"""Channels or neurons by the weight that makes them; of a group, the lowest one of the main branch, its name."""
 
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Embedding, nn.Parameter)
 """What changes in all channels when one is removed, or cannot lose one."""
@@ -67,7 +67,7 @@ def installed() -> bool:
 
 @cache
 def widths(network: str) -> Widths:
-    """The channels that can be removed from a network, by group; none where no removal is mere pruning."""
+    """The channels that can be removed from a network, by group; none if no removal is mere pruning."""
     net = networks.fresh(network, 2, seed=0)
     try:
         names = list(_groups(HybridTransferNet(net)))
@@ -111,7 +111,7 @@ def scores(
     """How much each channel counts, float64 ``(channels,)``, by group.
 
     ``activation``: mean absolute value over all images and positions at the inputs of what takes it, the paper's
-    measure where these follow ReLU; ``magnitude``: norm of all weights of its group (Fang et al. 2023).
+    measure if these follow ReLU; ``magnitude``: norm of all weights of its group (Fang et al. 2023).
 
     ``batches`` are normalised images ``(n, channels, height, width)``; ``magnitude`` has no use for them.
     """
@@ -185,7 +185,7 @@ def _groups(net: HybridTransferNet, names: Collection[str] | None = None) -> dic
 
 
 def _items(graph: Any, module: nn.Module, channels: Sequence[int]) -> Any:
-    """What loses something where a module loses these of its outputs."""
+    """What loses something if a module loses these of its outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, list(channels))
@@ -227,7 +227,7 @@ def _is_grouped(module: object) -> bool:
 
 @torch.no_grad()
 def _is_pruning(net: LayeredNet, names: Sequence[str]) -> bool:
-    """Whether removing channels of the groups gives what zeros at their outgoing weights give."""
+    """Whether removing channels of the groups has the same result as zeros at their outgoing weights."""
     small, silenced = (HybridTransferNet(copy.deepcopy(net)) for _ in range(2))
     x = torch.rand(2, *net.input_shape, generator=torch.Generator().manual_seed(0))
     try:

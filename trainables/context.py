@@ -44,7 +44,7 @@ class StageContext:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Classes of the stage's net; where there are no images, the parent knows them."""
+        """Classes of the stage's net; if there are no images, the parent knows them."""
         return self.content.class_names or self.parents["source"].class_names
 
     def images(self) -> Images:
@@ -68,7 +68,7 @@ class StageContext:
         return self._unpacked(self.parents[role])
 
     def hybrid(self, artifact: Artifact, config: KnowledgeConfig | None) -> tuple[HybridTransferNet, Masks]:
-        """A net to go on with, a parent's or an earlier one of this stage; its extra branch only with knowledge."""
+        """A net to start from, a parent's or an earlier one of this stage; its extra branch only with knowledge."""
         main, masks = self._unpacked(artifact)
         extra = artifacts.unpack_extra(self.spec.network, artifact) if config is not None else None
         if extra is not None:
@@ -81,7 +81,7 @@ class StageContext:
         return placed(net, device), {name: mask.to(device) for name, mask in masks.items()}
 
     def live_reference(self, config: KnowledgeConfig | None) -> LayeredNet | None:
-        """The reference, where it runs on every batch."""
+        """The reference, if it runs on every batch."""
         return self.net("reference")[0] if config is not None and config.live else None
 
     def knowledge(self, config: KnowledgeConfig | None, images: Images) -> Knowledge | None:
@@ -113,7 +113,7 @@ class StageContext:
         train: TrainConfig | None,
         layers: int | None = None,
     ) -> tuple[Masks, Gradual | None]:
-        """Prune the net before its training, or say how it is pruned during it; dropout goes with what is kept.
+        """Prune the net before its training, or note how it is pruned during it; dropout goes with what is kept.
 
         ``layers`` asks for this many of the lowest layers only.
         """

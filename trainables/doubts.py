@@ -40,7 +40,7 @@ SIGMAS = 3.0
 """Standard errors by which another way has to be better, on the same images."""
 LEAST_NATS = 0.25
 """Information about which image it sees that a net's outputs carry at least: 0.99 nats of a net trained on ImageNet, on
-photographs of solar cells alone, and 0.22 where the range of their pixels is wrong."""
+photographs of solar cells only, and 0.22 where the range of their pixels is wrong."""
 ENOUGH = 4
 """Images a class from which another order of classes can be told."""
 

@@ -1,4 +1,4 @@
-"""Features: what a frozen net gives to its output layer, computed once for all linear probes of it."""
+"""Features: what a frozen net passes to its output layer, computed once for all linear probes of it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields

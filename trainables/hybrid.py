@@ -12,7 +12,7 @@ from trainables.pruning import Masks
 
 
 class Output(NamedTuple):
-    """What the branches give for a batch."""
+    """What the branches return for a batch."""
 
     main: Tensor
     """Pre-softmax activations of the main branch, ``(images, target classes)``."""
@@ -23,7 +23,7 @@ class Output(NamedTuple):
 
 
 class HybridTransferNet(nn.Module):
-    """Main branch, extra branch (K+ only) and, where knowledge is computed live, the frozen reference.
+    """Main branch, extra branch (K+ only) and, if knowledge is computed live, the frozen reference.
 
     A net with neither extra branch nor reference is plain: the Reference-SourceNet and the Sparse-SourceNet are
     trained as such too, so that one training loop serves every stage.

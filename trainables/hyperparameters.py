@@ -69,7 +69,7 @@ class TrainConfig(Hyperparameters):
     """BatchNorm normalises each batch by its own statistics, or by the stored ones, which then stay as they are."""
     recalibrate: Annotated[int, Field(ge=1)] | None = None
     """Training images over which BatchNorm's statistics are computed again after the training: those of a net that was
-    pruned follow slowly where its momentum is small. Null: they stay as the training leaves them."""
+    pruned follow slowly if its momentum is small. Null: they stay as the training leaves them."""
     rescale_dropout: bool = True
     """Scale the dropout of a pruned layer by the root of the share of connections it keeps (Han et al. 2015)."""
     precision: Precision = "float32"
@@ -194,9 +194,9 @@ class SourcePruneParams(MaskParams, StageParams):
     """Share of its dense connections that each layer keeps after the step; one number with scope ``global``; or those
     that are not zero in the reference."""
     retrain: TrainConfig | None
-    """None: the connections go, and nothing is retrained, as where the source has no images."""
+    """None: the connections go, and nothing is retrained, as the source may have no images."""
     mask_seed: int | None = None
-    """Seed of random masks, where it is another than the stage's own."""
+    """Seed of random masks, if it differs from the stage's own."""
 
 
 class KnowledgeParams(StageParams):
@@ -235,7 +235,7 @@ class TransferParams(StageParams):
     n_e: Annotated[int, Field(ge=1)] | None = None
     knowledge: KnowledgeConfig | None = None
     prune: MeanwhileParams | None = None
-    """Prune the transferred layers gradually meanwhile, where nothing was retrained in the source."""
+    """Prune the transferred layers gradually meanwhile, if nothing was retrained in the source."""
     train: TrainConfig
 
 

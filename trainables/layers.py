@@ -42,7 +42,7 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        """A dropout that is off until its rate is set; ``p`` is the rate that the network's authors gave it."""
+        """A dropout that is off until its rate is set; ``p`` is the rate that the network's authors chose."""
         super().__init__()
         self.p = p
         self.rate = 0.0
@@ -189,7 +189,7 @@ class LayeredNet(nn.Module):
         return layer
 
     def connections(self) -> dict[str, Home]:
-        """Where each connection weight is, by its name: the layer's where the layer has but one."""
+        """Where each connection weight is, by its name: the layer's if the layer has only one."""
         return {key: home for name in self.names for key, home in self.layer(name).connections(name).items()}
 
     def weights(self) -> dict[str, Tensor]:
@@ -277,7 +277,7 @@ class LayeredNet(nn.Module):
 
 
 def output_positions(net: LayeredNet) -> dict[str, int]:
-    """How often each connection is used for one image: positions (or tokens) that its operation gives values for."""
+    """How often each connection is used for one image: positions (or tokens) that its operation computes."""
     positions: dict[str, int] = {}
 
     def seen(name: str, width: int) -> Callable[[nn.Module, object, Any], None]:

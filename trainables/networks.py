@@ -125,7 +125,7 @@ def dense_bytes(name: str, classes: int) -> int:
 
 
 def inner_product_widths(name: str) -> dict[str, int]:
-    """Neurons of each inner product whose neurons can be removed; none where there is no hidden one."""
+    """Neurons of each inner product whose neurons can be removed; none if there is no hidden one."""
     net = outline(name, 2)
     return {layer: len(net.op(layer).weight) for layer in net.hidden_inner_products()}
 
@@ -164,7 +164,9 @@ def examine(name: str) -> None:
     x = torch.rand(2, *net.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         if not torch.allclose(net.eval()(x), whole.eval()(x), rtol=1e-4, atol=1e-5):
-            raise ValueError(f"{name}: its layers give another output than the module as a whole: it cannot be traced")
+            raise ValueError(
+                f"{name}: its layers return another output than the module as a whole: it cannot be traced"
+            )
     net.train()
     net.set_dropout(None)
     net.seed_dropout(0)
@@ -254,7 +256,7 @@ def _of_library(name: _Name) -> Callable[[int], nn.Module]:
 
 
 def _input_shape(name: str, net: nn.Module) -> tuple[int, int, int]:
-    """What the name says, else what the network says of itself."""
+    """What the name states, else what the network states of itself."""
     parts = _parsed(name)
     if parts.input_shape is not None:
         return parts.input_shape
@@ -269,7 +271,7 @@ def _input_shape(name: str, net: nn.Module) -> tuple[int, int, int]:
         said = getattr(net, "input_shape", getattr(objects.find(parts.function), "input_shape", None))
     if said is None:
         remedy = "give it an attribute input_shape, or append, for example, ?input=3x224x224"
-        raise ValueError(f"{name} does not say what images it takes: {remedy}")
+        raise ValueError(f"{name} does not state what images it takes: {remedy}")
     channels, height, width = said
     return (channels, height, width)
 
@@ -285,7 +287,7 @@ def _constructed(name: str, classes: int, seed: int) -> nn.Module:
     with drawing(derive(seed, "initialise")):
         net: object = find(name)(classes)
     if not isinstance(net, nn.Module):
-        raise TypeError(f"{name} gives a {type(net).__name__}: it must give an nn.Module")
+        raise TypeError(f"{name} returns a {type(net).__name__}: it must return an nn.Module")
     return net
 
 

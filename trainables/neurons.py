@@ -1,7 +1,7 @@
 """Pruning neurons of inner-product layers by physical removal: the matrices get smaller.
 
 Removing a neuron removes its row of weights, its bias and the matching columns of the layers that it feeds: the next
-layer of the main branch and, where the extra branch sits on the pruned layer, the extra branch's first layer.
+layer of the main branch and, if the extra branch sits on the pruned layer, the extra branch's first layer.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from trainables.pruning import Masks
 def turns(widths: Mapping[str, int], neurons_per_step: int) -> list[str]:
     """The layer that each step takes its neurons from, lowest first, until the next one has too few left to lose.
 
-    Layers take turns, as the paper's counts say: 4 x 512 neurons of FC6 and 3 x 512 of FC7 went for Indoor67.
+    Layers take turns, as the paper's counts show: 4 x 512 neurons of FC6 and 3 x 512 of FC7 went for Indoor67.
 
     Args:
         widths: neurons of each inner-product layer but the output layer, lowest first.

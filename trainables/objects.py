@@ -1,7 +1,7 @@
-"""Functions of the user's own that make networks and data sets: by ``module:function``, or given from Python as such.
+"""The user's functions that make networks and data sets: by ``module:function``, or given from Python as such.
 
 One that is given, from a notebook, say, gets a name that is made of its source text and of what the text uses of the
-user's own. So a cell of a notebook that is edited and run again gives another name, and equal ones give the same in
+user's own. So a cell of a notebook that is edited and run again has another name, and equal ones have the same in
 every process.
 """
 
@@ -34,7 +34,7 @@ class ObjectError(ValueError):
 
 
 def named(function: Callable[..., Any]) -> str:
-    """Keep the function, and give the name under which :func:`find` finds it.
+    """Keep the function, and return the name under which :func:`find` finds it.
 
     Raises:
         ObjectError: its source text is not available.
@@ -48,7 +48,7 @@ def named(function: Callable[..., Any]) -> str:
 
 
 def find(name: str) -> Callable[..., Any]:
-    """The function of a name: ``module:function``, or what :func:`named` gave.
+    """The function of a name: ``module:function``, or what :func:`named` returned.
 
     Raises:
         KeyError: there is none; the first argument states what to do.
@@ -159,7 +159,7 @@ def _uses(used: Any) -> list[Any]:
     if not isinstance(used, FunctionType | type) or not _is_own(used):
         return []
     if isinstance(used, type):
-        # Not what Python says of the class: its line in the file, say.
+        # Not what Python prints of the class: its line in the file, say.
         told = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
         members = [v for k, v in vars(used).items() if isinstance(v, MEMBERS) and k not in told]
         return [*used.__bases__, *(member for member in members if not _is_generated(member, used))]

@@ -36,7 +36,7 @@ def onnx_graph(path: Path) -> Any:
 def read_onnx(path: Path) -> dict[str, Tensor]:
     """Weights by their names, in the order in which the graph uses them; inner products as (outputs, inputs).
 
-    They may be stored as initializers or in nodes of type Constant. A tensor whose name does not say that it is some
+    They may be stored as initializers or in nodes of type Constant. A tensor whose name does not tell that it is some
     layer's weight or bias gets the name of the node that uses it.
 
     Raises:
@@ -87,7 +87,7 @@ def _uses(graph: Any, stored: Mapping[str, Any], helper: Any) -> Iterator[_Use]:
     """Stored tensors that the graph's nodes take, in order.
 
     ``Gemm`` with transB = 1 multiplies as torch does, by (outputs, inputs); with transB = 0, and ``MatMul``, it is by
-    (inputs, outputs). The node has to say which: the shape of a square matrix does not.
+    (inputs, outputs). The node has to tell which: the shape of a square matrix does not.
     """
     producers = {output: node for node in graph.node for output in node.output}
     layer_of: dict[str, str] = {}  # by the output of its node

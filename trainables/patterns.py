@@ -16,7 +16,7 @@ MOST_LISTED = 16
 
 
 class Pattern(NamedTuple):
-    """``N:M`` where ``outputs`` is None, else blocks."""
+    """``N:M`` if ``outputs`` is None, else blocks."""
 
     outputs: int | None
     inputs: int
@@ -28,7 +28,7 @@ class Pattern(NamedTuple):
 
     @property
     def block(self) -> int | None:
-        """Connections of a block; None where N of M inputs stay."""
+        """Connections of a block; None if N of M inputs stay."""
         return None if self.outputs is None else self.outputs * self.inputs
 
     def fits(self, weight: Tensor) -> bool:

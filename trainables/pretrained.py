@@ -1,4 +1,4 @@
-"""What pretrained weights say of themselves: the classes that their net tells apart, and how it saw its images."""
+"""What pretrained weights tell of themselves: the classes that their net tells apart, and how it saw its images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def _named(weights: WeightsConfig) -> tuple[str, ...]:
 
 
 def outputs_of(weights: WeightsConfig, classes: Sequence[str]) -> list[int] | None:
-    """The net's outputs for the classes of a data set, found by name; None where they are taken in the data's order.
+    """The net's outputs for the classes of a data set, found by name; None if they are taken in the data's order.
 
     Raises:
-        WeightsError: a class is not among those that the weights are said to have, or is there twice.
+        WeightsError: a class is not among those that the weights are declared to have, or is there twice.
     """
     names = _named(weights)
     if names == tuple(classes):
@@ -60,7 +60,7 @@ def _outputs(file: str, content: str, network: str) -> int:
 
 
 def normalisation(file: str) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of the pixels in 0..1, a value a channel; None where they are not known."""
+    """Mean and standard deviation of the pixels in 0..1, a value a channel; None if they are not known."""
     if not file.startswith(TORCHVISION):
         return None
     seen = torchvision_weights(file.removeprefix(TORCHVISION)).transforms()

@@ -10,7 +10,7 @@ from trainables.patterns import Pattern, parsed
 from trainables.pruning import Masks
 
 PruneParams = SourcePruneParams | TargetPruneParams | MeanwhileParams
-"""What says what is to be kept."""
+"""What decides what is kept."""
 
 
 class PruneStep:

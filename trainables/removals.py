@@ -35,7 +35,7 @@ def only_step(params: NeuronPruneParams, network: str, net: HybridTransferNet) -
 def take(
     net: HybridTransferNet, masks: Masks, params: NeuronPruneParams, left: Widths, images: Images, seed: int
 ) -> Masks:
-    """Take a step, in place: the least-activated go. Gives the masks of the smaller weights."""
+    """Take a step, in place: the least-activated go. Return the masks of the smaller weights."""
     batches = images.centred(_subset(images, params.images_per_class, seed))
     if params.channels_per_step is not None:
         return channels.remove_to(net, masks, left, channels.scores(net, left, params.importance, batches))
@@ -46,7 +46,7 @@ def take(
 
 
 def shorten(net: HybridTransferNet, params: NeuronPruneParams, left: Widths) -> None:
-    """Take a step, in place, whichever neurons go: for the shapes alone."""
+    """Take a step, in place, whichever neurons go: only for the shapes."""
     if params.channels_per_step is not None:
         present = {name: len(weight) for name, weight in net.main.weights().items()}
         channels.remove_to(net, {}, left, {name: torch.zeros(present[name]) for name in left})

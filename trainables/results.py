@@ -36,7 +36,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Extent:
-    """Connections of each weight, and the neurons that it gives, at a moment of a stage."""
+    """Connections of each weight, and the neurons that it makes, at a moment of a stage."""
 
     connections: dict[str, int]
     neurons: dict[str, int]
@@ -93,7 +93,7 @@ def net_metrics(
     epochs: list[Row],
     crops: Crops = "centre",
 ) -> Row:
-    """What there is to say of a final net in addition to its accuracies on validation and test images."""
+    """What there is to report of a final net in addition to its accuracies on validation and test images."""
     after, dense = Extent.of(net.main, masks), networks.weight_counts(network, net.main.classes)
     total, kept = sum(dense.values()), sum(after.connections.values())
     # Images that are read again each time are too many to be run over once more.
@@ -176,7 +176,7 @@ def knowledge_rows(
 
 
 def _logits(net: HybridTransferNet, knowledge: Knowledge, images: Images, items: Tensor) -> Tensor:
-    """Logits that guide the items, of all views where they are cached and of the centre crops where they are not."""
+    """Logits that guide the items, of all views if they are cached, else of the centre crops."""
     partners = knowledge.partner[items]
     if knowledge.logits is not None:
         return knowledge.logits[partners].flatten(0, 1)

@@ -46,7 +46,7 @@ State = Callable[[], dict[str, Any]]
 
 
 class Session:
-    """One process, no reports, and checkpoints only where a store is given."""
+    """One process, no reports, and checkpoints only if there is a store."""
 
     rank = 0
     world_size = 1
@@ -70,7 +70,7 @@ class Session:
         self._last = time.monotonic()
 
     def prepare(self, net: nn.Module) -> nn.Module:
-        """The net as it is to be called in training (wrapped, where several workers share it)."""
+        """The net as it is to be called in training (wrapped, if several workers share it)."""
         return net
 
     def sum(self, values: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class TuneSession(Session):
         return ray.get_runtime_context().get_node_id() in ray._private.state.state.get_draining_nodes()
 
     def report(self, metrics: Mapping[str, Any]) -> None:
-        """Report to Tune: every validated epoch, as a search decides by those, and others where they are slow."""
+        """Report to Tune: every validated epoch, as a search decides by those, and others if they are slow."""
         from ray import tune
 
         now = time.monotonic()

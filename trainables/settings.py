@@ -71,11 +71,11 @@ class DataConfig(Hyperparameters):
     """Folder of the data set (of torchvision's, what it calls ``root``); null: the folder of its name in the data root
     (the data root itself). Not part of any key."""
     test_share: Share = 0.2
-    """Share of each class in the test set, the same images for every seed; unused where there is an official one."""
+    """Share of each class in the test set, the same images for every seed; unused if there is an official one."""
     train_per_class: Annotated[int, Field(ge=1)] | None = None
     """Training images a class, drawn by the seed; null: all that validation leaves."""
     val_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Validation images a class, drawn by the seed; null: all that training leaves. Unused where they are official."""
+    """Validation images a class, drawn by the seed; null: all that training leaves. Unused if they are official."""
     retrain_on_validation: bool = False
     """Train on the validation images, too, once all settings are chosen: a validation accuracy then decides nothing,
     and is one of images that were trained on."""
@@ -86,7 +86,7 @@ class DataConfig(Hyperparameters):
     size: Annotated[int, Field(ge=8)] = 256
     """Files are decoded to this many pixels: short side resized, then centre-cropped to a square."""
     orientation: Literal["stored", "exif"] = "stored"
-    """Images as they are stored, as torchvision and most pretrained nets have them, or turned as EXIF says."""
+    """Images as they are stored, as torchvision and most pretrained nets have them, or turned as EXIF states."""
     duplicates: Literal["refuse", "drop", "keep"] | None = None
     """Files with the same content: an error, left out (both, where two classes claim one), or taken as they are; null:
     an error in one's own ``folder``, and taken as they are in an official layout."""

@@ -14,12 +14,12 @@ SHARES: dict[str, dict[str, float]] = {
     "paper-vgg16": {**_VGG16, "fc6": 0.0735, "fc7": 0.04, "fc8": 0.23},
     "paper-vgg16-flow": {**_VGG16, "fc6": 0.0695, "fc7": 0.04, "fc8": 0.23},
 }
-"""``han-...`` are those of Han et al. 2015, tables 4 and 5. ``paper-...`` give the rates that Liu et al. 2017 print.
+"""``han-...`` are those of Han et al. 2015, tables 4 and 5. ``paper-...`` are the rates that Liu et al. 2017 print.
 
 The paper prints no table of shares, only rates: Hybrid-TransferNet at 63.8 % (Indoor67) and 63.6 % (Flower102), which
 is FC7 and output dense and 9.1 % kept of all below; 78.2 % and 78.5 % for the two VGG-16; Sparse-SourceNet at 88.0 %.
 Its Tables 2 and 3 leave 784K connections in AlexNet's convolutions after pruning in the target, so they had at least
 these before: Han's shares leave 865K, while scaling all layers alike would leave 740K. So convolutions keep Han's
 shares, and FC6 takes up the difference. FC7 is set so that the source net comes to 88.0 %, with Han's share of FC8; of
-VGG-16's source nets the paper says nothing, and FC7 and FC8 keep Han's shares.
+VGG-16's source nets the paper is silent, and FC7 and FC8 keep Han's shares.
 """

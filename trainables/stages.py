@@ -47,7 +47,7 @@ TARGET_KINDS = ("transfer", "probe", "target_prune", "neuron_prune")
 
 
 def run_stage(spec: StageSpec, parents: Parents, session: Session) -> StageResult:
-    """Run one stage; the same spec and parents give the same result wherever it runs.
+    """Run one stage; the same spec and parents have the same result wherever it runs.
 
     Args:
         spec: the stage.
@@ -163,7 +163,7 @@ def _transfer(stage: StageContext, params: TransferParams) -> StageResult:
     images = stage.images()
     source, source_masks = stage.net("source")
     before = Extent.of(source, source_masks)
-    # The output layer is always new, for it has the target's classes; so N_m 0 and 1 give the same net.
+    # The output layer is always new, for it has the target's classes; so N_m 0 and 1 make the same net.
     top = networks.fresh(stage.spec.network, len(stage.content.class_names), stage.seed, max(params.n_m, 1))
     main, masks = transfer_main_branch(source, source_masks, top)
     extra = None
@@ -252,7 +252,7 @@ def _result(
     before: Extent,
     class_names: tuple[str, ...] | None = None,
 ) -> StageResult:
-    """What the stage gives and says of its final net; the names of its classes are the data's unless they are given."""
+    """The stage's result with the description of its final net; its classes are named as the data's by default."""
     metrics = net_metrics(net, masks, stage.spec.network, images, stage.session, epochs)
     layers = layer_rows(net.main, masks, stage.spec.network, before)
     names = class_names or stage.content.class_names

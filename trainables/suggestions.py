@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(given: str, valid: Iterable[str], count: int = 1, before: str = "") -> str:
-    """``before`` and a question with the nearest of the valid names, up to ``count``; empty where none is near."""
+    """``before`` and a question with the nearest of the valid names, up to ``count``; empty if none is near."""
     near = difflib.get_close_matches(given, sorted(valid), n=count, cutoff=0.5)
     return f"{before}did you mean {' or '.join(map(repr, near))}?" if near else ""
 

@@ -29,7 +29,7 @@ WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 NEXT = (Dropout, nn.Flatten)
 """What belongs to the layer that follows, as dropout before an inner product does."""
 NEURONWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.ReLU6, nn.Tanh, nn.Identity, Dropout, nn.Flatten)
-"""What leaves a neuron's value to itself: around an inner product of such alone, neurons can be removed."""
+"""What leaves a neuron's value to itself: around an inner product of only such, neurons can be removed."""
 
 BATCH = 3
 """Images that shapes are found for: few tensors have this size in their first dimension."""
@@ -208,7 +208,7 @@ def _program(node: fx.Node) -> tuple[object, ...]:
 
 
 def _shapes(name: str, net: nn.Module, graph: fx.Graph, input_shape: tuple[int, int, int]) -> dict[fx.Node, torch.Size]:
-    """Shapes of the nodes that give a single tensor. On the meta device nothing is computed, and statistics stay."""
+    """Shapes of the nodes that return a single tensor. On the meta device nothing is computed, and statistics stay."""
     propagated = copy.deepcopy(fx.GraphModule(net, graph)).to("meta").eval()
     try:
         # It prints what it raises.
@@ -249,7 +249,7 @@ def _counts_images(node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> bool:
 
 
 def _connection_names(net: nn.Module) -> Connections:
-    """The name of each connection weight, by that in the state dict: its module's, where it is called weight."""
+    """The name of each connection weight, by that in the state dict: its module's, if it is called weight."""
     found = {}
     for path, module in net.named_modules():
         if isinstance(module, WEIGHTED):
@@ -342,7 +342,7 @@ def _require_own_tensors(name: str, layers: list[TracedLayer]) -> None:
 
 
 def _layer_names(layers: list[TracedLayer]) -> list[str]:
-    """What the modules of each layer's connections have in common, where no other layer has that too."""
+    """What the modules of each layer's connections have in common, if no other layer has it too."""
     owned = [list(layer.own.values()) for layer in layers]
     common = [".".join(itertools.takewhile(bool, _shared_parts(names))) for names in owned]
     return [name if name and common.count(name) == 1 else names[0] for name, names in zip(common, owned, strict=True)]

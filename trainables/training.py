@@ -59,7 +59,7 @@ class Knowledge:
 
     @property
     def weight(self) -> float:
-        """Factor of L_extra in L_total: lambda, times tau^2 where Hinton's factor is on."""
+        """Factor of L_extra in L_total: lambda, times tau^2 if Hinton's factor is on."""
         return self.config.lambda_ * (self.config.tau**2 if self.config.hinton_factor else 1.0)
 
 
@@ -157,7 +157,7 @@ class Training:
         self.history: list[Row] = []
 
     def run(self) -> list[Row]:
-        """Train all epochs that the session's checkpoint does not have yet, and give one row an epoch.
+        """Train all epochs that the session's checkpoint does not have yet, and return one row per epoch.
 
         Raises:
             DivergedError: the loss became infinite or not a number.
@@ -314,7 +314,7 @@ class Training:
     def _extra_loss(
         self, output: Output, items: Tensor, views: Views, mix: Mix | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The weighted extra loss, lambda * L_extra, and the least that it can be, one value per image."""
+        """The weighted extra loss, lambda * L_extra, and its lower bound, one value per image."""
         if output.extra is None or self.knowledge is None:
             return None, None
         logits = self.knowledge.of(self.net, self.images, items, views, mix)

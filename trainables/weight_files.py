@@ -49,7 +49,7 @@ def _digest(path: Path, size: int, modified: int) -> str:
 
 
 def read(file: str) -> dict[str, Tensor]:
-    """Tensors by their names in the file, in the order of its layers where the file has one; on the CPU.
+    """Tensors by their names in the file, in the order of its layers if the file has one; on the CPU.
 
     Of a net that this project stored, only the main branch, without its masks. Of ONNX, the weights of inner products
     as torch has them: (outputs, inputs).
@@ -84,7 +84,7 @@ def _check_name(path: Path) -> None:
     """If a file's name states its hash, the content must match."""
     if (named := HASHED.fullmatch(path.name)) and not fingerprint(str(path)).startswith(named[1]):
         raise WeightsError(
-            f"{path} does not hold what its name says: its SHA-256 starts with {fingerprint(str(path))[:8]}, not "
+            f"{path} does not hold what its name states: its SHA-256 starts with {fingerprint(str(path))[:8]}, not "
             f"{named[1][:8]}. Get it again, or give it another name if it was changed on purpose"
         )
 
@@ -150,7 +150,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(
             f"{path} was not read: it is damaged, or holds more than tensors, and reading that could run a program "
-            "that came with it. Save the weights alone: torch.save(model.state_dict(), ...)"
+            "that came with it. Save only the weights: torch.save(model.state_dict(), ...)"
         ) from error
     return _state_dict(str(path), content)
 

@@ -1,6 +1,6 @@
 """Pretrained weights for a :class:`LayeredNet`, from torchvision or from a file of one of the usual kinds.
 
-A file's layers are matched by name where it has a layer of one of our names (``conv1_w_0``, ``main.fc6.weight``),
+A file's layers are matched by name if it has a layer of one of our names (``conv1_w_0``, ``main.fc6.weight``),
 else by order, which is how torchvision's names (``features.0.weight``) are read. Either way, all of the file has to go
 somewhere: a layer or a normalisation left over means that the file holds another net, whatever its shapes.
 
@@ -80,7 +80,7 @@ def load_into(net: LayeredNet, config: WeightsConfig, classes: Sequence[str] | N
 def _of_classes(
     config: WeightsConfig, tensors: Mapping[str, Tensor], chosen: Collection[str], outputs: list[int] | None
 ) -> dict[str, Tensor]:
-    """The tensors, those of the output layer with the rows of the data's classes alone."""
+    """The tensors, those of the output layer with only the rows of the data's classes."""
     if outputs is None:
         return {**tensors}
     for name in chosen:
@@ -119,7 +119,7 @@ def _load_by_name(net: LayeredNet, config: WeightsConfig, tensors: Mapping[str, 
 
 
 def _order_problem(net: LayeredNet, file: str) -> list[str]:
-    """Whether the file's net pools where this one normalises first, or the other way round; ONNX files alone tell.
+    """Whether the file's net pools where this one normalises first, or the other way round; only ONNX files tell.
 
     The model zoo's CaffeNet differs from its AlexNet by nothing else: all shapes fit.
     """
@@ -188,7 +188,7 @@ def _is_output(net: LayeredNet, parts: Mapping[str, str], tensors: Mapping[str, 
 def _misfit(
     place: str, parameter: Tensor | None, source: str, tensor: Tensor, config: WeightsConfig | None
 ) -> str | None:
-    """Why a tensor of the file cannot be the net's; ``config`` is given for the first layer's weights alone."""
+    """Why a tensor of the file cannot be the net's; ``config`` is given only for the first layer's weights."""
     if parameter is None:
         return f"the network has no place for the file's {source}"
     if not tensor.is_floating_point():

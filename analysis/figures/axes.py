@@ -142,7 +142,7 @@ def _wrapped(name: str) -> str:
 
 
 def _height(axis: Axis) -> float:
-    """Height in inches that gives every name its lines, and every net of a point its own."""
+    """Height in inches: room for the lines of every name, and for every net of a point."""
     names = {point.name for point in axis.points}
     lines = max(_wrapped(name).count("\n") + 1 for name in names)
     return 1.4 + len(names) * max(0.16 + 0.17 * lines, 0.1 + 0.26 * len(axis.nets))

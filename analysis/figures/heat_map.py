@@ -29,7 +29,7 @@ def heat_map(
     """Differences as coloured cells, blue above zero and red below it, each with its text.
 
     Args:
-        values: percentage points, ``(rows, columns)``; NaN where there is none.
+        values: percentage points, ``(rows, columns)``; NaN if there is none.
         texts: what is written in a cell; one that begins with a sign is bold.
         rows: names of the rows.
         columns: names of the columns.

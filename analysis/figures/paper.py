@@ -208,7 +208,7 @@ def _saved(figure: Figure, kind: str, metadata: dict[str, None], **options: Any)
 
 
 def _knowledge(results: Results, cells: pd.DataFrame, stream: str) -> pd.DataFrame:
-    """What Hybrid-TransferNet of the stream was given, seed by seed; empty where there is none."""
+    """The knowledge that Hybrid-TransferNet of the stream received, seed by seed; empty if there is none."""
     hybrid = plain(cells, HYBRID, stream)
     if hybrid is None:
         return results.knowledge.iloc[:0]
@@ -268,7 +268,7 @@ def _curve_points(curve: str, points: list[Net]) -> pd.DataFrame:
 
 
 def _gain_by_knowledge(curves: list[list[Net]]) -> pd.DataFrame:
-    """K+ minus K- at each rate that both curves have, paired by seed; empty where there is one curve."""
+    """K+ minus K- at each rate that both curves have, paired by seed; empty if there is one curve."""
     if len(curves) < 2:
         return pd.DataFrame()
     plain_nets = {float(net.cells["keep"].iloc[0]): net for net in curves[1]}

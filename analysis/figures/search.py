@@ -31,7 +31,7 @@ VALIDATION = "validation accuracy, %"
 
 
 def search_figures(results: Results) -> list[Plot]:
-    """Those that have something to show; none where the study is no search."""
+    """Those that have something to show; none if the study is no search."""
     made = trials(results)
     draws: list[Callable[[], Plot | None]] = [
         lambda: search_history(made),
@@ -133,10 +133,10 @@ def search_importance(results: Results) -> Plot | None:
     caption = (
         "Importance: share of the variance of validation accuracy that each hyperparameter explains by itself (fANOVA; "
         f"shares sum to 1), from {count} complete trials. Where one did not apply to a trial, values drawn at random "
-        "stand in, as none would have changed it. "
+        "are used instead, as none would have changed it. "
         f"Bars: mean over {seeds} seed{'s' * (seeds != 1)} of the search; points: each seed. "
     )
-    caption += "Their spread is the uncertainty from seeds alone" if seeds > 1 else "One seed shows no uncertainty"
+    caption += "Their spread is only the uncertainty from seeds" if seeds > 1 else "One seed shows no uncertainty"
     caption += "; that few trials were seen, and more where the sampler looked, comes on top."
     return Plot("search_importance", caption, figure, data)
 
@@ -162,7 +162,7 @@ def search_slices(made: list[Trial]) -> Plot | None:
     caption = (
         "Slices: validation accuracy (mean over the search's seeds) of the complete trials against the value of each "
         "hyperparameter that applied to them. All others vary too, so a panel shows where the search looked and what "
-        "it found there, not the hyperparameter's effect alone."
+        "it found there, not only the hyperparameter's effect."
     )
     rows = [
         {"hyperparameter": name, "value": trial.hyperparameters[name], "trial": trial.number}
@@ -175,7 +175,7 @@ def search_slices(made: list[Trial]) -> Plot | None:
 
 
 def search_front(made: list[Trial]) -> Plot | None:
-    """Validation accuracy against the second objective, or the share of connections pruned where there is none."""
+    """Validation accuracy against the second objective, or the share of connections pruned if there is none."""
     second = against(made) or SHARE
     known = [(trial, value) for trial, _ in complete(made) if (value := second.of(trial)) is not None]
     if len({value for _, value in known}) < 2:

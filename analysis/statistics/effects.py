@@ -11,7 +11,7 @@ NO_SPREAD = 1e-9
 
 
 def standard_deviation(differences: Sequence[float]) -> float | None:
-    """Sample standard deviation (n - 1) of paired differences; None with one, and where all are alike."""
+    """Sample standard deviation (n - 1) of paired differences; None with one, and if all are alike."""
     if len(differences) < 2:
         return None
     deviation = float(np.std(differences, ddof=1))
@@ -19,7 +19,7 @@ def standard_deviation(differences: Sequence[float]) -> float | None:
 
 
 def cohens_dz(differences: Sequence[float]) -> float | None:
-    """Cohen's d_z: mean of the paired differences over their standard deviation; None where there is no spread.
+    """Cohen's d_z: mean of the paired differences over their standard deviation; None if there is no spread.
 
     Cohen, "Statistical power analysis for the behavioral sciences" (1988), section 2.3.5; Lakens, "Calculating and
     reporting effect sizes", Frontiers in Psychology 4 (2013), equation 6. It is what the power of a paired t test
@@ -33,7 +33,7 @@ def probability_of_improvement(differences: Sequence[float], level: float = LEVE
     """Share of seeds in which the first net of the pair is better, ties half, 0 to 1; None for no pair.
 
     The paired form of Agarwal et al. 2021 (rliable), section 4.3, who compare every run with every other; here both
-    nets of a pair share their seed. The interval is Wilson's (:func:`wilson`), which holds with few seeds and where all
+    nets of a pair share their seed. The interval is Wilson's (:func:`wilson`), which holds with few seeds and if all
     agree: a bootstrap would then have no width.
     """
     n = len(differences)

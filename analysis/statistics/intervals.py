@@ -50,7 +50,7 @@ class Bounds:
 
 
 def wilson(share: float, n: int, level: float = LEVEL) -> Bounds:
-    """A share of ``n`` and its score interval, 0 to 1, which holds where all agree, too.
+    """A share of ``n`` and its score interval, 0 to 1, which also holds if all agree.
 
     Wilson, JASA 22 (1927); Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical
     Science 16 (2001).

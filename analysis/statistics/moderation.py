@@ -1,7 +1,7 @@
 """Variances of few runs, moderated by those of the other arms; unpaired and paired comparisons with them.
 
 With three runs, an arm's own variance has two degrees of freedom, and after a correction for many comparisons Welch's t
-test can show next to nothing. The other arms of the data set were trained alike and say what spread to expect: each
+test can show next to nothing. The other arms of the data set were trained alike and tell what spread to expect: each
 variance is drawn towards theirs, and counts as more degrees of freedom (empirical Bayes: Smyth 2004, "Linear models and
 empirical Bayes methods for assessing differential expression").
 
@@ -9,7 +9,7 @@ Where arms truly differ in spread, that claims falsely: with standard deviations
 studies. So it is bounded here in three ways, which hold the share of studies with a false claim below 5 % in all cases
 that were simulated (``python -m benchmarks.moderation``):
 
-- the others never weigh more than the arm's own runs, whatever the fit says;
+- the others never weigh more than the arm's own runs, whatever the fit;
 - how much they differ is taken at the upper end of its interval, so that the fit errs towards weighing them less;
 - where a test finds that they differ (Bartlett 1937, at 0.001), in a data set or in all together, nothing is moderated.
 
@@ -33,11 +33,11 @@ DIFFER = 0.001
 UPPER = 1.645
 """Standard errors above the estimate of how much variances differ: the end of a one-sided 95 % interval."""
 LEAST_ARMS = 6
-"""With fewer arms in a data set, theirs say too little."""
+"""With fewer arms in a data set, theirs tell too little."""
 
 
 FEW = 5
-"""Seeds up to which paired comparisons are moderated: with more, each says enough of itself."""
+"""Seeds up to which paired comparisons are moderated: with more, each tells enough by itself."""
 MOST_SEEDS_OF_OTHERS = 2.0
 """Degrees of freedom that the other comparisons are worth at most."""
 
@@ -166,7 +166,7 @@ def _bartlett(variance: FloatArray, freedom: FloatArray) -> float:
 
 
 def _log_variances(variance: FloatArray, freedom: FloatArray) -> FloatArray:
-    """Logarithms of the variances, freed of the bias that few runs give them (Smyth 2004, section 6.2)."""
+    """Logarithms of the variances, freed of the bias that comes from few runs (Smyth 2004, section 6.2)."""
     return np.asarray(np.log(variance) - digamma(freedom / 2) + np.log(freedom / 2), dtype=float)
 
 

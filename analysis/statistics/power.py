@@ -23,7 +23,7 @@ MOST_SEEDS = 10_000
 def power(effect: float, n: int, alpha: float = ALPHA, others: float = 0.0) -> float:
     """Chance that a two-sided paired t test of ``n`` pairs shows an effect of ``effect`` standard deviations (d_z).
 
-    ``others`` are the degrees of freedom that other comparisons add, where variances are moderated by theirs.
+    ``others`` are the degrees of freedom that other comparisons add, if variances are moderated by theirs.
     """
     freedom = n - 1 + others
     critical, shift = stats.t.isf(alpha / 2, freedom), effect * sqrt(n)
@@ -32,7 +32,7 @@ def power(effect: float, n: int, alpha: float = ALPHA, others: float = 0.0) -> f
 
 
 def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = POWER, others: float = 0.0) -> float:
-    """The least difference that ``n`` pairs show with the power wanted, in the unit of ``deviation``.
+    """The smallest difference that ``n`` pairs show with the power wanted, in the unit of ``deviation``.
 
     Args:
         deviation: standard deviation of the paired differences, in percentage points.
@@ -47,7 +47,7 @@ def detectable(deviation: float, n: int, alpha: float = ALPHA, wanted: float = P
 
 
 def seeds_needed(effect: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
-    """The least number of pairs that shows an effect of d_z with the power wanted; None if :data:`MOST_SEEDS` do not.
+    """The smallest number of pairs that shows an effect of d_z with the power wanted; None above :data:`MOST_SEEDS`.
 
     It takes the standard deviation at its word, which with few seeds is a guess: see :func:`deviation_range`.
     """

@@ -8,10 +8,10 @@ American Statistician 59 (2005))::
     B(n) = (1 + n g)^(-1/2) * ((1 + t^2 / (n - 1)) / (1 + t^2 / ((n - 1) (1 + n g))))^(n / 2)
 
 Without a difference B(1) = 1, B(2), ... is a nonnegative martingale, whatever the standard deviation, as it depends on
-the differences through t alone (Lai, "On confidence sequences", Annals of Statistics 4 (1976); Pérez-Ortiz, Lardy, de
+the differences only through t (Lai, "On confidence sequences", Annals of Statistics 4 (1976); Pérez-Ortiz, Lardy, de
 Heide and Grünwald, "E-statistics, group invariance and anytime-valid testing", Annals of Statistics 52 (2024)). So, by
 Ville's inequality, it ever reaches ``1 / alpha`` in at most a share alpha of studies: however many seeds are added, for
-whatever reason one stops, and if one goes on after all. The means that it does not speak against form an interval that
+whatever reason one stops, and even if one continues. The means that it does not speak against form an interval that
 is right at all numbers of seeds at once (Wang and Ramdas, "Anytime-valid t-tests and confidence sequences for Gaussian
 means with unknown variance", Sequential Analysis 44 (2025); Lindon et al., "Anytime-valid linear models and regression
 adjusted causal inference in randomized experiments", 2022).
@@ -34,7 +34,7 @@ EFFECT_VARIANCE = 2.0
 
 
 def log_bayes_factor(differences: Sequence[float]) -> float:
-    """Logarithm of B for paired differences; 0 (no evidence) with one, and where there is no spread to go by."""
+    """Logarithm of B for paired differences; 0 (no evidence) with one, and if there is no spread to go by."""
     n, effect = len(differences), cohens_dz(differences)
     if effect is None:
         return 0.0
@@ -64,7 +64,7 @@ def sequential_interval(differences: Sequence[float], level: float = LEVEL) -> I
 
 
 def _largest_t(n: int, alpha: float) -> float:
-    """The t of ``n`` differences at which B is ``1 / alpha``; infinite where it cannot get so far."""
+    """The t of ``n`` differences at which B is ``1 / alpha``; infinite if it cannot get so far."""
     ratio = 1 + n * EFFECT_VARIANCE
     exponent = (log(ratio) - 2 * log(alpha)) / n
     if exponent >= log(ratio):

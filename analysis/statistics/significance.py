@@ -5,7 +5,7 @@ below ``2^(1 - n)``: 0.25 with 3 seeds, 0.06 with 5. With fewer than 6 seeds it 
 and after a correction for ten comparisons it needs 9. The t test can show a large effect with 3 seeds. It pays with an
 assumption, that differences are normally distributed, which is plausible for the accuracies of one design over seeds:
 each is a mean over many test images. So the t test decides, at the level that Holm's correction leaves to it, and the
-sign-flip p is shown next to it for those who doubt the assumption; with many seeds both say the same.
+sign-flip p is shown next to it for those who doubt the assumption; with many seeds both agree.
 """
 
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def probes(results: Results, cells: pd.DataFrame) -> Table | None:
     standard, dense = plain(cells, STANDARD), plain(cells, PROBE)
     columns = _names(results.seeds) + accuracy(results, rows) + _prune_rate(results.seeds)
     columns += _difference(standard) + _difference(dense)
-    title = f"Linear probes on {results.facts.target.title}: the output layer alone is trained"
+    title = f"Linear probes on {results.facts.target.title}: only the output layer is trained"
     data = [record(net, [standard, dense], results.seeds, {}, pruning=True) for net in rows]
     return _table("probes", title, rows, columns, data, results)
 
@@ -162,7 +162,7 @@ def _names(seeds: list[int]) -> Columns:
 
 
 def accuracy(results: Results, rows: list[Net]) -> Columns:
-    """Top-1 and each seed's; top-5 too where there are many classes."""
+    """Top-1 and each seed's; top-5 too if there are many classes."""
     seeds = results.seeds
     columns: Columns = [
         (Header("ACC %"), lambda net: interval_text(over_seeds(net.accuracy))),

@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
 
 def checklist(results: Results, cells: pd.DataFrame) -> list[Item]:
-    """The items; none where the study prunes no net in the target."""
+    """The items; none if the study prunes no net in the target."""
     points = _points(cells)
     if not points:
         return []
@@ -89,7 +89,7 @@ def operating_points(results: Results, cells: pd.DataFrame) -> Table | None:
 
 
 def ratios_of(results: Results, net: Net) -> tuple[float | None, float | None]:
-    """Compression ratio and theoretical speed-up of a net, mean over seeds; None where the tables do not tell."""
+    """Compression ratio and theoretical speed-up of a net, mean over seeds; None if the tables do not tell."""
     done = net.cells.loc[net.cells["problem"] == "", ["stage"]]
     stages = done.merge(results.stages[["stage", "connections_dense", "connections"]], on="stage")
     compression = (stages["connections_dense"] / stages["connections"]).mean()
@@ -123,7 +123,7 @@ def _architecture(results: Results) -> Item:
     notes = [f"{name}: {note}" for name, note in known.items()]
     unknown = [name for name in networks if name not in known]
     if unknown:
-        notes.append(f"{', '.join(unknown)}: not known here, say yourself how it differs from what you cite")
+        notes.append(f"{', '.join(unknown)}: not known here, state yourself how it differs from what you cite")
     answer: Answer = "yes" if not unknown else "partly" if len(unknown) < len(networks) else "no"
     return Item("Is the architecture identified, with its differences from the cited one?", answer, "; ".join(notes))
 
@@ -171,7 +171,7 @@ def _controls(cells: pd.DataFrame) -> Item:
     magnitude = int(((done["sparsity"] == "magnitude") & (done["knowledge"] != "shuffled")).sum())
     answer: Answer = "yes" if random and magnitude else "partly" if random or magnitude else "no"
     detail = f"in the source domain {magnitude} cells with magnitude pruning, {random} with random masks"
-    detail += "; in the target domain magnitude pruning alone"
+    detail += "; in the target domain only magnitude pruning"
     return Item("Compared with random and with magnitude pruning?", answer, detail)
 
 

@@ -82,7 +82,7 @@ def classes_table(results: Results, cells: pd.DataFrame) -> Table | None:
     notes = [
         f"{best.label} is the best net by validation ACC %. ACC %: share of the class's test images"
         f"{results.evaluation}, of all seeds together. {PAIRED}",
-        "A class has few test images, so intervals are wide, and each is for its class alone: of "
+        "A class has few test images, so intervals are wide, and each is for its class only: of "
         f"{len(found)} classes about {max(1, round(len(found) / 20))} would leave out zero by chance.",
         "Every class of every net is in classes.csv.",
         *problem_notes([standard, best], results.seeds),

@@ -121,15 +121,15 @@ def _notes(found: list[Comparison], points: float) -> list[str]:
     if found[0].design is not None:
         return [*_sequential_notes(found[0].design), measures]
     return [
-        f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison alone. {measures}",
+        f"Difference: mean over seeds with its 95 % interval (Student t), for this comparison only. {measures}",
         f"{found[0].reason} The p by each comparison's own variance is shown next to it (details).",
         f"p: of the paired t test, two-sided; costs < {points:g}: one-sided, of the claim that a pruned net loses less "
         f"than {points_of(points)}. Holm: corrected for the {families(found)} of this table. Shown: Holm's "
         f"p below {ALPHA}, and for a difference an interval without zero. The sign-flip p assumes less and decides "
         "nothing: with n seeds it is never below 2 / 2^n.",
-        "80 % power: the least difference that these seeds would show four times of five, and the seeds that would "
-        f"show one of {points_of(points)} so, with the range that the spread's own uncertainty gives (95 %); for the "
-        f"comparison alone (level {ALPHA}) and at the strictest level that Holm's correction asks "
+        "80 % power: the smallest difference that these seeds would show four times of five, and the seeds that would "
+        f"show one of {points_of(points)} so, with the range that follows from the spread's own uncertainty (95 %); "
+        f"for the comparison alone (level {ALPHA}) and at the strictest level that Holm's correction asks "
         f"({asked or ALPHA}).",
     ]
 

@@ -11,7 +11,7 @@ HOUR = 3600.0
 def costs(results: Results, cells: pd.DataFrame) -> Table | None:
     """Hours by kind of stage, and the hours that each net's path would have taken from scratch.
 
-    Unlike other tables it is of all the study's cells, whichever of them it is given.
+    Unlike other tables it covers all the study's cells, whichever of them it receives.
     """
     spent, alone = stage_hours(results), _alone(results.cells)
     if spent.empty:

@@ -97,7 +97,7 @@ class _Grid:
 
     @property
     def environment(self) -> str:
-        """One that spans both columns of a page, where the table needs them."""
+        """One that spans both columns of a page, if the table needs them."""
         return "table" if sum(self.widths) + GAP * (len(self.widths) - 1) <= COLUMN else "table*"
 
     @property

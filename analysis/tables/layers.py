@@ -37,7 +37,7 @@ RATIOS = {
 
 
 def table2(results: Results, cells: pd.DataFrame) -> Table | None:
-    """Neurons and weights of each inner product before and after neuron pruning; of each layer, where channels go."""
+    """Neurons and weights of inner products before and after neuron pruning; of all layers, if channels are removed."""
     rows = nets(in_table(cells, "table2"))
     if not rows:
         return None

@@ -8,7 +8,7 @@ from analysis.tables.table import NOTHING, Header, Table, interval_text, percent
 
 
 def path_table(results: Results) -> Table | None:
-    """A row a stop of the path; None where the search has none."""
+    """A row a stop of the path; None if the search has none."""
     made = steps(results)
     if len(made) < 2:
         return None

@@ -17,7 +17,7 @@ MEASURED = (
 
 
 def search_trials(results: Results) -> Table | None:
-    """A row a trial, ranked by mean validation accuracy; None where the study is no search."""
+    """A row a trial, ranked by mean validation accuracy; None if the study is no search."""
     made = ranked(trials(results))
     if not made:
         return None

@@ -128,7 +128,7 @@ def _text(row: Row, stream: str, cell: Callable[[Net], str]) -> str:
 
 
 def _seeds(row: Row, results: Results) -> str:
-    """``3``, or each stream's number in the order of the columns where they differ."""
+    """``3``, or each stream's number in the order of the columns if they differ."""
     counts = [_text(row, stream, lambda net: seed_count(net, results.seeds)) for stream in results.streams]
     return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 

@@ -38,7 +38,7 @@ class Table:
     notes: list[str]
     data: pd.DataFrame
     sources: list[list[Net]] = field(default_factory=list)
-    """The nets behind each row, where the rows are made of nets: what `study.show` follows."""
+    """The nets behind each row, if the rows are made of nets: what `study.show` follows."""
     bold: frozenset[tuple[int, int]] = frozenset()
     """Cells, by row and column, that stand out in LaTeX: what is shown to be better."""
 
@@ -55,7 +55,7 @@ def each_seed(seeds: list[int], quantity: str) -> Header:
 
 
 def seed_list(seeds: list[int]) -> str:
-    """Seeds as they are written: ``0, 1, 2`` or, where more follow one another, ``0 to 19``."""
+    """Seeds as they are written: ``0, 1, 2`` or, if more follow one another, ``0 to 19``."""
     if len(seeds) > 3 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(map(str, seeds))
@@ -118,13 +118,13 @@ def percent(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A pruning rate: a second decimal where it says something, as rates crowd near 100 %."""
+    """A pruning rate: a second decimal where it matters, as rates crowd near 100 %."""
     # Rounded first, so that a rate a hair below zero is no minus zero.
     return f"{round(value, 2) + 0.0:.2f}".removesuffix("0")
 
 
 def count(value: float) -> str:
-    """A number of neurons or weights, in thousands (K) or millions (M) where it is long."""
+    """A number of neurons or weights, in thousands (K) or millions (M) if it is long."""
     for size, unit in ((10_000_000, "M"), (100_000, "K")):
         if value >= size:
             scaled = value / (1_000_000 if unit == "M" else 1_000)
@@ -142,7 +142,7 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def rate_text(interval: Interval | None) -> str:
-    """Like :func:`interval_text`, but a rate that is the same for every seed stands alone."""
+    """Like :func:`interval_text`, but a rate that is the same for every seed stands by itself."""
     if interval is None:
         return "no result"
     if not interval.half or rate(interval.half) == "0.0":
@@ -151,7 +151,7 @@ def rate_text(interval: Interval | None) -> str:
 
 
 def difference_text(interval: Interval | None, seeds: int) -> str:
-    """``+0.4 ± 0.3``, with the number of pairs where it is less than the net's seeds."""
+    """``+0.4 ± 0.3``, with the number of pairs if it is less than the net's seeds."""
     if interval is None:
         return "no pair"
     mean = signed(interval.mean)
@@ -174,6 +174,6 @@ def rates_text(values: Mapping[int, float], net: Net, seeds: list[int], text: Ca
 
 
 def seed_count(net: Net, seeds: list[int]) -> str:
-    """``3``, or ``2 of 3`` where some seeds have no result."""
+    """``3``, or ``2 of 3`` if some seeds have no result."""
     done = len(net.accuracy)
     return str(done) if done == len(seeds) else f"{done} of {len(seeds)}"

@@ -23,7 +23,7 @@ def section(heading: str, lines: Iterable[str]) -> str:
 
 
 def csv(table: Table) -> str:
-    """The machine-readable truth: full precision, empty where there is no value."""
+    """The machine-readable truth: full precision, empty if there is no value."""
     return table.data.to_csv(index=False, lineterminator="\n")
 
 

@@ -108,7 +108,7 @@ def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | No
             config, SequentialDesign(negligible=negligible, most_seeds=options.most_seeds or MOST_SEEDS), options.hours
         )
     if given := [name for name, value in budget.items() if value is not None]:
-        raise ConfigError(f"{given[0]} goes with --until-settled alone; a fixed number of seeds is --seeds N")
+        raise ConfigError(f"{given[0]} goes only with --until-settled; a fixed number of seeds is --seeds N")
     return None
 
 
@@ -160,7 +160,7 @@ def _varied(texts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _values(option: str, texts: Sequence[str]) -> dict[str, list[Any]]:
-    """The values of each key that an option was given with, as ``KEY=VALUE,VALUE``."""
+    """The values of each key that an option received, as ``KEY=VALUE,VALUE``."""
     found: dict[str, list[Any]] = {}
     for text in texts:
         key, _, listed = text.partition("=")

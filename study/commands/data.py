@@ -105,7 +105,7 @@ def _check_reference(config: study_config.StudyConfig) -> bool:
 def _reference_doubts(config: study_config.StudyConfig) -> list[str]:
     try:
         return reference_doubts(config)
-    # A network or weights that are not available: a study says the same.
+    # A network or weights that are not available: a study reports the same.
     except (KeyError, TypeError, ValueError) as error:
         return [f"reference: {error.args[0]}"]
 

@@ -104,7 +104,7 @@ def _export(options: argparse.Namespace) -> int:
     storage = Storage(options.storage)
     stored = open_net(storage, find_stage(storage, options.stage))
     if stored.net.is_traced and options.weights != "float32":
-        raise ConfigError(f"--weights {options.weights}: nets of {stored.network} are exported in float32 alone")
+        raise ConfigError(f"--weights {options.weights}: nets of {stored.network} are exported in float32 only")
     beside = Path(storage.root) / "exports" if storage.folder.is_local else Path("exports")
     out = Path(options.out or beside / f"{stored.key}-{options.weights}" / f"model.{options.format}")
     # The end of the name stays: torch.export goes by it.
@@ -180,7 +180,7 @@ def _check(storage: Storage, stored: StoredNet, call: Call, options: argparse.Na
     if (real := example_images(storage, stored, CHECKED)) is not None:
         inputs["test"] = real
     else:
-        print("the study's images are not there: checked on random images alone")
+        print("the study's images are not there: checked on random images only")
     tolerance = options.tolerance if options.tolerance is not None else TOLERANCES[options.weights]
     largest = 0.0
     for name, images in inputs.items():

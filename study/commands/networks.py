@@ -86,8 +86,8 @@ def _channels(name: str) -> list[str]:
         return []
     widths = channels.widths(name)
     if not widths:
-        return ["No channels can be removed alone."]
-    return [f"{sum(widths.values()):,} channels can be removed (channels_per_step), given by {', '.join(widths)}."]
+        return ["No channels can be removed by themselves."]
+    return [f"{sum(widths.values()):,} channels can be removed (channels_per_step), set by {', '.join(widths)}."]
 
 
 def _layers(net: LayeredNet, positions: dict[str, int]) -> Table:

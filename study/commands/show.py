@@ -243,7 +243,7 @@ def _made_with(row: Mapping[str, Any]) -> str:
 
 
 def _nets(storage: Storage) -> dict[str, list[str]]:
-    """The nets that stages give, as the studies of the storage name them."""
+    """The nets that stages make, as the studies of the storage name them."""
     found: dict[str, dict[str, None]] = {}
     for study, cell in all_cells(storage):
         name = ", ".join(filter(None, (cell["net"], cell.get("stream"), cell.get("point"))))

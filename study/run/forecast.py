@@ -123,7 +123,7 @@ def _device_hours(
     seconds: dict[str, float] = {}
     images: dict[str, int] = {}
     for row in storage.rows("stages", done).to_pylist():
-        # A rate on other devices says nothing.
+        # A rate on other devices tells nothing.
         if row["images"] and (row["device"] != "cpu") == bool(resources.gpus) and row["workers"] == resources.workers:
             seconds[row["network"]] = seconds.get(row["network"], 0.0) + row["seconds"]
             images[row["network"]] = images.get(row["network"], 0) + row["images"] * row["epochs"]

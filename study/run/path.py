@@ -45,7 +45,7 @@ class AblationPath:
         Args:
             experiment: makes what runs a graph's stages.
             storage: where they are stored.
-            console: where it says what it tries.
+            console: prints what it tries.
         """
         while names := self._left():
             step, (_, params) = len(self.stops), self.stops[-1]

@@ -9,7 +9,7 @@ from study.settings.facts import located_weights
 from trainables.doubts import doubts
 
 MARK = "DOUBTFUL REFERENCE"
-"""Begins each doubt, wherever it is said."""
+"""Begins each doubt, wherever it is printed."""
 
 
 def say_doubts(config: StudyConfig, console: Console) -> list[str]:
@@ -26,7 +26,7 @@ def say(doubts: Iterable[str], console: Console) -> None:
 
 
 def reference_doubts(config: StudyConfig) -> list[str]:
-    """A sentence for each doubt; none where each reference is plausible, or is trained by the study itself.
+    """A sentence for each doubt; none if each reference is plausible, or is trained by the study itself.
 
     Raises:
         ConfigError: a stream or a target changes what cannot be changed.

@@ -58,7 +58,7 @@ class Settling:
         return "\n".join([*lines, f"  one more: seed {self.config.seed_list[-1]}"]), True
 
     def _end(self, found: list[Comparison], now: float) -> str:
-        """Why no more seeds are added; empty where they are."""
+        """Why no more seeds are added; empty if they are."""
         unsettled = [one for one in found if not one.settled]
         if not unsettled:
             return "all are settled"

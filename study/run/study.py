@@ -46,7 +46,7 @@ def run_study(
         dashboard: whether to start the Ray dashboard too.
         until_settled: add seeds until S and K are settled, by this design.
         hours: start no round of ``until_settled`` that would end later than this.
-        graph: the study's plan, where it was made already; the configuration is not checked again then.
+        graph: the study's plan, if it was made already; the configuration is not checked again then.
         progress: whether to show progress on the terminal or in the notebook.
 
     Raises:

@@ -35,7 +35,7 @@ def write_tables(
     Args:
         experiment: what was run of the study.
         config: the study.
-        sequential: how seeds are added to it, where their number is not fixed.
+        sequential: how seeds are added to it, if their number is not fixed.
         doubts: about its pretrained references.
         others: files that belong to them, by name.
         untested: stages that belong to the study, and whose test images are nobody's business: a search's trials.
@@ -166,7 +166,7 @@ def _facts(name: str, config: StudyConfig, sequential: SequentialDesign | None, 
 
 
 def _evaluation(config: StudyConfig) -> str:
-    """What of a test image (video) is looked at; nothing to say where it is the whole image."""
+    """What of a test image (video) is looked at; empty if it is the whole image."""
     content, size = data.load(config.target.data, config.data), networks.input_shape(config.network)
     crops = {"centre": "centre crop", "ten": "ten crops"}[config.target.data.evaluation]
     if content.positions > 1:

@@ -39,7 +39,7 @@ def trial_row(trial: FrozenTrial, chosen: set[int]) -> dict[str, Any]:
 
 
 def best_preset(config: StudyConfig, trial: FrozenTrial, search: str) -> StudyConfig:
-    """A trial's settings as a preset that study.ablation can run; its title has what no preset can say."""
+    """A trial's settings as a preset that study.ablation can run; its title has what no preset can state."""
     title = f"{config.title}: trial {trial.number} of the search {search}"
     if steps := trial.params.get("neuron_steps"):
         title += f", before its {steps} steps of neuron pruning"

@@ -1,4 +1,4 @@
-"""Tuning each net alone: what is tried, what was chosen by validation accuracy, and the table of it.
+"""Tuning each net separately: what is tried, what was chosen by validation accuracy, and the table of it.
 
 Each seed chooses for itself. A choice is a part of the procedure that a net is trained by, and varies as its training
 does: chosen once for all seeds, its luck would be in every seed's result alike, and pass for the net's.

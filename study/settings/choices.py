@@ -9,4 +9,4 @@ LoggerName = Literal["mlflow", "wandb"]
 """Experiment trackers, next to TensorBoard, that stages and tables can be logged to."""
 MOST_SEEDS = 30
 NEGLIGIBLE = 0.5
-"""Percentage points of test accuracy that count as no difference, where seeds are added until that is settled."""
+"""Percentage points of test accuracy that count as no difference when seeds are added until that is settled."""

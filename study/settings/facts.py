@@ -54,7 +54,7 @@ def target_classes(config: StudyConfig) -> int:
 
 
 def hybrid_share(config: StudyConfig) -> float | None:
-    """Share of connections that Hybrid-TransferNet keeps; None where only training tells, with one global threshold."""
+    """Share of connections that Hybrid-TransferNet keeps; None if only training tells, with one global threshold."""
     prune, n_m = config.source.prune, max(config.transfer.n_m, 1)
     if prune.scope == "global":
         return None

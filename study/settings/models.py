@@ -155,7 +155,7 @@ class SourcePruneConfig(Hyperparameters):
         ]
 
     def meanwhile(self, criterion: pruning.Criterion) -> MeanwhileParams | None:
-        """How the transferred layers are pruned during the transfer; None where they are pruned in the source."""
+        """How the transferred layers are pruned during the transfer; None if they are pruned in the source."""
         if not self.in_transfer:
             return None
         (step,) = self.schedule(criterion)
@@ -212,7 +212,7 @@ class TransferConfig(Hyperparameters):
     """N_m: layers, from the top, that the main branch does not take from the source net: they start dense and random.
     The output layer always does, so 0 and 1 are the same."""
     standard_n_m: Annotated[int, Field(ge=0)] | None = None
-    """N_m of Standard-TransferNet, where it is another one than the other nets': 1 is plain fine-tuning."""
+    """N_m of Standard-TransferNet, if it differs from that of the other nets: 1 is plain fine-tuning."""
     n_e: Annotated[int, Field(ge=1)] = 2
     """N_e: layers of the extra branch, taken from the reference; it shares the layers below with the main branch."""
     hinton_factor: bool = False
@@ -240,7 +240,7 @@ class TargetPruneConfig(Hyperparameters):
     keep: Annotated[list[Share], Field(min_length=1)]
     """Shares of the dense net's connections that are left after each prune-and-retrain step, decreasing."""
     named: Annotated[list[Share], Field(min_length=1)]
-    """The shares that stand in Table 3; neuron pruning starts from the last one."""
+    """The shares that are listed in Table 3; neuron pruning starts from the last one."""
     scope: pruning.Scope = "layer"
     """``layer``: every layer loses the same proportion; ``global``: one threshold for all layers."""
     criterion: pruning.Criterion = "magnitude"
@@ -282,7 +282,7 @@ class NeuronPruneConfig(Hyperparameters):
     """In their place: share of what is left of the channels of every layer, convolutions too, that a step removes with
     all that depends on them."""
     importance: pruning.Importance = "activation"
-    """Of channels: the least activated go (the paper's), or those whose weights are smallest."""
+    """Of channels: the least activated are removed (the paper's), or those whose weights are smallest."""
     round_to: Annotated[int, Field(ge=1)] = 1
     """Of channels: what stays of a layer is a multiple of this."""
     images_per_class: Annotated[int, Field(ge=1)] = 10
@@ -341,13 +341,13 @@ class StudyConfig(Hyperparameters):
     transfer: TransferConfig
     target_prune: TargetPruneConfig
     neuron_prune: NeuronPruneConfig | None
-    """Null for a network without hidden inner products, or where no neurons are to go: there is no N-net then."""
+    """Null for a network without hidden inner products, or if no neurons are to be removed: there is no N-net then."""
     resources: ResourceConfig = ResourceConfig()
     loggers: tuple[LoggerName, ...] = ()
     """Experiment trackers that get a run per stage and one with the tables: ``mlflow``, ``wandb`` (an extra each)."""
     search: SearchConfig = SearchConfig()
     tuned: TunedConfig | None = None
-    """Tune each net alone, so that nets are also compared each at its best; null: only at common settings."""
+    """Tune each net separately, so that nets are also compared each at its best; null: only at common settings."""
     axes: dict[str, Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]] = Field(default_factory=dict)
     """The user's own axes, by name: points, each a table of dotted keys and values."""
     crossings: dict[str, CrossingConfig] = Field(default_factory=dict)

@@ -65,14 +65,14 @@ def read_source(preset: str, overrides: Overrides) -> "Source":
 
 
 def _with_names(key: str, value: Any) -> Any:
-    """The value, with names for the networks and data sets that are given as functions."""
+    """The value, with names for the networks and data sets that are passed as functions."""
     if isinstance(value, dict):
         return {name: _with_names(f"{key}.{name}", item) for name, item in value.items()}
     return _given(key, value) if callable(value) else value
 
 
 def _given(key: str, function: Callable[..., Any]) -> str:
-    """The name of a network or data set that is given as a function."""
+    """The name of a network or data set that is passed as a function."""
     try:
         return objects.named(function)
     except objects.ObjectError as error:
@@ -154,7 +154,7 @@ def data_configs(config: StudyConfig) -> dict[str, DataConfig]:
 
 
 class Source:
-    """Where each value came from, so that an error can say it."""
+    """Where each value came from, so that an error can report it."""
 
     def __init__(self, path: Path, tree: dict[str, Any]) -> None:
         self.path, self.tree = path, tree
@@ -327,7 +327,7 @@ def suggestion(key: str) -> str:
 
 
 def _readable(error: ValidationError) -> list[tuple[str, str]]:
-    """One message a key; where a key takes several types, the messages of a fitting type win over 'wrong type'."""
+    """One message per key; if a key takes several types, the messages of a fitting type win over 'wrong type'."""
     known = set(_keys(StudyConfig))
     messages: dict[str, list[tuple[bool, str]]] = {}
     for item in error.errors():

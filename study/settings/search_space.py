@@ -75,8 +75,8 @@ class CrossingConfig(Hyperparameters):
     axes: Annotated[tuple[str, ...], Field(min_length=2)]
     """Names of the axes."""
     design: Design = "factorial"
-    """Every combination (``factorial``); each other point of an axis alone (``one-factor``); all other points together,
-    and all but that of each axis (``leave-one-out``); one axis after another, in their order (``ladder``). Other points
-    are those that differ from the study's own; the last two designs want one of each axis."""
+    """Every combination (``factorial``); each other point of an axis by itself (``one-factor``); all other points
+    together, and all but that of each axis (``leave-one-out``); one axis after another, in their order (``ladder``).
+    Other points are those that differ from the study's own; the last two designs want one of each axis."""
     skip: tuple[dict[str, Any], ...] = ()
     """Combinations to leave out: each a table of keys and values that such a combination has."""

@@ -12,7 +12,7 @@ NETS_OWN = ("target_prune.keep", "target_prune.named")
 
 
 class TunedConfig(Hyperparameters):
-    """A search for each net alone, with one budget for all: nets are compared each at its best, too.
+    """A separate search for each net, with one budget for all: nets are compared each at its best, too.
 
     At each seed, a net tries the settings, and that of the highest validation accuracy is the one that is tested.
     In a preset the keys may stand next to the budget: ``tuned: {transfer.tau: [2, 4, 8], budget: 3}``.
@@ -30,7 +30,7 @@ class TunedConfig(Hyperparameters):
     def _of_the_target(cls, settings: dict[str, list[Any]]) -> dict[str, list[Any]]:
         for key, values in settings.items():
             if key in NETS_OWN:
-                raise ValueError(f"{key} says which nets there are, not how they are trained")
+                raise ValueError(f"{key} decides which nets there are, not how they are trained")
             if key.partition(".")[0] not in SECTIONS:
                 raise ValueError(f"{key} is the same for all nets: tune keys of {', '.join(SECTIONS)}")
             if twice := [value for place, value in enumerate(values) if value in values[:place]]:

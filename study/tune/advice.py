@@ -1,4 +1,4 @@
-"""What to set where memory ran out: the words of PyTorch, Python and Ray turned into advice."""
+"""What to set if memory ran out: the words of PyTorch, Python and Ray turned into advice."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ ON_HOST = ("low on memory", "can't allocate memory", "Cannot allocate memory", "
 
 
 NO_GPU = ("no GPUs found", "requires at least one CUDA device")
-"""Words of PyTorch, older and newer, where workers that have GPUs by Ray's account are to talk through NCCL."""
+"""Words of PyTorch, older and newer, if workers that have GPUs by Ray's account are to talk through NCCL."""
 
 
 def unusable_gpu(text: str) -> str | None:
-    """Advice on an error that says that PyTorch sees no GPU where Ray offers some; None on any other."""
+    """Advice on an error that reports that PyTorch sees no GPU where Ray offers some; None on any other."""
     if not any(words in text for words in NO_GPU):
         return None
     return (
@@ -27,11 +27,11 @@ def unusable_gpu(text: str) -> str | None:
 
 
 def out_of_memory(text: str, now: Mapping[str, object] | None = None) -> str | None:
-    """Advice on an error that says that memory ran out; None on any other.
+    """Advice on an error that reports that memory ran out; None on any other.
 
     Args:
         text: the error's.
-        now: what the keys of ``resources`` that the advice may name are set to, where that is known.
+        now: what the keys of ``resources`` that the advice may name are set to, if that is known.
     """
     set_to = ", ".join(f"resources.{key}={value}" for key, value in (now or {}).items())
     settings = f" (now {set_to})" if set_to else ""

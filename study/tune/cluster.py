@@ -54,7 +54,7 @@ class Cluster:
         return self.slots == 0
 
     def require_no_group(self, workers: int) -> None:
-        """Make sure that no stage wants a worker group where there is only this process.
+        """Make sure that no stage wants a worker group if there is only this process.
 
         Raises:
             ClusterError: stages do.
@@ -108,7 +108,7 @@ def connect(address: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Ray cluster at --address {address}: {error}\n"
-            "  start one with `ray start --head`, or leave --address out to run on this machine alone"
+            "  start one with `ray start --head`, or leave --address out to run only on this machine"
         ) from None
 
 
@@ -132,7 +132,7 @@ class Stops(Observer):
         self._holds = False
 
     def __enter__(self) -> "Stops":
-        """Listen, where that can be: signals are the main thread's."""
+        """Listen, if that is possible: signals belong to the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._stop) for number in heeded()}
         return self

@@ -115,7 +115,7 @@ class Experiment:
                     self.storage.write_study(self.study, f"errors/{key}.txt", traceback.encode())
 
     def config_of(self, key: str) -> dict[str, str]:
-        """What the trial of a stage is given: its task as JSON, and the beginning of its folder's name."""
+        """The configuration of a stage's trial: its task as JSON, and the beginning of its folder's name."""
         stage = self.graph.stages[key]
         task = Task(
             key=key,
@@ -131,7 +131,7 @@ class Experiment:
         return {"task": task.model_dump_json(by_alias=True), "folder": folder}
 
     def _start(self, console: Console) -> None:
-        """Start or reach Ray, where it is used, and see whether a stage can run."""
+        """Start or reach Ray, if it is used, and see whether a stage can run."""
         # The study shows its own progress and handles Ctrl-C itself.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -141,13 +141,13 @@ class Experiment:
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         # Nor does anybody need Tune's own state, so that it cannot be saved on a full disk is no news.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-        # And of lost processes the study says itself what became.
+        # And of lost processes the study itself reports what became.
         for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._connect(console, ask_of(self.resources))
 
     def _connect(self, console: Console, ask: Ask) -> None:
-        """Reach the cluster, or start one, and say what a user should know of it."""
+        """Reach the cluster, or start one, and report what a user should know of it."""
         starts = self.cluster.is_this_machine
         context = connect(self.cluster.address) if self.cluster.address is not None else None
         self.capacity = this_machine(ask) if starts else connected_cluster()

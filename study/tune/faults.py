@@ -26,7 +26,7 @@ LOST_CONNECTION = (
     "timeout",
     "communicator was aborted",
 )
-"""What they say when the worker at the other end is gone."""
+"""Their words when the worker at the other end is gone."""
 REMOTE_ERROR = "ncclremoteerror"
 SYSTEM_ERROR = "ncclsystemerror"
 """A socket's error, among others, such as no room for shared memory."""
@@ -47,7 +47,7 @@ def cause_of(failures: Mapping[int, Exception]) -> Exception:
         failures: the errors of a group's workers, by rank.
     """
     if not failures:
-        return LostProcessError("a worker group hung, and none of its workers says why")
+        return LostProcessError("a worker group hung, and none of its workers reports why")
     errors = [_unwrapped(failures[rank]) for rank in sorted(failures)]
     if gone := [error for error in errors if _is_gone(error)]:
         return LostProcessError(str(gone[0]))
@@ -64,7 +64,7 @@ def _unwrapped(error: Exception) -> Exception:
 
 
 def _is_gone(error: Exception) -> bool:
-    """Whether Ray says that a worker's process is lost, or the worker that it has to leave."""
+    """Whether Ray reports that a worker's process is lost, or the worker that it has to leave."""
     return type(error).__module__.split(".")[0] == "ray" or isinstance(error, LeavingError)
 
 

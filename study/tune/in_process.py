@@ -1,4 +1,4 @@
-"""Stages one after another in the calling process, without Ray: for a debugger, a test, or where Ray cannot start."""
+"""Stages one after another in the calling process, without Ray: for a debugger, a test, or if Ray cannot start."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ class _Stage:
             self.scheduler.on_trial_remove(None, self.trial)
 
     def report(self, result: dict[str, Any]) -> None:
-        """Pass an epoch on; stop where the scheduler says so."""
+        """Pass an epoch on; stop if the scheduler decides so."""
         self._hear(result)
         for callback in self.callbacks:
             callback.on_step_end(iteration=0, trials=[self.trial])

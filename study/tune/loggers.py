@@ -1,7 +1,7 @@
 """Experiment trackers: a run per stage, and one with the study's tables, in MLflow or Weights & Biases.
 
 They run in the driver's process, so that no node of a cluster needs them. Where runs go is what each tracker's own
-environment variables say (``MLFLOW_TRACKING_URI``; ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_API_KEY``). No result depends
+environment variables set (``MLFLOW_TRACKING_URI``; ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_API_KEY``). No result depends
 on them: a tracker that fails is reported and then left out.
 """
 

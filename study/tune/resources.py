@@ -14,11 +14,11 @@ from trainables.devices import gpu_problem
 from trainables.processes import cores
 
 ON_DEMAND = "on_demand"
-"""Ray resource of nodes that no cloud takes back: where there is one, the drivers of worker groups run there."""
+"""Ray resource of nodes that no cloud takes back: if there is one, the drivers of worker groups run there."""
 
 
 LEAST_GPU = 0.0001
-"""The smallest share of a GPU that Ray can give: without any, it hides them all."""
+"""The smallest share of a GPU that Ray can assign: without any, it hides them all."""
 LOOK_SECONDS = 60.0
 """How long nodes may take to start a process and import PyTorch."""
 
@@ -106,7 +106,7 @@ def this_machine(ask: Ask) -> Capacity:
     """What this machine has. Stages may always share its cores, so one stage gets the CPUs it asks for."""
     import torch
 
-    # The GPUs that PyTorch can use: one that Ray alone sees is of no use to a stage.
+    # The GPUs that PyTorch can use: one that only Ray sees is of no use to a stage.
     has = {"CPU": max(cores(), ask.cpus * ask.processes), "GPU": float(torch.cuda.device_count())}
     problem = gpu_problem() if ask.gpus else None
     return Capacity(f"this machine ({problem})" if problem else "this machine", (Nodes(has),))
@@ -129,7 +129,7 @@ def connected_cluster() -> Capacity:
 def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
     """The configuration of the cluster's autoscaler; empty if it adds no nodes. To be called on the head node.
 
-    Ray does not tell which nodes an autoscaler could start, but its process was given the file that says so. None
+    Ray does not tell which nodes an autoscaler could start, but its process was given the file that states it. None
     where that process is not on the head node's machine, as with KubeRay.
     """
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -192,7 +192,7 @@ def require_usable_gpus() -> None:
         ray.cancel(answer, force=True)
     problems = {}
     for answer in answered:
-        # A node that is lost meanwhile says nothing, either.
+        # A node that is lost meanwhile reports nothing, either.
         with suppress(RayError):
             if problem := ray.get(answer):
                 problems[nodes[answer]["NodeManagerHostname"]] = problem

@@ -29,7 +29,7 @@ class StageSearcher(Searcher):
         Args:
             graph: the study's stages.
             done: keys of complete stages.
-            config_of: returns what the trial of a stage is given.
+            config_of: returns the configuration of a stage's trial.
         """
         # A searcher must name a metric; this one every report has, and no decision hangs on it.
         super().__init__(metric="training_iteration", mode="max")
@@ -113,7 +113,7 @@ class StageSearcher(Searcher):
             self.stopped.add(key)
 
     def _train_again(self, lost: str, key: str) -> bool:
-        """Queue a stage that was found damaged, and the one that found it so; no, where that was done too often."""
+        """Queue a stage that was found damaged, and the one that found it so; no, if that was done too often."""
         if lost in self.done:
             if self.losses[lost] == MOST_LOSSES:
                 return False
@@ -157,7 +157,7 @@ class EveryTrialItsProcess(FIFOScheduler):
     """Leaves it to Tune which trial takes a process that has become free: one that has none yet.
 
     The schedulers of Ray name the trial that has waited longest. That one's own process is about to start, and Tune
-    stops it for the free one: where a stage takes less time than a process to start, only one slot would ever work.
+    stops it for the free one: if a stage takes less time than a process to start, only one slot would ever work.
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
@@ -180,7 +180,7 @@ class LostProcesses(Observer):
         self._searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Keep what Ray says, and its gist where memory ran out."""
+        """Keep Ray's message, and its gist if memory ran out."""
         key = trial.config["stage"]
         if key in self._searcher.failed and trial.error_file:
             said = Path(trial.error_file).read_text()
@@ -192,7 +192,7 @@ class LostProcesses(Observer):
 class LostGroups(Observer):
     """Frees what the worker groups of lost trials hold, so that the next group finds room.
 
-    Ray Train does so itself where a dashboard runs, and Ray where a whole job ends.
+    Ray Train does so itself if a dashboard runs, and Ray when a whole job ends.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ from trainables.stages import run_stage
 ERROR = "stage_error"
 """Key of a trial's last report that carries the stage's error: such a stage failed for good and is not retried."""
 LOST = "stage_lost"
-"""Key of the same report where a stage that it needs is not complete any more, as when it was damaged: that stage."""
+"""Key of the same report if a stage that it needs is not complete any more, as when it was damaged: that stage."""
 STORED = "stored"
 """Key of the last report of a trial whose stage is complete."""
 TRACEBACK = "stage_traceback"
@@ -58,7 +58,7 @@ class Task(Hyperparameters):
     resources: ResourceConfig = ResourceConfig()
     places: Places
     functions: str | None = None
-    """Networks and data sets that were given as Python functions, by their names; pickled, in base 64."""
+    """Networks and data sets that were passed as Python functions, by their names; pickled, in base 64."""
 
     @classmethod
     def of(cls, content: str) -> "Task":
@@ -108,7 +108,7 @@ def complete(task: Task, session: Callable[..., Session]) -> dict[str, Any]:
         raise
     except Exception as error:
         return {ERROR: _in_words(error, task), TRACEBACK: traceback.format_exc()} | _lost_parent(task)
-    # What Tune sees, it could decide by: the test set's numbers go to the result tables alone.
+    # What Tune sees, it could decide by: the test set's numbers go only to the result tables.
     shown = {name: value for name, value in metrics.items() if value is not None and not name.startswith("test_")}
     return shown | {STORED: 1}
 
@@ -171,7 +171,7 @@ def _train(task: Task, storage: Storage, session: Callable[..., Session]) -> Non
 
     Raises:
         LostProcessError: the group lost a process, or found no room. Any other error is the stage's own.
-        DeviceError: Ray gives the stage a GPU that PyTorch cannot use.
+        DeviceError: Ray assigns the stage a GPU that PyTorch cannot use.
     """
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
@@ -266,13 +266,13 @@ def describe(spec: StageSpec, parents: dict[str, str]) -> dict[str, Any]:
 
 @cache
 def code_version() -> str:
-    """Version of this package, and the git commit where it runs from a checkout."""
+    """Version of this package, and the git commit if it runs from a checkout."""
     try:
         version = metadata.version("sparse-transfer-study")
     except metadata.PackageNotFoundError:  # a checkout on the path of modules is enough
         version = "not installed"
     root = Path(__file__).parents[2]
-    # Installed in an environment within somebody's own repository, that one's commit says nothing.
+    # Installed in an environment within somebody's own repository, that one's commit tells nothing.
     if not (root / ".git").exists():
         return version
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
@@ -306,7 +306,7 @@ def package_versions() -> str:
         "opencv-contrib-python-headless",
         "opencv-contrib-python",
     ):
-        # OpenCV is there only where videos are read.
+        # OpenCV is there only if videos are read.
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return json.dumps(versions)

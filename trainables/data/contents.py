@@ -113,7 +113,7 @@ def _remember(memory: Path, known: dict[str, tuple[Seen, str]]) -> None:
 def copies(catalogue: Catalogue, held: Sequence[str]) -> list[tuple[int, int]]:
     """Items with the content of an item that comes first, as (item, first): of the test part, then val, then train.
 
-    So a copy that is left out is never one of the test images, where these are official.
+    So a copy that is left out is never one of the test images, if these are official.
     """
     rank = torch.zeros(len(catalogue.files), dtype=torch.int64)
     for place, part in enumerate(("test", "val", "train")):

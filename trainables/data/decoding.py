@@ -39,7 +39,7 @@ Image.MAX_IMAGE_PIXELS = 2**29
 AHEAD = 4
 """Files for each core that are under way before their results are asked for."""
 AT_ONCE = 16
-"""Files that a thread opens before it hands over what they gave."""
+"""Files that a thread opens before it hands over their results."""
 SHOWN = 10
 """Problems that an error lists; ``python -m study.data check`` lists all."""
 
@@ -78,7 +78,7 @@ def fitted(image: Image.Image, config: DataConfig) -> NDArray[np.uint8]:
 
 
 def remarks(path: Path, config: DataConfig) -> tuple[str, ...]:
-    """What there is to say of an image that can be read; :func:`decode_image` says whether it can.
+    """What there is to report of an image that can be read; :func:`decode_image` tells whether it can.
 
     Raises:
         OSError: the file is no image, or is truncated.
@@ -130,7 +130,7 @@ class Decoding:
     """Gives ``uint8 (positions, channels, size, size)`` for each file."""
     item_shape: tuple[int, int, int, int]
     array: Path
-    """The file of the array, ``uint8 (n * positions, channels, size, size)``; its name says all that decides it."""
+    """The file of the array, ``uint8 (n * positions, channels, size, size)``; its name holds all that decides it."""
     processes: bool = False
     """Decode in processes instead of threads: for what holds Python's lock for long."""
 
@@ -150,7 +150,7 @@ class Decoding:
         return self.array.is_file()
 
     def open(self, progress: Progress | None = None) -> Tensor:
-        """The array, mapped into memory and not to be written to; decoded first where that is not done yet.
+        """The array, mapped into memory and not to be written to; decoded first if that is not done yet.
 
         Whoever comes while another process decodes waits for it.
 
@@ -222,7 +222,7 @@ def for_each(
     progress: Progress | None = None,
     processes: bool = False,
 ) -> Iterator[Result | Problem]:
-    """What ``on_item`` returns for each file, in order, in parallel; a :class:`Problem` where it fails.
+    """What ``on_item`` returns for each file, in order, in parallel; a :class:`Problem` if it fails.
 
     Pillow lets go of Python's lock while it decodes, so that for images threads are no slower than
     processes (470 and 280 images/s of 500 x 375 pixels on two cores, start included).
@@ -249,7 +249,7 @@ def _each(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) ->
 
 
 def _each_survived(paths: Sequence[Path], config: DataConfig, on_item: OnItem[Result]) -> Iterator[Result | Problem]:
-    """In processes. A file that brings its process down is a problem of its own, and the others go on."""
+    """In processes. A file that brings its process down is a problem of its own, and the others continue."""
     context, done = worker_context(__name__), 0
     while done < len(paths):
         try:

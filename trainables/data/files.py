@@ -50,7 +50,7 @@ class Reading:
     decode_item: OnItem[NDArray[np.uint8]]
     """Gives ``uint8 (positions, *shape)``."""
     verify: OnItem[tuple[str, ...]]
-    """Fails where the file is broken, as cheaply as that can be; else gives what there is to say of it."""
+    """Raise if the file is broken, as cheaply as possible. Else return what there is to report of it."""
     shape: tuple[int, int, int]
     positions: int
     settings: Mapping[str, Any]
@@ -66,7 +66,7 @@ def reading(layout: Layout, config: DataConfig, catalogue: Catalogue) -> Reading
     if catalogue.pack is not None:
         return Reading(_PackedRow(catalogue.pack), _nothing_to_say, shape, 1, {"size": config.size, **colours}, False)
     if layout.medium == "videos":
-        flow.opencv()  # said once, and not for each video
+        flow.opencv()  # reported once, and not for each video
         fields = {"modality", "size", "positions"} | ({"stack", "flow"} if config.modality == "flow" else set())
         settings = config.model_dump(mode="json", include=fields)
         return Reading(videos.decode_item, _verify_video, videos.shape(config), config.positions, settings, True)
@@ -97,11 +97,11 @@ def _nothing_to_say(path: Path, config: DataConfig) -> tuple[str, ...]:
 
 def _verify_video(path: Path, config: DataConfig) -> tuple[str, ...]:
     frames, claimed = videos.verify(path)
-    return ("have a few frames fewer than their header says",) if frames < claimed else ()
+    return ("have a few frames fewer than their header states",) if frames < claimed else ()
 
 
 def place_of(layout: Layout, config: DataConfig, places: Places) -> Path:
-    """Where a data set is to lie: where its configuration says, or else in its package or the data root.
+    """Where a data set is to lie: where its configuration puts it, or else in its package or the data root.
 
     Raises:
         DataError: neither is given.
@@ -207,7 +207,7 @@ def _heading(layout: Layout, folder: Path, count: int) -> str:
 
 
 def _title(layout: Layout, catalogue: Catalogue) -> str:
-    """The title; where there is more or less than officially, it says so, and with it each report."""
+    """The title; if there is more or less than officially, it states that, and so does each report."""
     items, official = len(catalogue.files), sum(count for part, count in layout.totals.items() if part != "classes")
     classes = len(catalogue.class_names)
     if not layout.totals or (items, classes) == (official, layout.totals["classes"]):
@@ -290,7 +290,7 @@ class FilePixels:
         loader: DataLoader[Tensor | str] = DataLoader(
             _Reader(self.folder, self.config, self.decode_item),
             sampler=[self._files_at(rows) for rows in batches],
-            batch_size=None,  # what the sampler gives is a batch already
+            batch_size=None,  # what the sampler returns is a batch already
             num_workers=min(MOST_WORKERS, cores(), len(batches)),
             multiprocessing_context=worker_context("trainables.data.decoding"),
             worker_init_fn=end_with_parent,

@@ -19,7 +19,7 @@ Estimator = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]
 
 
 def opencv() -> ModuleType:
-    """OpenCV, imported only where a video is read.
+    """OpenCV, imported only if a video is read.
 
     Raises:
         DataError: it is not installed.

@@ -20,7 +20,7 @@ class Pixels(Protocol):
         """The images at ``rows`` (``int64``), on the CPU or where the pixels lie."""
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images of each batch of rows, in order, read ahead where that helps."""
+        """The images of each batch of rows, in order, read ahead if that helps."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class ImageSet:
     fingerprint: str
     """The same content, the same fingerprint; part of every content key."""
     pixels: Callable[[], Pixels]
-    """Opens the pixels, and decodes them first where that is not done yet."""
+    """Opens the pixels, and decodes them first if that is not done yet."""
     positions: int = 1
     """Images of an item: row ``item * positions + position`` of the pixels. 1, but for videos."""
     official: Mapping[str, Tensor] = field(default_factory=dict)
-    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty if there are none."""
     notes: tuple[str, ...] = ()
     """What was passed over, as text."""
     decoding: Decoding | None = None
-    """How its files are decoded into the array that is kept; None where nothing is kept."""
+    """How its files are decoded into the array that is kept; None if nothing is kept."""
     reads: frozenset[str] = frozenset(READING)
     """Fields of its configuration that decide its pixels; the others are in no content key."""
 

@@ -54,7 +54,7 @@ class Inspection:
 
     layout: Layout
     folder: Path | None
-    """None where it is not there; ``problems`` then says where it was looked for."""
+    """None if it is not there; ``problems`` then tells where it was looked for."""
     problems: tuple[Problem, ...]
     totals: tuple[Count, ...] = ()
     by_class: Mapping[str, tuple[Count, ...]] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Inspection:
     opened: int = 0
     """Files that were opened."""
     decoded: Decoded | None = None
-    """None where nothing is kept decoded."""
+    """None if nothing is kept decoded."""
     notes: tuple[str, ...] = ()
     """What was passed over, and what is special about the images."""
 

@@ -20,7 +20,7 @@ def load(config: DataConfig, places: Places) -> ImageSet:
 
     Raises:
         KeyError: no such data set.
-        DataError: it is not there, or not whole, or cannot be seen as ``modality`` says.
+        DataError: it is not there, or not whole, or cannot be seen as ``modality`` asks.
     """
     content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
     if config.modality == "flow" and "modality" not in content.reads:

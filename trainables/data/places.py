@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainables.settings import FilePath, absolute
 
 ROOT_VARIABLE = "STUDY_DATA_ROOT"
-"""Environment variable with the folder of all data sets, where no preset and no option gives it."""
+"""Environment variable with the folder of all data sets, if no preset and no option sets it."""
 
 
 def _root() -> str | None:
@@ -23,7 +23,7 @@ def _cache() -> str:
 
 
 def in_package(path: str) -> Path | None:
-    """A file or folder of an installed package, ``package/folder/file``; None where the package is not installed."""
+    """A file or folder of an installed package, ``package/folder/file``; None if the package is not installed."""
     package, _, inner = path.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

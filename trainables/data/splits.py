@@ -1,4 +1,4 @@
-"""Training, validation and test images: the official parts where a data set has them, drawn by the seed where not."""
+"""Training, validation and test images: the official parts if a data set has them, else drawn by the seed."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ def split(content: ImageSet, config: DataConfig, seed: int) -> Split:
     """Split each class: a test part that is the same for every seed, then training and validation by the seed.
 
     Where the data set has an official test part, that is the test part; an official validation part is taken whole, and
-    where there is none, validation is drawn from the official training part. With ``retrain_on_validation``,
+    if there is none, validation is drawn from the official training part. With ``retrain_on_validation``,
     validation images are training images as well.
 
     Raises:

@@ -13,7 +13,7 @@ from trainables.data.layouts.catalogue import DataError
 from trainables.settings import DataConfig
 
 FEW, FEW_FRAMES = 0.05, 2
-"""Share and number of frames that a sound file may lack of what its header says."""
+"""Share and number of frames that a sound file may lack of what its header states."""
 
 
 def shape(config: DataConfig) -> tuple[int, int, int]:
@@ -51,10 +51,10 @@ def decode_item(path: Path, config: DataConfig) -> NDArray[np.uint8]:
 
 
 def verify(path: Path) -> tuple[int, int]:
-    """Read a video to its end; the number of its frames, and the one that its header says.
+    """Read a video to its end; the number of its frames, and the one that its header states.
 
     Raises:
-        DataError: no frame could be read, or far fewer than its header says, or OpenCV is not installed.
+        DataError: no frame could be read, or far fewer than its header states, or OpenCV is not installed.
     """
     with _one_thread():
         return _counted(path)
@@ -94,7 +94,7 @@ def _count(path: Path) -> int:
 
 
 def _counted(path: Path) -> tuple[int, int]:
-    """Frames that can be read, and those that the file's header says, which may be a little off.
+    """Frames that can be read, and those that the file's header states, which may be a little off.
 
     Raises:
         DataError: there is none, or far fewer: the file must be cut or damaged.

@@ -24,7 +24,7 @@ CANDIDATES: dict[Runtime, tuple[str, ...]] = {
     "pt2": ("dense", "columns", "bag", "gather"),
     "onnx": ("dense", "columns", "gather"),
 }
-"""Kernels that each runtime can execute. Semi-structured (2:4) products are for GPUs alone."""
+"""Kernels that each runtime can execute. Semi-structured (2:4) products are only for GPUs."""
 MOST_SPARSE_KEEPS = 0.5
 """Sparse kernels are for matrices with fewer connections than this share: above, the places outweigh the zeros."""
 SECONDS = 3.0
@@ -33,7 +33,7 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's kernel, and how long a pass took with each candidate, in milliseconds; one alone is not measured."""
+    """A layer's kernel, and how long a pass took with each candidate, in milliseconds; a single one is not measured."""
 
     kernel: str
     milliseconds: dict[str, float]

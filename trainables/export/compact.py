@@ -1,17 +1,17 @@
 """Small and fast nets: how a pruned net is executed, and how it is written to a file and read again.
 
-**Execution.** Convolutions stay dense. Each inner product has a *kernel*, all of which give the same output but for the
-order of sums: which one is the fastest depends on matrix, batch and machine, so
+**Execution.** Convolutions stay dense. Each inner product has a *kernel*. All kernels return the same output but for
+the order of sums: which one is the fastest depends on matrix, batch and machine, so
 :mod:`trainables.export.choosing` measures.
 
 **File.** A safetensors file of, for each layer,
 
 - ``<layer>.bias``: ``float32 (outputs,)``;
-- ``<layer>.weight``: the whole weight; or, where that is smaller, its non-zeros in row-major order as
+- ``<layer>.weight``: the whole weight; or, if that is smaller, its non-zeros in row-major order as
   ``<layer>.values`` ``(n,)`` and their places, either as ``<layer>.bits``, ``uint8``: one bit a weight, set where it is
   not zero, the highest bit of a byte first; or as ``<layer>.gaps``, ``uint8``: zeros before each non-zero, where 255
   stands for 255 zeros and no value (the relative index of Deep Compression, Han et al. 2016, with 8 bits);
-- ``<layer>.scale``: ``float32 (outputs,)``, where weights are ``int8``: weight = stored * scale of its output.
+- ``<layer>.scale``: ``float32 (outputs,)``, if weights are ``int8``: weight = stored * scale of its output.
 
 The metadata holds ``format``, ``network`` and ``layers``: JSON, of each layer its weight's ``shape`` and ``kernel``.
 """
@@ -221,9 +221,9 @@ def assemble(net: LayeredNet, stored: Mapping[str, Stored], kernels: Mapping[str
     """The net as a plain chain in evaluation mode: without dropout, each inner product with its kernel.
 
     Args:
-        net: gives the order of layers and what stands between them; its own weights are not looked at.
+        net: defines the order of layers and what stands between them; its own weights are not looked at.
         stored: weights of each layer.
-        kernels: of each inner product, a name of :data:`KERNELS`; dense where there is none.
+        kernels: of each inner product, a name of :data:`KERNELS`; dense if there is none.
     """
     chain: OrderedDict[str, nn.Module] = OrderedDict()
     for name in net.names:

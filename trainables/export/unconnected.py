@@ -1,6 +1,6 @@
 """Removing neurons that pruning has cut off, without changing what the net computes.
 
-A neuron (or channel) that nothing reads can go. One without incoming connections gives the same value for every
+A neuron (or channel) that nothing reads can go. One without incoming connections has the same value for every
 image, its bias after the activation, which can be added to the next layer's bias (Han et al. 2015 remove the former by
 further training; here both go at once and exactly). Retraining is not needed; only the order of float sums changes.
 """

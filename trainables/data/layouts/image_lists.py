@@ -1,4 +1,4 @@
-"""Layouts whose list files say which images there are: MIT Indoor67 and Oxford Flower102."""
+"""Layouts whose list files name the images: MIT Indoor67 and Oxford Flower102."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -36,7 +36,7 @@ class FolderSearch:
     _visited: set[tuple[int, int]] = field(default_factory=set)
 
     def subfolders(self, folder: Path) -> list[str]:
-        """Names of the folders in a folder, sorted, without hidden ones; none where it is not there."""
+        """Names of the folders in a folder, sorted, without hidden ones; none if it is not there."""
         if not folder.is_dir():
             return []
         found = []
@@ -102,7 +102,7 @@ class FolderSearch:
         if not folder.is_symlink():
             return False
         root, target = (self.root or searched).resolve(), folder.resolve()
-        # A hidden store within the data set is not looked into: its images are found by links alone.
+        # A hidden store within the data set is not looked into: its images are found only by links.
         within = target.is_relative_to(root) and not any(map(_is_passed_over, target.relative_to(root).parts))
         if back := within or root.is_relative_to(target):
             self.left_out["folders that a link leads to again"] += 1
@@ -144,7 +144,7 @@ def _is_passed_over(name: str) -> bool:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones; none where it is not there."""
+    """Names of the folders in a folder, sorted, without hidden ones; none if it is not there."""
     return FolderSearch().subfolders(folder)
 
 

@@ -29,7 +29,7 @@ class _Set:
     """One of torchvision's classes."""
 
     parts: Mapping[str, Options]
-    """The official parts, or ``all`` where there are none."""
+    """The official parts, or ``all`` if there are none."""
     classes: int
     numbers: Sequence[int]
     """Official numbers of images, part by part."""
@@ -115,7 +115,7 @@ def _filed(folder: Path, parts: Mapping[str, Any]) -> Catalogue:
     problems: list[Problem] = []
     for part, dataset in parts.items():
         start = len(files)
-        # Some list a folder in whatever order the disk gives.
+        # Some list a folder in whatever order the disk returns.
         for path, label in sorted(_samples(dataset)):
             if not path.is_file():
                 problems.append(Problem(str(path), "the image is listed, but it is not there"))
