@@ -86,15 +86,18 @@ def _reported(name: str, action: Callable[[], int], options: argparse.Namespace)
 
 def _status(error: Exception) -> int | None:
     """The exit status of an error that is the user's; None of any other. Only here are all of them imported."""
-    import analysis
     from study.config import ConfigError
     from study.files import StorageError
     from study.run.lease import StudyIsRunningError
-    from study.tune.cluster import ClusterError
     from study.tune.resources import ResourceError
     from trainables.data import DataError
 
-    if isinstance(error, ConfigError | DataError | StorageError | ClusterError | ResourceError | StudyIsRunningError):
+    if isinstance(error, ConfigError | DataError | StorageError | ResourceError | StudyIsRunningError):
+        return BAD_INPUT
+    import analysis
+    from study.tune.cluster import ClusterError
+
+    if isinstance(error, ClusterError):
         return BAD_INPUT
     if isinstance(error, analysis.StudyError):
         return BAD_INPUT if isinstance(error.__cause__, StorageError) else SOME_FAILED

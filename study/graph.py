@@ -1,9 +1,9 @@
 """From cells (what to compare) to stages (what to compute, once): the stage graph and its content keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, Concatenate, ParamSpec
 
 from search_spaces.ablations import cells_of
 from search_spaces.axes import point_of_axis
@@ -54,6 +54,8 @@ class StageGraph:
     """The networks that are trained."""
     targets: set[tuple[str, str | None]] = field(default_factory=set, init=False, compare=False)
     """The data sets that nets are transferred to: names and paths."""
+    planned: dict[object, tuple[StudyConfig, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What :func:`_once` keeps."""
     _positions: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +163,25 @@ def check_cell(cell: Cell) -> None:
     check(cell.config, what, prunes_target=cell.keep is not None and cell.sparsity == "magnitude")
 
 
+_Given = ParamSpec("_Given")
+_Planner = Callable[Concatenate["_Path", _Given], str]
+
+
+def _once(planner: _Planner[_Given]) -> _Planner[_Given]:
+    """Plan a stage and what it needs once for all cells of a configuration that share it: a seed's cells share most."""
+
+    @wraps(planner)
+    def plan_once(path: "_Path", /, *args: _Given.args, **kwargs: _Given.kwargs) -> str:
+        cell, planned = path.cell, path.graph.planned
+        asked = (id(path.config), cell.seed, cell.target_knowledge, planner.__name__, args, *kwargs.items())
+        if asked not in planned:
+            # With the configuration, as the id of one that is gone may be another's.
+            planned[asked] = path.config, planner(path, *args, **kwargs)
+        return planned[asked][1]
+
+    return plan_once
+
+
 class _Path:
     """The stages of one cell, each added to the graph unless it is there."""
 
@@ -213,10 +234,12 @@ class _Path:
         )
         return self._add(spec, {"net": net})
 
+    @_once
     def reference(self) -> str:
         train, weights = self.config.source.train, located_weights(self.config)
         return self._source_stage(ReferenceParams(train=train, weights=weights), {})
 
+    @_once
     def sparse_source(self, sparsity: Sparsity) -> str:
         """The reference, pruned; random masks are of the cell's seed, also if all seeds share the reference."""
         key = self.reference()
@@ -228,10 +251,12 @@ class _Path:
                 key = self._source_stage(params.model_copy(update=changes), {"source": key})
         return key
 
+    @_once
     def knowledge(self) -> str:
         spec = self._spec(self.config.target.data, None, KnowledgeParams())
         return self._add(spec, {"reference": self.reference()})
 
+    @_once
     def probe(self, sparsity: Sparsity) -> str:
         """A linear probe; the features that it is trained on are computed once for all seeds."""
         source = {"source": self.sparse_source(sparsity)}
@@ -239,6 +264,7 @@ class _Path:
         train = self.config.transfer.probe or self.config.transfer.train
         return self._target_stage(ProbeParams(train=train), {**source, "features": features})
 
+    @_once
     def transfer(self, sparsity: Sparsity, choice: KnowledgeChoice) -> str:
         config = self.config.transfer
         n_m = config.fresh_layers(is_standard=sparsity == "none" and choice == "none")
@@ -252,6 +278,7 @@ class _Path:
             parents |= {"reference": self.reference(), **self._cached_knowledge()}
         return self._target_stage(params, parents)
 
+    @_once
     def target_prune(self, start: str, keep: float) -> str:
         config, choice = self.config.target_prune, self.cell.target_knowledge
         params = TargetPruneParams(
@@ -265,6 +292,7 @@ class _Path:
         )
         return self._target_stage(params, {"start": start, **self._knowledge_parents(choice)})
 
+    @_once
     def neuron_prune(self, start: str) -> str:
         choice = self.cell.target_knowledge
         params = self.pruning_of_neurons.params(self._knowledge_config(choice))
@@ -278,6 +306,7 @@ class _Path:
         spec = self._spec(parts[0].config.target.data, self.cell.seed, params, network)
         return self._add(spec, {stream: net.final() for stream, net in nets.items()})
 
+    @_once
     def neuron_steps(self, key: str, steps: int) -> str:
         """A chain of single steps: nets with more steps share those of the nets with fewer."""
         config, choice = self.pruning_of_neurons, self.cell.target_knowledge

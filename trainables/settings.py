@@ -28,6 +28,8 @@ class Hyperparameters(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _fits_64_bits(cls, value: Any) -> Any:
+        if not isinstance(value, (int, list, tuple)):
+            return value
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(number, int) and number.bit_length() > 63 for number in numbers):
             raise ValueError("a whole number may have 64 bits: between -2^63 and 2^63")

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.axes import axis_names, points_of
 from study.answers import Choices, Command
@@ -15,15 +15,15 @@ from study.config import ConfigError, StudyConfig, list_presets, load_config, on
 from study.facts import SequentialDesign
 from study.graph import StageGraph, joined, plan, plan_targets
 from study.run.forecast import describe_cost, describe_packing, describe_plan, planned
-from study.run.settling import Settling, require_main_comparisons
-from study.run.study import run_study
-from study.run.targets import run_targets
 from study.run.tuning import Tuning
 from study.settings.choices import MOST_SEEDS, NEGLIGIBLE
 from study.settings.reference import commented, explain, key_record
 from study.storage import Storage
 from trainables.data import DataError
 from trainables.yaml_text import YamlError, read_yaml
+
+if TYPE_CHECKING:
+    from study.run.settling import Settling
 
 MANY_STAGES = 1000
 """More missing stages than this are not started without asking."""
@@ -55,6 +55,8 @@ def main(options: argparse.Namespace) -> int:
     graph = joined([own, *(tuning.graph for tuning in tunings)]) if tunings else own
     storage = Storage(options.storage)
     if settling:
+        from study.run.settling import require_main_comparisons
+
         require_main_comparisons(graph)
     name = options.name or Path(options.preset).stem
     cells: dict[str, StageGraph] = by_target or {"": own}
@@ -73,6 +75,10 @@ def main(options: argparse.Namespace) -> int:
     if options.dashboard and importlib.util.find_spec("aiohttp") is None:
         raise ConfigError("--dashboard needs more packages: pip install -c constraints.txt -e '.[dashboard]'")
     _confirm_size(graph, storage, options.yes)
+    # Only now, as Ray and SciPy take long to import, and a plan does without them.
+    from study.run.study import run_study
+    from study.run.targets import run_targets
+
     if by_target:
         return conclude(run_targets(config, name, graphs=by_target, **_where(options)), options)
     outcome = run_study(
@@ -100,9 +106,11 @@ def _answer(options: argparse.Namespace, as_answer: Callable[[], Command], as_te
     return OK
 
 
-def _settling(config: StudyConfig, options: argparse.Namespace) -> Settling | None:
+def _settling(config: StudyConfig, options: argparse.Namespace) -> "Settling | None":
     budget = {"--most-seeds": options.most_seeds, "--negligible": options.negligible, "--hours": options.hours}
     if options.until_settled:
+        from study.run.settling import Settling
+
         negligible = NEGLIGIBLE if options.negligible is None else options.negligible
         return Settling(
             config, SequentialDesign(negligible=negligible, most_seeds=options.most_seeds or MOST_SEEDS), options.hours

@@ -7,7 +7,6 @@ from study.answers import Plan, PlannedCell, PlannedStage
 from study.config import ResourceConfig, StudyConfig
 from study.graph import StageGraph
 from study.storage import Storage
-from study.tune.cluster import connect
 from study.tune.resources import Ask, Capacity, ask_of, connected_cluster, this_machine
 
 
@@ -101,6 +100,9 @@ def describe_packing(resources: ResourceConfig, address: str | None) -> str:
 def _capacity(ask: Ask, address: str | None) -> Capacity:
     if address is None:
         return this_machine(ask)
+    # Importing Ray takes a second, which most plans do not need.
+    from study.tune.cluster import connect
+
     connect(address)
     return connected_cluster()
 

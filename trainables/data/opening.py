@@ -22,12 +22,18 @@ def load(config: DataConfig, places: Places) -> ImageSet:
         KeyError: no such data set.
         DataError: it is not there, or not whole, or cannot be seen as ``modality`` asks.
     """
-    content = (_packaged if config.name in DATA_SETS else _opened)(config.content(), places)
+    content = (_packaged if config.name in DATA_SETS else _opened)(_content(config), places)
     if config.modality == "flow" and "modality" not in content.reads:
         raise DataError(f"{content.title} holds images, no videos: set modality to rgb or grey")
     if config.modality == "grey" and content.shape[0] != 1 and not content.is_empty:
         raise DataError(f"{content.title} is made with {content.shape[0]} channels: set modality to rgb")
     return content
+
+
+@cache
+def _content(config: DataConfig) -> DataConfig:
+    """Kept, as every stage of a plan asks for it."""
+    return config.content()
 
 
 def reopen() -> None:
