@@ -1,5 +1,6 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from study.files import Folder, StorageError
 from study.generations import RECORD, ChangedError, read_generation
 
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
+
+CONTENT = "content"
 
 
 class StudyError(Exception):
@@ -59,6 +62,11 @@ class Results:
             self.memo[key] = compute()
         value: Value = self.memo[key]
         return value
+
+    @property
+    def content(self) -> str | None:
+        """Checksum of the files that the tables were read from; None if they are others."""
+        return self.memo.get(CONTENT)
 
     @property
     def seeds(self) -> list[int]:
@@ -126,11 +134,17 @@ def load_folder(folder: Folder) -> Results:
     facts = facts_of(folder, files, StudyFacts)
     there = [name for name in names if name in schema.TABLES or f"{name}.parquet" in files]
     results = Results(folder, facts, **{name: _table(folder, name, files) for name in there})
+    results.kept(CONTENT, lambda: _checksum(files))
     if not results.stages["stage"].is_unique:
         raise StudyError(f"{folder.at('stages.parquet')} has two rows for one stage: write the study's results again")
     if not results.stages["status"].isin(["done", "failed"]).any():
         raise StudyError(f"{folder.at()} has nothing done yet: run the study first, with the same command that made it")
     return results
+
+
+def _checksum(files: Mapping[str, bytes]) -> str:
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    return hashlib.sha256(repr(sums).encode()).hexdigest()
 
 
 def facts_of(folder: Folder, files: Mapping[str, bytes], model: type[Facts]) -> Facts:

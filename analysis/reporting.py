@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.axes import axes
 from analysis.controls import controls_table
+from analysis.current import MADE, record, recorded, stamp
 from analysis.elsewhere import Elsewhere
 from analysis.findings import findings
 from analysis.loading import Results, StudyError, load
@@ -78,13 +79,13 @@ PIXELS_PER_POINT = 1.7
 TABLE_ENDINGS, FIGURE_ENDINGS = ("md", "csv", "tex"), ("svg", "pdf", "png", "csv")
 
 
-def tables(results: Results) -> list[Table]:
-    """The tables of :data:`TABLES` that have something to show; a search's; the axes'.
+def tables(results: Results, without: Collection[str] = ()) -> list[Table]:
+    """The tables of :data:`TABLES` that have something to show, ``without`` some; a search's; the axes'.
 
     Each of :data:`TABLES` is made once for the report, the terminal and the trackers.
     """
-    cells = outcomes(results)
-    made = [results.kept(make, partial(make, results, off_axis(cells))) for make in TABLES.values()]
+    cells, makers = outcomes(results), [make for name, make in TABLES.items() if name not in without]
+    made = [results.kept(make, partial(make, results, off_axis(cells))) for make in makers]
     made += [path_table(results), search_trials(results)]
     return [table for table in made if table is not None] + [axis_table(results, axis) for axis in axes(cells)]
 
@@ -103,12 +104,11 @@ def markdown_summary(study: str | Path | Results) -> str:
     results = study if isinstance(study, Results) else load(study)
     shows = findings(results, brief=True)
     texts = [writing.section("What this study shows", shows)] if shows else []
-    for table in tables(results):
+    for table in tables(results, without=ONLY_IN_REPORT):
         if table.name == "search_trials":
             texts.append(writing.section("Search", conclusion(results, outcomes(results))))
             table = shortened(table)
-        if table.name not in ONLY_IN_REPORT:
-            texts.append(writing.markdown(table, detail=False))
+        texts.append(writing.markdown(table, detail=False))
     return "\n".join(texts)
 
 
@@ -119,6 +119,8 @@ def report(study: str | Path | Results, out: str | Path | None = None) -> Path:
 
 def write_report(study: str | Path | Results, out: str | Path | None = None, *, pdf: bool = False) -> str:
     """Write all tables and figures and ``index.html`` into ``out`` (default: the study's ``report``).
+
+    A report that is there already, of the same study and by the same code, stays as it is.
 
     Args:
         study: the study or its folder.
@@ -132,9 +134,24 @@ def write_report(study: str | Path | Results, out: str | Path | None = None, *, 
         StudyError: there is no study, it has nothing done yet, or ``out`` can't be written.
     """
     results = study if isinstance(study, Results) else load(study)
-    return write_files(
-        _files(results, pdf), str(out) if out is not None else results.folder.at("report"), possible_files
-    )
+    place = str(out) if out is not None else results.folder.at("report")
+    if results.content is None:  # the tables are not those of the study's files
+        return write_files(_files(results, pdf), place, possible_files)
+    made = stamp(results.content, pdf)
+    if _is_current(place, made):
+        return Folder(place).at("index.html")
+    files = _files(results, pdf)
+    return write_files(files | {MADE: record(files, made)}, place, possible_files)
+
+
+def _is_current(out: str, made: str) -> bool:
+    """Whether the report with the stamp is there, and nothing that an earlier one may have left."""
+    try:
+        folder = Folder(out)
+        files = recorded(folder, made)
+        return bool(files) and possible_files(folder.files()) <= files | {MADE}
+    except StorageError:
+        return False  # what is wrong with the place is reported by writing there
 
 
 def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:
@@ -229,7 +246,7 @@ def possible_files(there: Iterable[str]) -> set[str]:
 
     Axes are named by their study.
     """
-    names = {f"{name}.{ending}" for name in (*TABLES, *OVER_TARGETS) for ending in TABLE_ENDINGS}
+    names = {MADE, *(f"{name}.{ending}" for name in (*TABLES, *OVER_TARGETS) for ending in TABLE_ENDINGS)}
     names |= {f"{name}.{ending}" for name in (*FIGURES, TARGETS_MAP) for ending in FIGURE_ENDINGS}
     endings = {*TABLE_ENDINGS, *FIGURE_ENDINGS}
     patterns = [f"{kind}_*.{ending}" for kind in ("axis", "search") for ending in endings]

@@ -149,7 +149,7 @@ def test_points_that_are_one_net_are_told(write: Callable[..., Path]) -> None:
 def test_other_tables_and_figures_do_not_see_the_axes(folder: Path, write: Callable[..., Path]) -> None:
     without, report = analysis.report(write()).parent, folder / "report"
     # What the axes cost is for the costs to say.
-    of_all = {"index.html", *(f"costs.{ending}" for ending in ("md", "csv", "tex"))}
+    of_all = {"index.html", "report.json", *(f"costs.{ending}" for ending in ("md", "csv", "tex"))}
     names = {file.name for file in without.iterdir()} - of_all
     assert {file.name for file in report.iterdir() if not file.name.startswith("axis_")} - of_all == names
     assert [name for name in names if (without / name).read_bytes() != (report / name).read_bytes()] == []
@@ -282,6 +282,7 @@ def test_study_of_axes_alone(write: Callable[..., Path]) -> None:
         "axis_target-schedule",
         "costs",
         "index",
+        "report",
     }
     summary = analysis.markdown_summary(folder)
     assert "## Ablation tau: Hybrid-TransferNet on Digits" in summary
