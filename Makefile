@@ -14,8 +14,9 @@ study: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -m "not slow"
 
+# Three at once on two cores: many of these tests wait, for processes to start and for the dead to be noticed.
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3
 
 # Random schedules of faults with a checker: an hour for a thousand. Run again, it resumes.
 faults: $(VENV)/installed-dev

@@ -80,11 +80,11 @@ def _briefly(found: list[Comparison], results: Results) -> list[str]:
     lines = _fully([one for one in found if one.question.name not in open_], results)
     means = "; ".join(f"{name} {signed(one.mean.mean, 1)}" for name, (one, _) in open_.items() if one.mean is not None)
     numbers = sorted({number for _, number in open_.values()})
-    seeds = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
+    about = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
     return [
         *lines,
         f"Open are {len(open_)} of {len(found)} comparisons, with no difference shown (means in points): {means}. To "
-        f"show one of {points_of(points)} would take about {seeds} seeds.",
+        f"show one of {points_of(points)} would take about {about} seeds.",
     ]
 
 

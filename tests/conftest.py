@@ -1,5 +1,6 @@
 """Small studies that train for real in a second or two."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def trained(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_config(tiny_preset: Path) -> StudyConfig:
     return load_config(str(tiny_preset))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A job that a shell started in the background ignores Ctrl-C, and so would all processes that the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
