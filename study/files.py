@@ -110,6 +110,14 @@ class Folder:
         """Write a file whole, in place of what was there: readers never see half of it."""
         self._patiently("write", name, lambda: self._write(self._path(name), content), patience)
 
+    def reach(self) -> None:
+        """Make sure that the file system answers, before anybody waits for more of it.
+
+        Raises:
+            StorageError: it does not, within seconds.
+        """
+        self._patiently("reach", "", lambda: self._fs.get_file_info(self._path("")), SHORT_PATIENCE_SECONDS)
+
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return bool(self._info(name).type == fs.FileType.File)

@@ -45,9 +45,9 @@ TARGETS = "targets.json"
 STAGE_TABLES = ("stages", "epochs", "layers", "knowledge", "confusion")
 LEAST_FREE_BYTES = 200 * 2**20
 REQUESTS_ABREAST = 16
+"""An object store answers each request after tens of milliseconds, but many at once."""
 MOST_AT_ONCE = 32
 """Stages that a thread reads before it hands them over."""
-"""An object store answers each request after tens of milliseconds, but many at once."""
 
 Result = TypeVar("Result")
 

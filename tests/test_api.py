@@ -138,6 +138,7 @@ def test_what_a_search_cannot_use_is_refused_first(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
 def test_the_page_on_python_runs(
     preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,8 +49,10 @@ def test_controls_pass_where_all_is_as_it_must_be(write: Callable[..., Path]) ->
     lines = findings(analysis.load(folder))
     difference = table(folder, "verdicts").data.set_index("control")["diff_mean"]
     least, most = difference[list(POSITIVE)].idxmin(), difference[list(NEGATIVE)].idxmax()
-    assert lines[0].startswith(f"All 7 controls passed: the study sees gains that are there (the least is {least}: +")
-    assert f"and none where there must be none (the most is {most}: \N{MINUS SIGN}" in lines[0]
+    assert lines[0].startswith(
+        f"All 7 controls passed: the study sees gains that are there (the smallest is {least}: +"
+    )
+    assert f"and none where there must be none (the largest is {most}: \N{MINUS SIGN}" in lines[0]
     assert not any("CONTROLS NOT PASSED" in line for line in lines)
     assert any(line.startswith("Knowledge of another image is worse than none (without S) on Digits") for line in lines)
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import analysis
-from analysis import current
+from analysis import current, reporting
+from analysis.tables.table import Header, Table
 from tests.analysis_study import Study, writer
 
 
@@ -73,6 +75,18 @@ def test_another_study_or_other_code_is_another_report(
     again = contents(report)
     assert again.pop(current.MADE) != moved.pop(current.MADE)
     assert again == moved
+
+
+def test_a_table_of_ones_own_is_always_made(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write()
+    report = analysis.report(folder).parent
+
+    def mine(results: analysis.Results, cells: pd.DataFrame) -> Table:
+        return Table("mine", "Mine", [Header("cells")], [[str(len(cells))]], [], cells)
+
+    monkeypatch.setitem(reporting.TABLES, "mine", mine)
+    analysis.report(folder)
+    assert (report / "mine.md").exists()
 
 
 def test_figures_as_pdf_come_when_asked_for(write: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ from study.storage import Storage
 from study.tune import trial
 from study.tune.cluster import Stops
 from study.tune.scalars import Scalars
+from tests.commands import study
 
 COMMAND = [sys.executable, "-m", "study.ablation"]
 
@@ -118,9 +119,11 @@ def test_a_slip_in_a_uri_makes_no_folder(location: str, meant: str) -> None:
 def test_google_without_an_answer_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client would try for a quarter of an hour."""
     monkeypatch.setattr("study.files.SHORT_PATIENCE_SECONDS", 1.0)
-    storage = Storage("gs://anonymous@bucket/results?scheme=http&endpoint_override=127.0.0.1:1")
+    uri = "gs://anonymous@bucket/results?scheme=http&endpoint_override=127.0.0.1:1"
     with pytest.raises(StorageError, match=r"(?s)cannot write to the storage .*GOOGLE_APPLICATION_CREDENTIALS"):
-        storage.probe()
+        Storage(uri).probe()
+    printed = study("digits", uri, "--dry-run", "--seeds", "1", status=2)
+    assert "cannot reach gs://anonymous@bucket/results" in printed and len(printed.splitlines()) < 5
 
 
 def test_the_commit_is_the_projects_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def main(options: argparse.Namespace) -> int:
     tunings = [Tuning(one) for one in (on_each(config) if config.tuned else [])]
     graph = joined([own, *(tuning.graph for tuning in tunings)]) if tunings else own
     storage = Storage(options.storage)
+    storage.folder.reach()
     if settling:
         from study.run.settling import require_main_comparisons
 

@@ -37,6 +37,7 @@ WIDTH = 150
 def main(options: argparse.Namespace) -> int:
     """Run the command. Return the exit status."""
     storage = Storage(options.storage)
+    storage.folder.reach()
     if options.table is not None:
         return _show_row(storage, options)
     if options.what is None:
