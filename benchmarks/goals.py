@@ -26,7 +26,7 @@ class Goal:
 
 
 def show(goals: list[Goal]) -> int:
-    """Print the goals; gives the exit status: 1 where one is missed."""
+    """Print the goals. Return the exit status: 1 if one is missed."""
     for goal in goals:
         print(goal)
     return 0 if all(goal.is_met for goal in goals) else 1

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.inputs``: images a second of the input path alone, beside the usual one.
+"""``python -m benchmarks.inputs``: images a second of the input path alone, next to the usual one.
 
 The project decodes and resizes once into a memory-mapped uint8 array, and crops, mirrors and normalises whole batches.
 The usual path opens each JPEG with PIL in every epoch, in a DataLoader with torchvision's transforms. Both give the

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.naive``: the default study beside the same cells written with Ray Tune alone.
+"""``python -m benchmarks.naive``: the default study next to the same cells written with Ray Tune alone.
 
 The naive script is what one writes first: one Tune trial a cell, which trains all that its net needs, each stage by a
 ``TorchTrainer`` with one worker, as Ray's documentation shows it. Training itself is the same code with the same

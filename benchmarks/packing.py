@@ -1,4 +1,4 @@
-"""``python -m benchmarks.packing``: what stages that share a device get done together, beside one that has it alone.
+"""``python -m benchmarks.packing``: what stages that share a device get done together, next to one that has it alone.
 
 ``resources.gpus=0.25`` puts four stages on each GPU. Here so many processes take the guided and masked step of
 :mod:`benchmarks.step` for some seconds at the same time. A small net cannot keep a GPU busy by itself; a large one can,
@@ -20,7 +20,7 @@ from benchmarks.step import Bench, Epoch, finish
 
 SECONDS, STEPS = 3.0, 10
 PATIENCE = 120
-"""Seconds until a process that says nothing is given up."""
+"""Seconds until a silent process is given up."""
 NETWORKS = {"small_alexnet": 25, "alexnet": 64}
 """Networks with the smallest batch of the presets."""
 Measured = tuple[str, int, float]

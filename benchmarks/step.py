@@ -1,4 +1,4 @@
-"""``python -m benchmarks.step``: training steps of the stage kinds beside the bare step of the dense net.
+"""``python -m benchmarks.step``: training steps of the stage kinds next to the bare step of the dense net.
 
 *Bare* is forward, loss, backward and SGD on one batch that is there already. The stages' steps are those of
 :class:`trainables.training.Training`: images gathered, cropped and normalised, losses recorded, masks applied. All take

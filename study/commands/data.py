@@ -145,7 +145,7 @@ def _package(domain: str, config: DataConfig, places: Places) -> bool:
     """A data set that does not lie in files of a known layout."""
     content = _content(domain, config, places)
     count = f"{len(content.labels):,} images in {len(content.class_names)} classes"
-    origin = "it comes with a package" if config.name in DATA_SETS else f"{config.name} gives it"
+    origin = "it comes with a package" if config.name in DATA_SETS else f"{config.name} provides it"
     _say(f"{domain}: {content.title}: {count}; {origin}, so there is nothing to look for or to decode")
     return True
 

@@ -88,7 +88,7 @@ def is_running(folder: Folder, study: str) -> bool:
 
 
 def _driver(folder: Folder, file: str, silent_seconds: float) -> _Driver | None:
-    """The driver that a sign is of; None if it is gone or damaged: whoever is alive soon gives the next."""
+    """The driver that a sign is of; None if it is gone or damaged: whoever is alive soon writes the next."""
     if (content := folder.read(file)) is None:
         return None
     try:
