@@ -1,9 +1,9 @@
 """``python -m benchmarks.tables``: from the results of many stages to the paper's tables.
 
-The stages are those of the default study with more seeds and axes, the numbers in them random. Beside it stand the same
+The stages are those of the default study with more seeds and axes, the numbers in them random. Next to it are the same
 files read one by one with pandas, and what users of Ray Tune have: ``ResultGrid.get_dataframe``, for trials that report
-as many epochs, of which it returns the last. It reads what Tune has written while its trials ran; so it is compared with
-loading what a study has collected at its end. All in time a stage, as the latter two are too slow for so many.
+as many epochs, of which it returns the last. It reads what Tune has written while its trials ran; so it is compared
+with loading what a study has collected at its end. All in time a stage, as the latter two are too slow for so many.
 """
 
 import argparse
