@@ -289,7 +289,7 @@ def test_bad_input_is_said(
 def test_a_stage_without_a_net_is_said(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     storage.store("knowledge-44", StageResult({"logits": torch.zeros(1)}, {}, ()), {**ROW, "stage": "knowledge-44"})
     assert command(storage, "knowl") == BAD_INPUT
-    assert "knowledge-44 gives logits, no net" in capsys.readouterr().err
+    assert "knowledge-44 makes logits, no net" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_said(
