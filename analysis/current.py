@@ -1,6 +1,5 @@
 """Whether the report that is there is the one that would be written: of the same study, by the same code."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -8,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from study.files import Folder
+from study.generations import is_whole, sha256
 
 MADE = "report.json"
 """The file of a report that holds its :func:`stamp` and the checksums of all its other files."""
@@ -22,7 +22,7 @@ def stamp(content: str, pdf: bool) -> str:
         content: checksum of the study's files.
         pdf: whether figures are written as PDF, too.
     """
-    return hashlib.sha256(f"{content} {pdf} {_code()}".encode()).hexdigest()
+    return sha256(f"{content} {pdf} {_code()}".encode())
 
 
 @cache
@@ -32,12 +32,12 @@ def _code() -> str:
     paths = [path for package in ("analysis", "study") for path in sorted((root / package).rglob("*"))]
     texts = [path.read_bytes() for path in paths if path.suffix in SOURCES]
     versions = " ".join(version(name) for name in LIBRARIES)
-    return hashlib.sha256(b"\0".join([versions.encode(), *texts])).hexdigest()
+    return sha256(b"\0".join([versions.encode(), *texts]))
 
 
 def record(files: Mapping[str, bytes], made: str) -> bytes:
     """The content of :data:`MADE` for a report with a stamp."""
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    sums = {name: sha256(content) for name, content in sorted(files.items())}
     return json.dumps({"stamp": made, "files": sums}, indent=1).encode()
 
 
@@ -48,9 +48,7 @@ def recorded(folder: Folder, made: str) -> set[str]:
         if found.get("stamp") != made:
             return set()
         sums: dict[str, str] = found["files"]
-        contents = {name: folder.read(name) for name in sums}
+        whole = all(is_whole(folder.read(name), checksum) for name, checksum in sums.items())
     except (ValueError, AttributeError, KeyError):
         return set()
-    if any(contents[name] is None or hashlib.sha256(contents[name] or b"").hexdigest() != sums[name] for name in sums):
-        return set()
-    return {*sums}
+    return {*sums} if whole else set()

@@ -1,6 +1,5 @@
 """Reading a study folder: ``study.json`` and one Parquet file a table, checked against the schema."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from analysis.published import FUSED, PUBLISHED, Column
 from study import schema
 from study.facts import StudyFacts, TargetsFacts
 from study.files import Folder, StorageError
-from study.generations import RECORD, ChangedError, read_generation
+from study.generations import RECORD, ChangedError, read_generation, sha256
 
 REMEDY = "give the folder of a study, e.g. results/studies/digits, which `python -m study.ablation` writes"
 
@@ -143,8 +142,7 @@ def load_folder(folder: Folder) -> Results:
 
 
 def _checksum(files: Mapping[str, bytes]) -> str:
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    return hashlib.sha256(repr(sums).encode()).hexdigest()
+    return sha256(repr(sorted((name, sha256(content)) for name, content in files.items())).encode())
 
 
 def facts_of(folder: Folder, files: Mapping[str, bytes], model: type[Facts]) -> Facts:

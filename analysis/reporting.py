@@ -139,20 +139,21 @@ def write_report(study: str | Path | Results, out: str | Path | None = None, *, 
     if results.content is None or not ours:  # changed in Python, or with tables whose code could be anything
         return write_files(_files(results, pdf), place, possible_files)
     made = stamp(results.content, pdf)
-    if _is_current(place, made):
-        return Folder(place).at("index.html")
+    if (page := _current(place, made)) is not None:
+        return page
     files = _files(results, pdf)
     return write_files(files | {MADE: record(files, made)}, place, possible_files)
 
 
-def _is_current(out: str, made: str) -> bool:
-    """Whether the report with the stamp is there, and nothing that an earlier one may have left."""
+def _current(out: str, made: str) -> str | None:
+    """``index.html`` of the report with the stamp; None if it is not there, or next to what an earlier one left."""
     try:
         folder = Folder(out)
         files = recorded(folder, made)
-        return bool(files) and possible_files(folder.files()) <= files | {MADE}
+        is_all = files and possible_files(folder.files()) <= files | {MADE}
     except StorageError:
-        return False  # what is wrong with the place is reported by writing there
+        return None  # writing there reports what is wrong with the place
+    return folder.at("index.html") if is_all else None
 
 
 def write_files(files: dict[str, bytes], out: str, possible: Callable[[Iterable[str]], set[str]]) -> str:

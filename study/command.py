@@ -94,6 +94,7 @@ def _status(error: Exception) -> int | None:
 
     if isinstance(error, ConfigError | DataError | StorageError | ResourceError | StudyIsRunningError):
         return BAD_INPUT
+    # SciPy and Ray take long to import, and most errors are among those above.
     import analysis
     from study.tune.cluster import ClusterError
 

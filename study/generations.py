@@ -40,7 +40,7 @@ def write_generation(folder: Folder, files: Mapping[str, bytes], facts: Mapping[
         facts: what else the record holds, to be written as JSON.
     """
     old = _finish(folder)
-    new = {name: _sha256(content) for name, content in files.items()}
+    new = {name: sha256(content) for name, content in files.items()}
     for name, content in files.items():
         if old.get(name) != new[name]:
             folder.write(name + NEXT, content)
@@ -91,7 +91,7 @@ def _file(folder: Folder, name: str, checksum: str) -> bytes | None:
     # In its place at last: it may be moved there between the first two looks.
     for place in (name, name + NEXT, name):
         contents.append(folder.read(place))
-        if _is(contents[-1], checksum):
+        if is_whole(contents[-1], checksum):
             return contents[-1]
     if contents[-1] is None:
         return None
@@ -106,10 +106,10 @@ def _finish(folder: Folder) -> Checksums:
         return {}  # to be replaced
     there: Checksums = {}
     for name, checksum in sums.items():
-        if _is(folder.read(name), checksum):
+        if is_whole(folder.read(name), checksum):
             there[name] = checksum
             folder.delete(name + NEXT)  # of a generation that was never finished
-        elif _is(folder.read(name + NEXT), checksum):
+        elif is_whole(folder.read(name + NEXT), checksum):
             there[name] = checksum
             folder.move(name + NEXT, name)
     return there
@@ -128,23 +128,25 @@ def _checksums(folder: Folder, record: bytes | None) -> Checksums:
         written = content.pop("sha256", None)
         sums: Checksums = dict(content.get("files", {}))
     except (ValueError, AttributeError, TypeError):
-        return {}  # what is wrong with it is reported by who reads its facts
-    if written is not None and written != _sha256(_canonical(content)):
+        return {}  # whoever reads its facts reports what is wrong with it
+    if written is not None and written != sha256(_canonical(content)):
         raise ChangedError(folder.at(RECORD))
     return sums
 
 
 def _record(content: dict[str, Any]) -> bytes:
-    return json.dumps({**content, "sha256": _sha256(_canonical(content))}, indent=1).encode()
+    return json.dumps({**content, "sha256": sha256(_canonical(content))}, indent=1).encode()
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def _is(content: bytes | None, checksum: str) -> bool:
-    return content is not None and _sha256(content) == checksum
+def is_whole(content: bytes | None, checksum: str) -> bool:
+    """Whether a file is there, and what was written."""
+    return content is not None and sha256(content) == checksum
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """The checksum of a file."""
     return hashlib.sha256(content).hexdigest()

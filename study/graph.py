@@ -244,7 +244,7 @@ class _Path:
         """The reference, pruned; random masks are of the cell's seed, also if all seeds share the reference."""
         key = self.reference()
         if sparsity != "none" and not self.config.source.prune.in_transfer:
-            # Of one mask it could only be told how this mask does, however many seeds share it.
+            # With one mask for all seeds, the study would only show how that mask does.
             own = sparsity == "random" and self.cell.seed != self.source_seed
             changes = {"mask_seed": self.cell.seed} if own else {}
             for params in self.config.source.prune.schedule(sparsity):

@@ -187,7 +187,7 @@ class Storage:
             "class_names": result.class_names,
             "sha256": hashes,
         }
-        manifest["manifest_sha256"] = _digest(manifest)
+        manifest["manifest_sha256"] = checksum(manifest)
         self.folder.write(f"stages/{key}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
 
     def artifact(self, key: str) -> Artifact:
@@ -348,14 +348,15 @@ def _manifest(content: bytes) -> dict[str, Any] | None:
         manifest = json.loads(content)
         # Manifests of earlier versions have no checksum of their own.
         claimed = manifest.pop("manifest_sha256", None)
-        sound = {"metrics", "class_names", "sha256"} <= manifest.keys() and claimed in (None, _digest(manifest))
+        sound = {"metrics", "class_names", "sha256"} <= manifest.keys() and claimed in (None, checksum(manifest))
     except (ValueError, AttributeError, TypeError):
         return None
     return manifest if sound else None
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def checksum(content: Any) -> str:
+    """The SHA-256 of content as JSON has it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _abreast(action: Callable[[str], Result], keys: list[str]) -> list[Result]:

@@ -29,7 +29,7 @@ WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 NEXT = (Dropout, nn.Flatten)
 """What belongs to the layer that follows, as dropout before an inner product does."""
 NEURONWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.ReLU6, nn.Tanh, nn.Identity, Dropout, nn.Flatten)
-"""What leaves a neuron's value to itself: around an inner product of only such, neurons can be removed."""
+"""What leaves a neuron's value to itself: neurons can be removed from an inner product between only such."""
 
 BATCH = 3
 """Images that shapes are found for: few tensors have this size in their first dimension."""

@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 
 from study.files import PATIENCE_SECONDS, StorageError
-from study.tune.configurations import SEAL, checksum, seal
+from study.storage import checksum
+from study.tune.configurations import SEAL, seal
 
 FILE = "optuna.db"
 REMEDY = (
@@ -42,7 +43,7 @@ def open_database(path: Path) -> optuna.storages.RDBStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         _require_whole(path)
-    # In a URL, question marks and per cent signs of the path would have a meaning: this one only tells the kind.
+    # In a URL, question marks and per cent signs of the path would have a meaning: it only names the kind.
     connect = partial(sqlite3.connect, path, timeout=PATIENCE_SECONDS, check_same_thread=False)
     return optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs={"creator": connect})
 

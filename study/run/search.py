@@ -113,7 +113,6 @@ def run_search(
     settings = settings or SearchSettings()
     _require_usable(config, settings)
     kept, cluster = Storage(str(storage)), Cluster(address, slots)
-    kept.folder.reach()
     cluster.require_no_group(config.resources.workers)
     if not kept.folder.is_local:
         raise ConfigError(

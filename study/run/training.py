@@ -53,7 +53,6 @@ class Training:
             ConfigError: the packages of a tracker are not installed.
         """
         kept = Storage(str(storage))
-        kept.folder.reach()
         kept.probe()
         console = Console(highlight=False, quiet=not progress)
         return cls(name, kept, cluster, console, Loggers(config.loggers, name, console))

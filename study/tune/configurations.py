@@ -4,8 +4,6 @@ One Optuna trial is a configuration, judged by the validation accuracy of its ne
 are added to the graph and run as Ray Tune trials, each once, whatever the number of configurations that need it.
 """
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from search_spaces.cells import Cell
 from study.graph import StageGraph
 from study.settings.choices import Against, SamplerName
+from study.storage import checksum
 from study.tune.scheduling import EveryTrialItsProcess, StageSearcher
 from trainables.seeds import derive
 
@@ -53,11 +52,6 @@ def seal(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) 
     # Of a trial that was stopped early, Optuna makes the last validation its value.
     known = [*(values or [])] if state == TrialState.COMPLETE else []
     return checksum((trial.number, state.name, trial.params, facts, sorted(trial.intermediate_values.items()), known))
-
-
-def checksum(content: Any) -> str:
-    """The SHA-256 of content as JSON has it."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sampler(name: SamplerName, seed: int) -> optuna.samplers.BaseSampler:
