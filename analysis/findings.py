@@ -1,5 +1,7 @@
 """What a study shows, in sentences made from its numbers: none claims more than its comparison."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from analysis.comparisons import Comparison, comparisons, families
@@ -11,22 +13,29 @@ from analysis.questions import MAIN
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.power import MOST_SEEDS
 from analysis.statistics.significance import ALPHA
-from analysis.tables.table import RETRAINED, points_of, points_text, signed
+from analysis.tables.table import RETRAINED, points_of, points_text
 from analysis.tuned import conclusion
 from study.facts import SequentialDesign
 
+Lines = Callable[[list[Comparison], Results], list[str]]
+"""Tells comparisons in lines."""
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")
 CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} claims"
 
 
 def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool = False) -> list[str]:
+    """What the study concludes, and what it means that something is shown: see :func:`conclusions`."""
+    return [*conclusions(results, cells, brief=brief), *meaning(results)]
+
+
+def conclusions(results: Results, cells: pd.DataFrame | None = None, *, brief: bool = False) -> list[str]:
     """A sentence for each comparison, after what must be known first; none if the study compares nothing.
 
     Args:
         results: the study.
         cells: all its cells with their outcomes, if they are made already.
-        brief: put all that is open on one line, with the seeds that it would take.
+        brief: one line for all that is shown, one for all that costs little, one for all that is open.
     """
     cells = outcomes(results) if cells is None else cells
     own = off_axis(cells)
@@ -44,15 +53,22 @@ def findings(results: Results, cells: pd.DataFrame | None = None, *, brief: bool
         lines.insert(0, RETRAINED)
     if lacking := int((cells["problem"] != "").sum()):
         lines.insert(0, f"Not all is done: {lacking} of {len(cells)} cells have no result (see the failures).")
-    lines = [*results.facts.doubts, *lines]
+    return [*results.facts.doubts, *lines]
+
+
+def meaning(results: Results) -> list[str]:
+    """By which tests a difference counts as shown, in a few sentences; nothing if the study compares nothing."""
+    found = comparisons(results)
+    if not found:
+        return []
     if results.facts.sequential is not None:
-        lines.append(_sequential(results.facts.sequential, found, len(results.seeds)))
-    elif any(one.family for one in found):
-        lines.append(
-            f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {families(found)}, and a "
-            f"95 % interval without zero. {found[0].reason} No difference shown does not mean there is none."
-        )
-    return lines
+        return [_sequential(results.facts.sequential, found, len(results.seeds))]
+    if not any(one.family for one in found):
+        return []
+    return [
+        f"Shown means: p below {ALPHA} in the paired t test, corrected (Holm) for the {families(found)}, and a "
+        f"95 % interval without zero. {found[0].reason} No difference shown does not mean there is none."
+    ]
 
 
 def _further(results: Results) -> list[str]:
@@ -61,8 +77,8 @@ def _further(results: Results) -> list[str]:
     if not found:
         return []
     shown = "; ".join(f"{one.question.name} {points_text(one.mean)}" for one in found if one.shown and one.mean)
-    family = f"Further claims of the paper, a family of their own of {len(found)}"
-    return [f"{family}: {f'shown are {shown}' if shown else 'none is shown'} (points; table “Further claims”)."]
+    what = f"shown are {shown}" if shown else "none is shown"
+    return [f"Of {len(found)} further claims of the paper, a family of their own, {what}."]
 
 
 def _fully(found: list[Comparison], results: Results) -> list[str]:
@@ -70,22 +86,52 @@ def _fully(found: list[Comparison], results: Results) -> list[str]:
 
 
 def _briefly(found: list[Comparison], results: Results) -> list[str]:
-    points, open_ = results.facts.margin, {}
+    """A line for all that are shown, one for all that cost little, one for all that are open; then whatever is left."""
+    groups: dict[Lines, list[Comparison]] = {_all_shown: [], _all_cheap: [], _all_open: [], _fully: []}
     for one in found:
-        seeds = one.seeds_needed(points, one.strict_alpha)
-        if seeds is not None and not (one.shown or one.within_margin or one.negligible):
-            open_[one.question.name] = (one, MOST_SEEDS if seeds.number is None else seeds.number)
-    if len(open_) < 2:
-        return _fully(found, results)
-    lines = _fully([one for one in found if one.question.name not in open_], results)
-    means = "; ".join(f"{name} {signed(one.mean.mean, 1)}" for name, (one, _) in open_.items() if one.mean is not None)
-    numbers = sorted({number for _, number in open_.values()})
+        groups[_lines_for(one, results)].append(one)
+    lines = []
+    for lines_of, group in groups.items():
+        lines += lines_of(group, results) if len(group) > 1 else _fully(group, results)
+    return lines
+
+
+def _lines_for(one: Comparison, results: Results) -> Lines:
+    """With which others a comparison is told."""
+    if one.mean is None:
+        return _fully
+    if one.shown:
+        return _all_shown
+    if one.within_margin:
+        return _all_cheap
+    has_spread = one.seeds_needed(results.facts.margin, one.strict_alpha) is not None
+    return _all_open if has_spread and not one.negligible else _fully
+
+
+def _all_shown(found: list[Comparison], results: Results) -> list[str]:
+    items = "; ".join(f"{_claim(one)}{_little(one)}, {_brief_number(one, results)}" for one in found)
+    return [f"Shown on {results.facts.target.title} with {len(results.seeds)} seeds, in points: {items}."]
+
+
+def _all_cheap(found: list[Comparison], results: Results) -> list[str]:
+    items = "; ".join(f"{one.question.subject} {_brief_number(one, results)}" for one in found)
+    return [f"Shown to cost less than {points_of(results.facts.margin)}: {items}."]
+
+
+def _all_open(found: list[Comparison], results: Results) -> list[str]:
+    points = results.facts.margin
+    needed = [one.seeds_needed(points, one.strict_alpha) for one in found]
+    numbers = sorted({MOST_SEEDS if one.number is None else one.number for one in needed if one is not None})
     about = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
-    return [
-        *lines,
-        f"Open are {len(open_)} of {len(found)} comparisons, with no difference shown (means in points): {means}. To "
-        f"show one of {points_of(points)} would take about {about} seeds.",
-    ]
+    items = "; ".join(f"{one.question.name} {_brief_number(one, results)}" for one in found)
+    takes = f"To show one of {points_of(points)} would take about {about} seeds"
+    return [f"Open, with no difference shown: {items}. {takes}."]
+
+
+def _brief_number(one: Comparison, results: Results) -> str:
+    assert one.mean is not None
+    fewer = f" ({one.pairs} of {len(results.seeds)} seeds)" if one.pairs < len(results.seeds) else ""
+    return f"{points_text(one.mean)}{fewer}"
 
 
 def sentence(one: Comparison, results: Results) -> str:
@@ -96,25 +142,30 @@ def sentence(one: Comparison, results: Results) -> str:
     if one.pairs == 1:
         return f"{one.question.name}: {number} with one seed, which shows nothing"
     seeds = f"{one.pairs} of {len(results.seeds)} seeds" if one.pairs < len(results.seeds) else f"{one.pairs} seeds"
-    less = f"less than {points_of(one.margin)}" if one.margin is not None and one.within_margin else ""
     if one.shown:
-        little = f", by {less}" if less and one.mean.mean < 0 else ""
-        return f"{_claim(one, results)}{little}: {number} ({seeds})"
-    if less:
-        return f"{one.question.subject} costs {less}: {number} ({seeds})"
+        return f"{_claim(one)} on {results.facts.target.title}{_little(one)}: {number} ({seeds})"
+    if one.within_margin:
+        return f"{one.question.subject} costs less than {points_of(results.facts.margin)}: {number} ({seeds})"
     if one.negligible:
         assert one.design is not None
         return f"{one.question.name}: less than {one.design.negligible:g} points either way: {number} ({seeds})"
     return f"{one.question.name}: no difference shown: {number} ({seeds}); {_outlook(one, results)}"
 
 
-def _claim(one: Comparison, results: Results) -> str:
+def _claim(one: Comparison) -> str:
+    """What is shown, without number and data set."""
     question, mean = one.question, one.mean
     assert mean is not None
     stream = f", {question.net.stream}," if question.net.stream and question.kind != "fusion" else ""
     verb = VERBS.get(question.kind, BETTER)[mean.mean < 0]
     than = f" {question.than}" if question.than else ""
-    return f"{question.subject}{stream} {verb}{than} on {results.facts.target.title}"
+    return f"{question.subject}{stream} {verb}{than}"
+
+
+def _little(one: Comparison) -> str:
+    """That a loss is small, where that is shown too."""
+    is_little = one.mean is not None and one.mean.mean < 0 and one.margin is not None and one.within_margin
+    return f", by less than {points_of(one.margin)}" if is_little and one.margin is not None else ""
 
 
 def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -> str:

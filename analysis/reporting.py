@@ -15,7 +15,7 @@ from analysis.axes import axes
 from analysis.controls import controls_table
 from analysis.current import MADE, record, recorded, stamp
 from analysis.elsewhere import Elsewhere
-from analysis.findings import findings
+from analysis.findings import conclusions, findings, meaning
 from analysis.loading import Results, StudyError, load
 from analysis.nets import culprits, off_axis, outcomes
 from analysis.search import conclusion, final_test
@@ -264,8 +264,9 @@ def page(results: Results, cells: pd.DataFrame, made: list[Table], pictures: dic
         seeds=seed_list(results.seeds),
         n_seeds=len(results.seeds),
         fusion=fusion_notes(results),
-        findings=findings(results, cells, brief=True),
-        sentences=findings(results, cells),
+        findings=conclusions(results, cells, brief=True),
+        meaning=meaning(results),
+        sentences=conclusions(results, cells),
         checklist=checklist(results, cells),
         neurips=neurips(results),
         tables={table.name: table for table in made},

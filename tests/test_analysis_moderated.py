@@ -14,6 +14,7 @@ from analysis.comparisons import comparisons
 from analysis.findings import findings
 from analysis.statistics.moderation import moderated_differences
 from analysis.statistics.power import detectable, deviation_range, power
+from analysis.tables.table import points_text
 from benchmarks.moderation import PAIRS, STANDARD_ARMS, false_paired_claims, paired_p
 from tests.analysis_study import Study, table, writer
 
@@ -131,21 +132,27 @@ def test_the_comparisons_that_are_simulated_share_nets_as_those_of_a_study_do() 
 
 
 def test_what_is_open_stands_on_one_line_and_the_picture_has_it_all(write: Callable[..., Path]) -> None:
-    folder = write(lambda study: study.simulate({"Hybrid-TransferNet(S+K-)": 3.0}, spread=0.4, seed=3))
+    gains = {"Hybrid-TransferNet(S+K-)": 3.0, "Hybrid-TransferNet(S-K+)": -3.0}
+    folder = write(lambda study: study.simulate(gains, spread=0.4, seed=3))
     results = analysis.load(folder)
     found = comparisons(results)
     open_ = [one for one in found if not one.shown and not one.within_margin]
     lines = findings(results, brief=True)
-    (together,) = (line for line in lines if line.startswith("Open are "))
-    assert together.startswith(f"Open are {len(open_)} of {len(found)} comparisons") and 2 <= len(open_) < len(found)
-    assert all(one.question.name in together for one in open_)
-    # Beside those that are shown: what is open, the further claims, and what "shown" means.
-    assert len(lines) == len(found) - len(open_) + 3
+    (together,) = (line for line in lines if line.startswith("Open, with no difference shown: "))
+    assert 2 <= len(open_) < len(found) and together.count("[") == len(open_)
+    assert all(f"{one.question.name} {points_text(one.mean)}" in together for one in open_ if one.mean)
+    (shown,) = (line for line in lines if line.startswith("Shown on Digits with "))
+    assert shown.count("[") == sum(one.shown for one in found) >= 2
+    # What is shown, what is cheap, what is open, the further claims, and what "shown" means.
+    cheap = [one for one in found if one.within_margin and not one.shown]
+    assert len(lines) == 4 + (len(cheap) > 0)
     page = analysis.report(folder)
     drawn = pd.read_csv(page.parent / "forest.csv")
     assert drawn["comparison"].tolist() == [one.question.name for one in found]
     for row, one in zip(drawn.to_dict("records"), found, strict=True):
         assert one.mean is not None and (row["mean"], row["low"]) == pytest.approx((one.mean.mean, one.mean.low))
     text = page.read_text(encoding="utf-8")
-    assert text.index("Open are ") < text.index('id="forest"') < text.index('id="table3"') < text.index("<details>")
+    assert (
+        text.index("Open, with no ") < text.index('id="forest"') < text.index('id="table3"') < text.index("<details>")
+    )
     assert text.count('id="table3"') == 1
