@@ -5,6 +5,7 @@ Nothing large is imported here before the options are parsed: that takes seconds
 
 import argparse
 import io
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def start(command: str, options: argparse.Namespace) -> int:
     for number in heeded():
         signal.signal(number, stop)
     _print_anything()
+    _log_progress()
     options.stdout = sys.stdout
 
     def action() -> int:
@@ -55,6 +57,13 @@ def start(command: str, options: argparse.Namespace) -> int:
     except BrokenPipeError:
         _say_stopped("nobody reads the output any more: ")
         return nobody_reads()
+
+
+def _log_progress() -> None:
+    """Show on stderr how far the study's own packages are with what takes long, which they log."""
+    logging.basicConfig(format="%(message)s")
+    for package in ("study", *OWN_PACKAGES):
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

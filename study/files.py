@@ -111,12 +111,17 @@ class Folder:
         self._patiently("write", name, lambda: self._write(self._path(name), content), patience)
 
     def reach(self) -> None:
-        """Make sure that the file system answers, before anybody waits for more of it.
+        """Make sure that the file system answers, and that this can be a folder, before anybody waits for more of it.
 
         Raises:
-            StorageError: it does not, within seconds.
+            StorageError: it does not answer within seconds, or a file is in the way.
         """
         self._patiently("reach", "", lambda: self._fs.get_file_info(self._path("")), SHORT_PATIENCE_SECONDS)
+        if self.is_local:
+            path = Path(self._base)
+            nearest = next(place for place in (path, *path.parents) if place.exists())
+            if not nearest.is_dir():
+                raise StorageError(f"{self._base} cannot be a folder: {nearest} is a file")
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""

@@ -1,6 +1,7 @@
 """Small studies that train for real in a second or two."""
 
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from hypothesis import settings
 
 from study.config import StudyConfig, load_config
-from tests.commands import study
+from tests.commands import ADDRESS, study
 
 # A busy machine may take any time for an example.
 settings.register_profile("patient", deadline=None)
@@ -80,6 +81,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the tests that are too long for every day, too")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and report.passed and ADDRESS in (printed := report.capstdout + report.capstderr):
+        report.outcome, report.longrepr = "failed", f"an object's address was printed:\n{printed}"
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -104,6 +104,18 @@ def test_a_node_reads_a_file_once(places: Places, tmp_path: Path, monkeypatch: p
     assert contents.digests(tmp_path, ["a"], places, whole=True) == (first[:1], [])
 
 
+def test_reading_many_files_is_not_silent(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(contents, "REPORT_SECONDS", 0)
+    monkeypatch.setattr(contents, "AT_ONCE", 2)
+    for name in "abcd":
+        (tmp_path / name).write_bytes(name.encode())
+    with caplog.at_level("INFO", "trainables"):
+        contents.digests(tmp_path, list("abcd"), places, whole=True)
+    assert caplog.messages == [f"{tmp_path}: read {count} of 4 new files" for count in (0, 2)]
+
+
 def test_a_file_that_changed_just_now_is_not_remembered(places: Places, tmp_path: Path) -> None:
     """It could change again within the same tick of the clock."""
     (tmp_path / "a").write_bytes(b"a")

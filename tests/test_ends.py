@@ -116,6 +116,14 @@ def test_a_slip_in_a_uri_makes_no_folder(location: str, meant: str) -> None:
         Folder(location)
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_in_the_way_of_the_storage_is_named(more: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for storage in (tmp_path / "file", tmp_path / "file" / "within"):
+        said = study("digits", storage, *more, status=2)
+        assert f"{storage} cannot be a folder: {tmp_path / 'file'} is a file" in said
+
+
 def test_google_without_an_answer_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client would try for a quarter of an hour."""
     monkeypatch.setattr("study.files.SHORT_PATIENCE_SECONDS", 1.0)

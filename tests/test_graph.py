@@ -32,6 +32,15 @@ def changed(config: StudyConfig, **changes: Any) -> StudyConfig:
     return config.model_copy(update=changes)
 
 
+def test_a_long_plan_is_not_silent(
+    tiny_config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("study.graph.REPORT_SECONDS", 0)
+    with caplog.at_level("INFO", "study"):
+        cells = len(plan(tiny_config).cells)
+    assert caplog.messages == [f"planned {number} cells so far" for number in range(cells)]
+
+
 def test_the_default_study_shares_what_it_can() -> None:
     config = load_config("digits", ["ablations=[paper]", "source.seed=0"])
     points, steps = len(config.target_prune.keep), config.source.prune.steps

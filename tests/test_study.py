@@ -180,6 +180,8 @@ def test_a_second_run_trains_nothing_and_seeds_that_are_added_only_their_own(
     before = published()
     again = study(preset, storage)
     assert "nothing to train" in again and published() == before
+    planned = study(preset, storage, "--set", "seeds=[0,1,2,9]", "--dry-run")
+    assert re.search(r"Standard-TransferNet +seeds 0\*, 1 to 2, 9\n", planned)
     planned = study(preset, storage, "--seeds", "2", "--dry-run")
     config = load_config(str(preset))
     new = set(plan(config.model_copy(update={"seeds": 2})).stages) - set(plan(config).stages)

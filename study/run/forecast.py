@@ -22,11 +22,11 @@ def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, S
     lines = [f"{sum(len(own.cells) for own in by_target.values())} cells"]
     for target, own in by_target.items():
         lines += [f"target {target}: {len(own.cells)} cells"] if target else []
-        by_net: dict[str, list[str]] = {}
+        by_net: dict[str, list[tuple[int, bool]]] = {}
         for cell, key in own.cells:
             words = f"{cell.ablation:16} {cell.net}" + (f", {cell.point.label}" if cell.point else "")
-            by_net.setdefault(words, []).append(f"{cell.seed}{'*' if key in done else ''}")
-        lines += [f"  {net:68} seeds {' '.join(seeds)}" for net, seeds in by_net.items()]
+            by_net.setdefault(words, []).append((cell.seed, key in done))
+        lines += [f"  {net:68} seeds {_runs(seeds)}" for net, seeds in by_net.items()]
     lines.append(f"{len(graph.stages)} stages (without sharing: {graph.unshared}); {len(done)} stored already (*)")
     kinds = Counter(stage.spec.kind for stage in graph.stages.values())
     stored = Counter(graph.stages[key].spec.kind for key in done)
@@ -37,6 +37,17 @@ def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, S
     if others := len(missing) - len(trained):
         lines.append(f"to compute without training: {others} stages")
     return "\n".join(lines)
+
+
+def _runs(seeds: list[tuple[int, bool]]) -> str:
+    """Seeds, with a star where their result is stored; those that follow one another as their first and last."""
+    runs: list[list[tuple[int, bool]]] = []
+    for seed, stored in seeds:
+        if not runs or runs[-1][-1] != (seed - 1, stored):
+            runs.append([])
+        runs[-1].append((seed, stored))
+    ends = [(run[0][0], run[-1][0], "*" if run[0][1] else "") for run in runs]
+    return ", ".join(f"{first}{star}" if first == last else f"{first} to {last}{star}" for first, last, star in ends)
 
 
 def planned(
