@@ -1,5 +1,6 @@
 """Small studies that train for real in a second or two."""
 
+import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -74,6 +75,8 @@ def tiny_config(tiny_preset: Path) -> StudyConfig:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ray's workers give way to every other process by default: next to other tests, they would wait for minutes.
+    os.environ.update({"RAY_worker_niceness": "0"})
     # A job that a shell started in the background ignores Ctrl-C, and so would all processes that the tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

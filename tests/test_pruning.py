@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -82,6 +83,26 @@ def test_ties_go_to_the_lower_index() -> None:
         net.op("fc0").weight.fill_(1.0)
     mask = pruning.shrink(net, {}, {"fc0": 3}, "magnitude", 0)["fc0"]
     assert mask.flatten().tolist() == [True] * 3 + [False] * 5
+
+
+@given(
+    values=st.lists(st.integers(0, 4), min_size=12, max_size=12),
+    alive=st.lists(st.booleans(), min_size=12, max_size=12),
+    data=st.data(),
+)
+def test_a_threshold_over_all_layers_keeps_what_sorting_keeps(
+    values: list[int], alive: list[bool], data: st.DataObject
+) -> None:
+    net, keep = net_of((4, 2), (2, 2)), data.draw(st.integers(0, sum(alive)))
+    parts = torch.tensor(values, dtype=torch.float32).split([8, 4])
+    masks = {name: torch.tensor(own).view(2, -1) for name, own in (("fc0", alive[:8]), ("fc1", alive[8:]))}
+    with torch.no_grad():
+        for name, part in zip(masks, parts, strict=True):
+            net.op(name).weight.copy_(part.view(2, -1))
+    new = pruning.shrink_globally(net, masks, keep, "magnitude", 0)
+    ranked = np.argsort([-value if lives else 1 for value, lives in zip(values, alive, strict=True)], kind="stable")
+    kept = torch.cat([new[name].flatten() for name in masks]).nonzero().flatten()
+    assert kept.tolist() == sorted(ranked[:keep].tolist())
 
 
 def test_a_surviving_zero_is_preferred_to_a_removed_connection() -> None:

@@ -16,8 +16,8 @@ from trainables import networks
 
 pytestmark = pytest.mark.slow
 
-BRIEF = {"seeds": 1, "resources": "{threads: 1}", "neuron_prune.images_per_class": 2}
-"""As little training as shows that all parts fit; nothing else of a preset is changed."""
+BRIEF = {"seeds": 1, "resources": "{threads: 1, checkpoint_seconds: 600}", "neuron_prune.images_per_class": 2}
+"""As little training, and as few checkpoints of half a gigabyte, as show that all parts fit."""
 
 
 def options(root: Path, domains: dict[str, Any], **settings: Any) -> list[str]:

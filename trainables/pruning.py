@@ -145,11 +145,14 @@ def _scores(weight: Tensor, criterion: Criterion, seed: int, name: str) -> Tenso
 def _largest(
     scores: Sequence[Tensor], alive: Sequence[Tensor], count: int, blocks: Pattern | None = None
 ) -> list[Tensor]:
-    """Masks of the highest scores over all of these weights together, among what lives of them."""
+    """Masks of the highest scores over all of these weights together, among what lives of them; of ties the first."""
     if blocks is not None:
         return patterns.largest_blocks(scores, alive, count, blocks)
     joint = torch.cat([torch.where(own, weight, -1.0).flatten() for own, weight in zip(alive, scores, strict=True)])
-    mask = torch.zeros(len(joint), dtype=torch.bool, device=joint.device)
-    mask[joint.argsort(descending=True, stable=True)[:count]] = True
+    # Of tens of millions of weights, a sixth of the time of sorting them.
+    least = joint.topk(count, sorted=False).values.amin() if count else torch.inf
+    mask = joint > least
+    ties = (joint == least).nonzero().flatten()
+    mask[ties[: count - int(mask.sum())]] = True
     parts = mask.split([part.numel() for part in alive])
     return [part.view_as(own).clone() for part, own in zip(parts, alive, strict=True)]
