@@ -288,7 +288,9 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return _with_contents(environment.get_template(template).render(groups=writing.groups, **values))
+    return _with_contents(
+        environment.get_template(template).render(groups=writing.groups, split=writing.split, **values)
+    )
 
 
 def _with_contents(html: str) -> str:

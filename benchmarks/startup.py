@@ -27,7 +27,7 @@ STAGES_A_SEED = 28
 HELP, DRY_RUN, AGAIN, REPORT = 0.6, 4.0, 8.0, 6.0
 FIRST_STAGE = 6.0
 PLANNED, LISTED, GIGABYTES = 60.0, 10.0, 2.0
-TRIED_FIRST = "Ray's own start is most of it, importing PyTorch in a stage's process the rest"
+TRIED_FIRST = "imports for the plan, Ray's own start, and a stage's process take 3 s or more each, one after another"
 
 
 def command(module: str, *arguments: str) -> tuple[str, ...]:

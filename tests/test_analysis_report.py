@@ -283,3 +283,12 @@ def test_the_contents_lead_to_sections_and_files_are_there(write: Callable[..., 
     files = {name for name in re.findall(r'href="([^"#:]+)"', text) if not name.startswith("#")}
     assert {"table1.csv", "forest.svg", "axis_tau.tex"} <= files
     assert not [name for name in files if not (folder / "report" / name).is_file()]
+
+
+def test_the_values_of_each_seed_are_a_click_away(write: Callable[..., Path]) -> None:
+    folder = write(lambda study: study.simulate({}), seeds=(0, 1, 2))
+    page = analysis.report(folder).read_text(encoding="utf-8")
+    figure = page.partition('<figure class="table" id="table3">')[2].partition("</figure>")[0]
+    shown, _, more = figure.partition("<details><summary>each seed</summary>")
+    assert "ACC % minus Standard-TransferNet" in shown and "each seed" not in shown
+    assert "ACC %, each seed (0, 1, 2)" in more and "Standard-TransferNet" in more and "paper" not in more

@@ -1,6 +1,7 @@
 """A table as Markdown and CSV."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 
 from analysis.tables.table import Header, Table
@@ -30,6 +31,21 @@ def csv(table: Table) -> str:
 def groups(headers: list[Header]) -> list[tuple[str, int]]:
     """Neighbouring columns of one group, as (group, number of columns)."""
     return [(name, len(list(run))) for name, run in groupby(headers, key=lambda header: header.group)]
+
+
+def split(table: Table) -> tuple[Table, Table | None]:
+    """What a page shows of a table, and a table of the columns that it shows on demand, if there are any."""
+    details = [i for i, header in enumerate(table.headers) if header.detail]
+    shown = _part(table, [i for i in range(len(table.headers)) if i not in details])
+    if not details:
+        return shown, None
+    is_seeds = all("each seed" in table.headers[i].name for i in details)
+    return shown, replace(_part(table, [0, *details]), title="each seed" if is_seeds else "more columns")
+
+
+def _part(table: Table, columns: list[int]) -> Table:
+    headers = [table.headers[i] for i in columns]
+    return replace(table, headers=headers, rows=[[row[i] for i in columns] for row in table.rows])
 
 
 def _flat(headers: list[Header]) -> list[str]:
