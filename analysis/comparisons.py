@@ -268,7 +268,7 @@ def _with_variance(one: Comparison, variance: float, freedom: float, moderated: 
 
 
 def families(found: list[Comparison]) -> str:
-    """How many claims are corrected together, in words."""
+    """How many claims are corrected together, as text."""
     claims = next((one.family for one in found if one.question.kind != CONTROL), 0)
     controls = next((one.family for one in found if one.question.kind == CONTROL), 0)
     if not controls or not claims:

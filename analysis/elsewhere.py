@@ -240,7 +240,7 @@ class Elsewhere:
 
     @property
     def points(self) -> str:
-        """The margin in words."""
+        """The margin as text."""
         return f"{self.margin:g} point{'' if self.margin == 1 else 's'}"
 
     def _places(self) -> str:

@@ -135,7 +135,7 @@ def _brief_number(one: Comparison, results: Results) -> str:
 
 
 def sentence(one: Comparison, results: Results) -> str:
-    """One comparison in words, without a full stop."""
+    """One comparison as text, without a full stop."""
     if one.mean is None:
         return f"{one.question.name}: no result, as no seed has both nets"
     number = points_text(one.mean, " points")

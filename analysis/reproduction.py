@@ -66,7 +66,7 @@ class Reproduction:
     origins: list[str]
     """Stages that differ though all that they were made from is the same: there the difference begins."""
     made_otherwise: list[str]
-    """What differs in code, packages, hardware, data and settings, in words."""
+    """What differs in code, packages, hardware, data and settings, as text."""
     conclusions: list[str]
     """Comparisons that are shown in only one of the two, as text."""
     lacking: int

@@ -78,7 +78,7 @@ class Objective:
     better: str
     """What a trial has that is better in this."""
     words: Callable[[float], str]
-    """A trial's number in words."""
+    """A trial's number as text."""
     sign: int
     """1 if more is better, -1 if less is."""
 
@@ -88,7 +88,7 @@ class Objective:
         return value
 
     def text(self, trial: Trial) -> str | None:
-        """The trial's number in words."""
+        """The trial's number as text."""
         value = self.of(trial)
         return None if value is None else self.words(value)
 
@@ -219,7 +219,7 @@ def _by_test(point: Point, own: Net, known: dict[str, Trial], second: Objective 
 
 
 def gain(difference: Interval | None, seeds: int) -> str:
-    """A paired difference in words: a gain or a loss only where its interval leaves zero out."""
+    """A paired difference as text: a gain or a loss only where its interval leaves zero out."""
     if difference is None:
         return "no result, as no final seed has both nets"
     points = f"{_signed(difference.mean)} percentage points"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """One promise: ``measured`` shall be at least, or at most, ``bound``."""
+    """One promise: ``measured`` must be at least, or at most, ``bound``."""
 
     what: str
     measured: float

@@ -92,7 +92,7 @@ def references(config: StudyConfig, count: int, data_set: str) -> StageGraph:
 
 
 def run(count: int, data_set: str) -> Timing:
-    """Run so many stages as a study does."""
+    """Run N stages as a study does."""
     config = load_config("digits")
     with tempfile.TemporaryDirectory() as folder:
         graph = references(config, count, data_set)

@@ -58,7 +58,7 @@ def seconds_to_first_stage(folder: str) -> float:
 
 
 def planning(stages: int) -> tuple[float, float]:
-    """Seconds, and gigabytes at most, of planning a study of about so many stages, as ``--dry-run`` does."""
+    """Seconds, and gigabytes at most, of planning a study of about N stages, as ``--dry-run`` does."""
     seeds = str(round(stages / STAGES_A_SEED))
     process = subprocess.Popen(command(*ABLATION, "--dry-run", "--seeds", seeds), stdout=subprocess.DEVNULL)
     started = time.perf_counter()
@@ -69,7 +69,7 @@ def planning(stages: int) -> tuple[float, float]:
 
 
 def listing(stages: int, folder: str) -> float:
-    """Seconds to tell which of so many stages are stored, all of which are."""
+    """Seconds to tell which of N stages are stored, all of which are."""
     keys = [f"{number:016x}" for number in range(stages)]
     for key in keys:
         place = Path(folder, "stages", key)
@@ -111,7 +111,7 @@ def main() -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.startup", description=__doc__)
     parser.add_argument("--storage", help="a storage with the default study (default: it is run in a new one)")
-    parser.add_argument("--stages", type=int, default=100_000, help="about so many (default: %(default)s)")
+    parser.add_argument("--stages", type=int, default=100_000, help="about N stages (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return show(measure(options.storage or folder, options.stages))

@@ -3,7 +3,7 @@
 The stages are those of the default study with more seeds and axes, the numbers in them random. Next to it are the same
 files read one by one with pandas, and what users of Ray Tune have: ``ResultGrid.get_dataframe``, for trials that report
 as many epochs, of which it returns the last. It reads what Tune has written while its trials ran; so it is compared
-with loading what a study has collected at its end. All in time a stage, as the latter two are too slow for so many.
+with loading what a study has collected at its end. All in time a stage, as the latter two are too slow for this many.
 """
 
 import argparse
@@ -167,7 +167,7 @@ def publish(storage: Storage, graph: StageGraph) -> None:
 def main() -> int:
     """Measure, print, and give the exit status."""
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.tables", description=__doc__)
-    parser.add_argument("--stages", type=int, default=10_000, help="about so many (default: %(default)s)")
+    parser.add_argument("--stages", type=int, default=10_000, help="about N stages (default: %(default)s)")
     parser.add_argument("--no-tune", action="store_true", help="leave Ray Tune out")
     options = parser.parse_args()
     seeds = max(2, round(options.stages / STAGES_A_SEED))

@@ -359,7 +359,7 @@ class KeyRecord(Command):
     key: str
     """Dotted, as ``--set`` takes it."""
     type: str
-    """Its type in words."""
+    """Its type as text."""
     required: bool
     """Whether it has no default."""
     default: str | None

@@ -1,11 +1,11 @@
-"""Durations in words, and how often a log tells how long something will still take."""
+"""Durations as text, and how often a log tells how long something will still take."""
 
 REPORT_SECONDS = 60.0
 """In a log, what is under way is reported this far apart."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds as text: 42 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -27,7 +27,7 @@ class Domain(BaseModel):
     title: str
     classes: int
     images: str = ""
-    """How many are for training, validation and testing, in words; empty if there are none."""
+    """How many are for training, validation and testing, as text; empty if there are none."""
 
 
 class StudyFacts(BaseModel):

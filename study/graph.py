@@ -178,7 +178,7 @@ _Planner = Callable[Concatenate["_Path", _Given], str]
 
 
 def _once(planner: _Planner[_Given]) -> _Planner[_Given]:
-    """Plan a stage and what it needs once for all cells of a configuration that share it: a seed's cells share most."""
+    """Plan a stage and what it needs once for all cells of a configuration that share it: most cells of one seed do."""
 
     @wraps(planner)
     def plan_once(path: "_Path", /, *args: _Given.args, **kwargs: _Given.kwargs) -> str:

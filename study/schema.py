@@ -175,7 +175,7 @@ CONFUSION: tuple[Column, ...] = (
 CELLS: tuple[Column, ...] = (
     Column("ablation", pa.string(), "the named ablation that asked for the cell, e.g. paper"),
     Column("net", pa.string(), "the paper's name of the net, e.g. Hybrid-TransferNet(S+K-) or Sparse-TargetNet_C95"),
-    _optional("variant", pa.string(), "the net and, off the study's own settings, the point: one net a seed"),
+    _optional("variant", pa.string(), "the net and, off the study's own settings, the point: one net per seed"),
     _optional("curve", pa.string(), "curve of Figure 3 that the net is a point of"),
     Column("tables", pa.list_(pa.string()), "tables that show the net, e.g. [table1, table3]"),
     Column("seed", pa.int64(), "seed of the cell"),
@@ -236,7 +236,7 @@ ABLATION_PATH: tuple[Column, ...] = (
     Column(
         "chosen", pa.bool_(), "whether it gains most at this step, of equals the first: the path continues from there"
     ),
-    Column("stages", pa.list_(pa.string()), "keys of the stages that measure the nets, one a seed"),
+    Column("stages", pa.list_(pa.string()), "keys of the stages that measure the nets, one per seed"),
 )
 
 TUNING: tuple[Column, ...] = (

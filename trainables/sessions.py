@@ -70,7 +70,7 @@ class Session:
         self._last = time.monotonic()
 
     def prepare(self, net: nn.Module) -> nn.Module:
-        """The net as it is to be called in training (wrapped, if several workers share it)."""
+        """The net as training must call it (wrapped, if several workers share it)."""
         return net
 
     def sum(self, values: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def expected_best_figure(results: Results, cells: pd.DataFrame) -> Plot | None:
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
     caption = (
-        "Expected best validation accuracy after so many of the settings, in random order (Dodge et al. 2019), mean "
+        "Expected best validation accuracy after N of the settings, in random order (Dodge et al. 2019), mean "
         "over seeds: where curves cross, which net is better depends on the budget."
     )
     return Plot("expected_best", caption, figure, pd.DataFrame(data, columns=["net", "trials", "expected_best"]))

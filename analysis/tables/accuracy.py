@@ -116,7 +116,7 @@ def over_seeds_note(results: Results) -> str:
 
 
 def minus(net: Net, baseline: Net | None) -> str:
-    """The paired difference in words; a net has none to itself."""
+    """The paired difference as text; a net has none to itself."""
     if baseline is None or net.stages == baseline.stages:
         return NOTHING
     return difference_text(paired_difference(net.accuracy, baseline.accuracy), len(net.accuracy))

@@ -39,7 +39,7 @@ PAPER = "paper, "
 COLUMN, GAP = 58, 3
 """Characters of a row that a column of a two-column page has room for, in footnotesize, and between two cells."""
 LABEL = 42
-"""What a row is called is wrapped to so many."""
+"""Width at which the names of rows are wrapped."""
 ROW_END = r" \\"
 NARROW = 10
 """Headings are wrapped to the width of their column's values, but to no less than this."""

@@ -92,7 +92,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def points_of(number: float) -> str:
-    """So many percentage points, in words."""
+    """A number of percentage points, as text."""
     return f"{number:g} point" if number == 1 else f"{number:g} points"
 
 

@@ -160,7 +160,7 @@ def _content(domain: str, config: DataConfig, places: Places) -> ImageSet:
 
 
 def describe(domain: str, found: Inspection, *, classes: bool = False) -> str:
-    """An inspection in words.
+    """An inspection as text.
 
     Args:
         domain: whose data it is.

@@ -11,7 +11,7 @@ from study.tune.resources import Ask, Capacity, ask_of, connected_cluster, this_
 
 
 def describe_plan(graph: StageGraph, storage: Storage, by_target: Mapping[str, StageGraph]) -> str:
-    """The plan in words: cells (of each target), unique stages by kind, and what is stored already.
+    """The plan as text: cells (of each target), unique stages by kind, and what is stored already.
 
     Args:
         graph: all stages.

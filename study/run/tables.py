@@ -38,7 +38,7 @@ def write_tables(
         sequential: how seeds are added to it, if their number is not fixed.
         doubts: about its pretrained references.
         others: files that belong to them, by name.
-        untested: stages that belong to the study, and whose test images are nobody's business: a search's trials.
+        untested: stages that belong to the study and must not be tested: a search's trials.
     """
     study = experiment.study
     files: dict[str, bytes | pa.Table] = {

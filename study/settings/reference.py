@@ -125,7 +125,7 @@ def one_line(text: str) -> str:
 
 
 def type_text(schema: Mapping[str, Any], defs: Mapping[str, Any], *, named: bool = False) -> str:
-    """A type in words, from a JSON schema; ``named`` calls objects by the names of their models."""
+    """A type as text, from a JSON schema; ``named`` calls objects by the names of their models."""
 
     def inner(one: Mapping[str, Any]) -> str:
         return type_text(one, defs, named=named)

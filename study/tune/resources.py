@@ -66,7 +66,7 @@ class Capacity:
         return any(resource in nodes.resources for nodes in (*self.present, *(self.startable or ())))
 
     def __str__(self) -> str:
-        """The nodes in words."""
+        """The nodes as text."""
         text = f"{self.where}: {_in_words(self.present)}"
         if self.startable:
             text += f"; its autoscaler starts up to {self.most_started} of: {_in_words(self.startable)}"
@@ -92,7 +92,7 @@ class Ask:
         return min(by_cpu, by_gpu)
 
     def __str__(self) -> str:
-        """The request in words."""
+        """The request as text."""
         one = _amounts({"CPU": self.cpus, "GPU": self.gpus})
         return f"{self.processes} workers with {one} each" if self.processes > 1 else one
 

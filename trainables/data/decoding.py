@@ -121,7 +121,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What is to be decoded, and where to."""
+    """What to decode, and where to."""
 
     folder: Path
     files: tuple[str, ...]

@@ -224,7 +224,7 @@ def decoding(
         layout: of ``images`` or ``videos``.
         folder: the data set's.
         catalogue: what is in it.
-        config: how it is to be read.
+        config: how to read it.
         places: has the cache.
         content: the fingerprint.
     """

@@ -81,7 +81,7 @@ def inspect(
 
     Args:
         layout: its layout.
-        config: how it is to be read.
+        config: how to read it.
         places: where it is looked for.
         decode: whether to open every file.
         progress: is told about the opened files.

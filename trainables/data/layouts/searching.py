@@ -73,7 +73,7 @@ class FolderSearch:
                     yield prefix + name
 
     def notes(self) -> list[str]:
-        """What was passed over, in words."""
+        """What was passed over, as text."""
         if not self.left_out:
             return []
         each = [f"{what} ({count:,})" for what, count in sorted(self.left_out.items())]
@@ -91,7 +91,7 @@ class FolderSearch:
         return [*self.problems, *pictures]
 
     def _is_own(self, searched: Path, root: Path, name: str) -> bool:
-        """Whether a folder is to be looked into."""
+        """Whether to look into a folder."""
         return self._counts(root, name) and not self._leads_back(searched, root / name)
 
     def _leads_back(self, searched: Path, folder: Path) -> bool:
