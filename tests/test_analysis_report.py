@@ -291,4 +291,5 @@ def test_the_values_of_each_seed_are_a_click_away(write: Callable[..., Path]) ->
     figure = page.partition('<figure class="table" id="table3">')[2].partition("</figure>")[0]
     shown, _, more = figure.partition("<details><summary>each seed</summary>")
     assert "ACC % minus Standard-TransferNet" in shown and "each seed" not in shown
+    assert "--tune</code> tunes each net alone" in page
     assert "ACC %, each seed (0, 1, 2)" in more and "Standard-TransferNet" in more and "paper" not in more
