@@ -158,6 +158,7 @@ def test_no_test_image_is_looked_at_for_a_choice(ran: tuple[Path, str]) -> None:
 def test_the_report_has_both_next_to_one_another(ran: tuple[Path, str], results: Results) -> None:
     assert "at common settings, and with each net at its best" in ran[1] and "With each net at its best" in ran[1]
     page = (ran[0] / "studies/tiny/report/index.html").read_text()
+    assert "tunes each net alone" not in page
     assert 'id="tuned"' in page and 'id="tuning"' in page and 'id="expected_best"' in page
     written = pd.read_csv(ran[0] / "studies/tiny/report/tuned.csv").set_index("comparison")
     assert written.index.tolist() == [one.name for one in compared(results)]
