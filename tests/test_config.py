@@ -208,7 +208,7 @@ def test_the_command_ends_with_one_screen_and_starts_nothing(
     for arguments, words in (
         (["--preset", "digit"], "did you mean 'digits'"),
         (["--set", "transfer.n_e=8"], "give 1 to 7"),
-        (["--storage", str(blocked / "results")], "cannot write to the storage"),
+        (["--storage", str(blocked / "results")], f"cannot be a folder: {blocked} is a file"),
         (["--storage", "ftp://host/results"], "give a folder, or a URI such as s3://bucket/prefix"),
         (["--storage", "s3://me:secret@bucket/results"], "put credentials into the environment"),
         (["--slots=-1"], "not a number from 0 up"),
