@@ -1,7 +1,9 @@
 """A Ray that does not start, or starts no process: said in words, and tried once more."""
 
 import io
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +43,17 @@ def test_a_ray_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ray, "init", Starts(2))
     with pytest.raises(ClusterError, match=rf"Ray does not start on this machine: {TIMED_OUT}\n.*--slots 0 trains"):
         start_ray()
+
+
+@pytest.mark.parametrize("name", ["größe", "x" * 60])
+def test_a_temporary_folder_that_no_socket_can_be_in_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Ray itself, which refuses the folder before it starts any process."""
+    folder = Path(tempfile.mkdtemp(suffix=name))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with pytest.raises(ClusterError, match=rf"its sockets go below {folder}, whose path .* set TMPDIR=/tmp"):
+        start_ray(num_cpus=1)
+    assert not ray.is_initialized()
 
 
 @pytest.fixture

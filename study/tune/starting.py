@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ SAID_SECONDS = 60.0
 END_SECONDS = 300.0
 """Time after which the command ends."""
 LOG_LINES = 5
+LONGEST_FOLDER = 40
+"""Letters of a path below which Ray's sockets fit: they add 65, and an operating system allows 107."""
 REMEDY = "--slots 0 trains in the command's own process, without Ray"
 
 
@@ -36,10 +39,14 @@ def start_ray(**settings: Any) -> Any:
         except Exception as error:  # Ray raises anything here: its own errors, RuntimeError, OSError, AssertionError
             ray.shutdown()
             if not tries_left:
-                raise ClusterError(
-                    f"Ray does not start on this machine: {error}\n"
-                    f"  if it is busy or short of memory, run the command again later; {REMEDY}"
-                ) from error
+                raise ClusterError(f"Ray does not start on this machine: {error}\n  {_remedy()}; {REMEDY}") from error
+
+
+def _remedy() -> str:
+    folder = tempfile.gettempdir()
+    if len(folder) > LONGEST_FOLDER or not folder.isascii():
+        return f"its sockets go below {folder}, whose path must be short and ASCII: set TMPDIR=/tmp"
+    return "if it is busy or short of memory, run the command again later"
 
 
 class FirstStage(Observer):
