@@ -56,6 +56,18 @@ def test_a_temporary_folder_that_no_socket_can_be_in_is_named(name: str, monkeyp
     assert not ray.is_initialized()
 
 
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home := tmp_path / "home").write_text("a file, in which nobody can write, whoever runs the tests")
+    monkeypatch.setenv("HOME", str(home))
+
+    def init(**settings: Any) -> None:
+        (home / ".ray").mkdir()
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError, match=rf"it keeps files in {home}, .* set HOME to a folder"):
+        start_ray()
+
+
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The statuses with which the process would have ended."""

@@ -39,14 +39,18 @@ def start_ray(**settings: Any) -> Any:
         except Exception as error:  # Ray raises anything here: its own errors, RuntimeError, OSError, AssertionError
             ray.shutdown()
             if not tries_left:
-                raise ClusterError(f"Ray does not start on this machine: {error}\n  {_remedy()}; {REMEDY}") from error
+                raise ClusterError(
+                    f"Ray does not start on this machine: {error}\n  {_remedy(error)}; {REMEDY}"
+                ) from error
 
 
-def _remedy() -> str:
-    folder = tempfile.gettempdir()
+def _remedy(error: Exception) -> str:
+    folder, home = tempfile.gettempdir(), str(Path.home())
+    if isinstance(error, OSError) and str(error.filename).startswith(home):
+        return f"it keeps files in {home}, which cannot be written: set HOME to a folder that can be"
     if len(folder) > LONGEST_FOLDER or not folder.isascii():
         return f"its sockets go below {folder}, whose path must be short and ASCII: set TMPDIR=/tmp"
-    return "if it is busy or short of memory, run the command again later"
+    return "if it is busy, or short of memory or processes (ulimit -u), run the command again later"
 
 
 class FirstStage(Observer):
