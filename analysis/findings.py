@@ -164,8 +164,9 @@ def _claim(one: Comparison) -> str:
 
 def _little(one: Comparison) -> str:
     """That a loss is small, where that is shown too."""
-    is_little = one.mean is not None and one.mean.mean < 0 and one.margin is not None and one.within_margin
-    return f", by less than {points_of(one.margin)}" if is_little and one.margin is not None else ""
+    if one.mean is None or one.mean.mean >= 0 or one.margin is None or not one.within_margin:
+        return ""
+    return f", by less than {points_of(one.margin)}"
 
 
 def _sequential(design: SequentialDesign, found: list[Comparison], seeds: int) -> str:

@@ -129,17 +129,18 @@ def _checksums(folder: Folder, record: bytes | None) -> Checksums:
         sums: Checksums = dict(content.get("files", {}))
     except (ValueError, AttributeError, TypeError):
         return {}  # whoever reads its facts reports what is wrong with it
-    if written is not None and written != sha256(_canonical(content)):
+    if written is not None and written != checksum(content):
         raise ChangedError(folder.at(RECORD))
     return sums
 
 
 def _record(content: dict[str, Any]) -> bytes:
-    return json.dumps({**content, "sha256": sha256(_canonical(content))}, indent=1).encode()
+    return json.dumps({**content, "sha256": checksum(content)}, indent=1).encode()
 
 
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
+def checksum(content: Any) -> str:
+    """The SHA-256 of content as JSON has it."""
+    return sha256(json.dumps(content, sort_keys=True).encode())
 
 
 def is_whole(content: bytes | None, checksum: str) -> bool:

@@ -1,7 +1,6 @@
 """From cells (what to compare) to stages (what to compute, once): the stage graph and its content keys."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -29,11 +28,10 @@ from trainables.hyperparameters import (
     TrainConfig,
     TransferParams,
 )
+from trainables.pace import counted
 from trainables.settings import DataConfig
 
 LOG = logging.getLogger(__name__)
-REPORT_SECONDS = 10.0
-"""How often it is logged how much is planned."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +147,7 @@ def plan_cells(cells: Iterable[Cell], checked: StudyConfig) -> StageGraph:
         ConfigError: one of them cannot be used.
     """
     graph, seen = StageGraph(), {id(checked)}
-    said = time.monotonic()
-    for number, cell in enumerate(cells):
-        if time.monotonic() - said >= REPORT_SECONDS:
-            said = time.monotonic()
-            LOG.info("planned %s cells so far", f"{number:,}")
+    for cell in counted(cells, lambda done: LOG.info("planned %s cells so far", f"{done:,}")):
         for part in cell.parts or (cell,):
             if id(part.config) not in seen:
                 seen.add(id(part.config))

@@ -1,10 +1,9 @@
 """Content keys: what decides a stage's result, and nothing else, as a hash."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from study.generations import checksum
 from trainables import data, networks
 from trainables.data import ImageSet, Places
 from trainables.hyperparameters import KEY_VERSION, ReferenceParams, StageSpec, TransferParams
@@ -59,8 +58,7 @@ def stage_key(spec: StageSpec, parents: Mapping[str, str], places: Places) -> st
         "params": _params(spec, parents),
         "parents": dict(parents),
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{spec.kind}-{digest[:16]}"
+    return f"{spec.kind}-{checksum(content)[:16]}"
 
 
 def _data(spec: StageSpec, content: ImageSet) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from safetensors.torch import save as save_tensors
 
 from study import schema
 from study.files import SHORT_PATIENCE_SECONDS, Folder, StorageError, reason
-from study.generations import read_generation, write_generation
+from study.generations import checksum, read_generation, sha256, write_generation
 from trainables.artifacts import Artifact
 from trainables.results import StageResult
 
@@ -166,7 +166,7 @@ class Storage:
 
     def _store(self, key: str, result: StageResult, row: Mapping[str, Any]) -> None:
         tensors = save_tensors(dict(result.tensors))
-        hashes = {TENSORS: hashlib.sha256(tensors).hexdigest()}
+        hashes = {TENSORS: sha256(tensors)}
         rows: dict[str, Iterable[Mapping[str, Any]]] = {
             "stages": [{**row, "tensors_sha256": hashes[TENSORS]}],
             "epochs": result.epochs,
@@ -176,7 +176,7 @@ class Storage:
         }
         columns = {name: schema.columns(name, ({"stage": key, **own} for own in rows[name])) for name in STAGE_TABLES}
         files = {TENSORS: tensors, ROWS: json.dumps(columns, default=datetime.isoformat).encode()}
-        hashes[ROWS] = hashlib.sha256(files[ROWS]).hexdigest()
+        hashes[ROWS] = sha256(files[ROWS])
         attempt = uuid.uuid4().hex[:12]
         for name, content in files.items():
             self.folder.write(f"stages/{key}/{attempt}/{name}", content)
@@ -298,7 +298,7 @@ class Storage:
         # Stages of earlier versions have their files next to the manifest.
         file = "/".join(part for part in (manifest.get("folder", ""), name) if part)
         content = self.folder.read(f"stages/{key}/{file}")
-        if content is None or hashlib.sha256(content).hexdigest() != manifest["sha256"].get(name):
+        if content is None or sha256(content) != manifest["sha256"].get(name):
             raise self._withdraw(key, file, manifest)
         return content
 
@@ -352,11 +352,6 @@ def _manifest(content: bytes) -> dict[str, Any] | None:
     except (ValueError, AttributeError, TypeError):
         return None
     return manifest if sound else None
-
-
-def checksum(content: Any) -> str:
-    """The SHA-256 of content as JSON has it."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _abreast(action: Callable[[str], Result], keys: list[str]) -> list[Result]:

@@ -107,7 +107,7 @@ def test_a_node_reads_a_file_once(places: Places, tmp_path: Path, monkeypatch: p
 def test_reading_many_files_is_not_silent(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(contents, "REPORT_SECONDS", 0)
+    monkeypatch.setattr("trainables.pace.REPORT_SECONDS", 0)
     monkeypatch.setattr(contents, "AT_ONCE", 2)
     for name in "abcd":
         (tmp_path / name).write_bytes(name.encode())

@@ -35,7 +35,7 @@ def changed(config: StudyConfig, **changes: Any) -> StudyConfig:
 def test_a_long_plan_is_not_silent(
     tiny_config: StudyConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("study.graph.REPORT_SECONDS", 0)
+    monkeypatch.setattr("trainables.pace.REPORT_SECONDS", 0)
     with caplog.at_level("INFO", "study"):
         cells = len(plan(tiny_config).cells)
     assert caplog.messages == [f"planned {number} cells so far" for number in range(cells)]

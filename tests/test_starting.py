@@ -47,12 +47,12 @@ def test_a_ray_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["größe", "x" * 60])
 def test_a_temporary_folder_that_no_socket_can_be_in_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Ray itself, which refuses the folder before it starts any process."""
-    folder = Path(tempfile.mkdtemp(suffix=name))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    with pytest.raises(ClusterError, match=rf"its sockets go below {folder}, whose path .* set TMPDIR=/tmp"):
-        start_ray(num_cpus=1)
+    """With Ray itself."""
+    with tempfile.TemporaryDirectory(suffix=name, ignore_cleanup_errors=True) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        with pytest.raises(ClusterError, match=rf"its sockets go below {folder}, whose path .* set TMPDIR=/tmp"):
+            start_ray(num_cpus=1)
     assert not ray.is_initialized()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from study.files import PATIENCE_SECONDS, StorageError
-from study.storage import checksum
+from study.generations import checksum
 from study.tune.configurations import SEAL, seal
 
 FILE = "optuna.db"

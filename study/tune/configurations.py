@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from search_spaces.cells import Cell
+from study.generations import checksum
 from study.graph import StageGraph
 from study.settings.choices import Against, SamplerName
-from study.storage import checksum
 from study.tune.scheduling import EveryTrialItsProcess, StageSearcher
 from trainables.seeds import derive
 

@@ -45,8 +45,9 @@ def start_ray(**settings: Any) -> Any:
 
 
 def _remedy(error: Exception) -> str:
-    folder, home = tempfile.gettempdir(), str(Path.home())
-    if isinstance(error, OSError) and str(error.filename).startswith(home):
+    # Path.home() raises an error of its own for a user without a home, as in a container.
+    folder, home = tempfile.gettempdir(), os.path.expanduser("~")  # noqa: PTH111
+    if isinstance(error, OSError) and str(error.filename).startswith(f"{home.rstrip('/')}/.ray"):
         return f"it keeps files in {home}, which cannot be written: set HOME to a folder that can be"
     if len(folder) > LONGEST_FOLDER or not folder.isascii():
         return f"its sockets go below {folder}, whose path must be short and ASCII: set TMPDIR=/tmp"

@@ -14,11 +14,10 @@ import torch
 
 from trainables.data.layouts.catalogue import Catalogue, Problem
 from trainables.data.places import Places, keep
+from trainables.pace import counted
 from trainables.processes import cores
 
 LOG = logging.getLogger(__name__)
-REPORT_SECONDS = 10.0
-"""How often it is logged how many files were read."""
 PIECE = 4096
 """Bytes read at head, middle and tail of a file that is not read whole."""
 BLOCK = 2**20
@@ -56,11 +55,10 @@ def digests(folder: Path, files: Sequence[str], places: Places, *, whole: bool) 
         parts = [fresh[start : start + AT_ONCE] for start in range(0, len(fresh), AT_ONCE)]
         with ThreadPoolExecutor(cores()) as threads:
             read = threads.map(lambda part: [_digest(f"{folder}/{file}", seen[file][0], whole) for file in part], parts)
-            said = time.monotonic()
-            for number, (part, found) in enumerate(zip(parts, read, strict=True)):
-                if time.monotonic() - said >= REPORT_SECONDS:
-                    said = time.monotonic()
-                    LOG.info("%s: read %s of %s new files", folder, f"{number * AT_ONCE:,}", f"{len(fresh):,}")
+            for part, found in counted(
+                zip(parts, read, strict=True),
+                lambda done: LOG.info("%s: read %s of %s new files", folder, f"{done * AT_ONCE:,}", f"{len(fresh):,}"),
+            ):
                 for file, digest in zip(part, found, strict=True):
                     if isinstance(digest, Problem):
                         problems.append(digest)
