@@ -18,7 +18,7 @@ from analysis.tuned import conclusion
 from study.facts import SequentialDesign
 
 Lines = Callable[[list[Comparison], Results], list[str]]
-"""Tells comparisons in lines."""
+"""Formats comparisons as lines."""
 VERBS = {"part": ("helps", "hurts")}
 BETTER = ("is better than", "is worse than")
 CORRECTED = "its own interval leaves out zero, but not after Holm's correction over {} claims"
@@ -97,7 +97,7 @@ def _briefly(found: list[Comparison], results: Results) -> list[str]:
 
 
 def _lines_for(one: Comparison, results: Results) -> Lines:
-    """With which others a comparison is told."""
+    """Return the function that formats the group that a comparison belongs to."""
     if one.mean is None:
         return _fully
     if one.shown:

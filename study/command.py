@@ -60,7 +60,7 @@ def start(command: str, options: argparse.Namespace) -> int:
 
 
 def _log_progress() -> None:
-    """Show on stderr how far the study's own packages are with what takes long, which they log."""
+    """Show on stderr the progress that the study's own packages log."""
     logging.basicConfig(format="%(message)s")
     for package in ("study", *OWN_PACKAGES):
         logging.getLogger(package).setLevel(logging.INFO)

@@ -20,7 +20,7 @@ END_SECONDS = 300.0
 """Time after which the command ends."""
 LOG_LINES = 5
 LONGEST_FOLDER = 40
-"""Letters of a path below which Ray's sockets fit: they add 65, and an operating system allows 107."""
+"""Characters of a path below which Ray's sockets fit: they add up to 65, and the system's limit is 107."""
 REMEDY = "--slots 0 trains in the command's own process, without Ray"
 
 
@@ -48,7 +48,7 @@ def _remedy(error: Exception) -> str:
     # Path.home() raises an error of its own for a user without a home, as in a container.
     folder, home = tempfile.gettempdir(), os.path.expanduser("~")  # noqa: PTH111
     if isinstance(error, OSError) and str(error.filename).startswith(f"{home.rstrip('/')}/.ray"):
-        return f"it keeps files in {home}, which cannot be written: set HOME to a folder that can be"
+        return f"it keeps files in {home}, which is not writable: set HOME to a folder that is"
     if len(folder) > LONGEST_FOLDER or not folder.isascii():
         return f"its sockets go below {folder}, whose path must be short and ASCII: set TMPDIR=/tmp"
     return "if it is busy, or short of memory or processes (ulimit -u), run the command again later"
