@@ -48,10 +48,11 @@ def run(*command: str, folder: Path, **environment: str) -> "subprocess.Complete
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study that was run by a program, and the trackers that it told."""
     folder = tmp_path_factory.mktemp("program")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "loggers": ["mlflow", "wandb"]}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "loggers": ["mlflow", "trackio", "wandb"]}))
     uri = f"sqlite:///{folder}/mlflow.db"
     command = ("study.ablation", "--preset", "tiny.yaml", "--slots", "0", "--json")
-    done = run(*command, folder=folder, MLFLOW_TRACKING_URI=uri, WANDB_MODE="offline", WANDB_DIR=str(folder))
+    places = {"MLFLOW_TRACKING_URI": uri, "TRACKIO_DIR": str(folder / "trackio"), "WANDB_DIR": str(folder)}
+    done = run(*command, folder=folder, WANDB_MODE="offline", **places)
     assert done.returncode == OK, done.stderr
     assert "[1/" in done.stderr  # progress
     assert "left out" not in done.stderr
@@ -123,6 +124,30 @@ def test_trackers_have_a_run_per_stage_and_the_tables(folder: Path) -> None:
     assert report.data.metrics["Standard-TransferNet"] == standard["test_accuracy"]
     assert {"table1.csv", "summary.md"} <= {one.path for one in client.list_artifacts(report.info.run_id)}
     assert len(list((folder / "wandb").glob("offline-run-*"))) == answer["stages"] + 1
+
+
+def test_trackio_has_a_run_per_stage_and_the_tables(folder: Path, tmp_path: Path) -> None:
+    answer = json.loads((folder / "answer.json").read_text())
+    told = shutil.copytree(folder / "trackio", tmp_path / "trackio")
+
+    def ask(*arguments: str) -> Any:
+        done = run("trackio.cli", *arguments, "--project", "tiny", "--json", folder=tmp_path, TRACKIO_DIR=str(told))
+        assert done.returncode == OK, done.stderr
+        return json.loads(done.stdout)
+
+    assert len(ask("list", "runs")["runs"]) == answer["stages"] + 1
+    transfer = ("--run", "transfer S-K- seed 0")
+    settings = ask("get", "run", *transfer)["config"]
+    assert settings["train.learning_rate"] == 0.01
+    rows = Storage(str(folder / "results")).rows("epochs", [settings["stage"]]).to_pylist()
+    logged = ask("get", "metric", *transfer, "--metric", "val_accuracy")["values"]
+    assert [one["value"] for one in logged] == [row["val_accuracy"] for row in rows]
+    standard = next(net for net in answer["nets"] if net["net"] == "Standard-TransferNet")
+    (number,) = ask("get", "metric", "--run", "report", "--metric", "Standard-TransferNet")["values"]
+    assert number["value"] == standard["test_accuracy"]
+    assert {"table1", "summary"} <= set(ask("get", "run", "--run", "report")["metrics"])
+    (failed,) = ask("get", "metric", *transfer, "--metric", "failed")["values"]
+    assert failed["value"] == 0
 
 
 def test_a_tracker_that_fails_ends_nothing() -> None:

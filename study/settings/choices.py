@@ -5,7 +5,7 @@ from typing import Literal
 Against = Literal["share", "latency"]
 """What a search weighs validation accuracy against: the share of connections pruned, or the net's latency."""
 SamplerName = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
-LoggerName = Literal["mlflow", "wandb"]
+LoggerName = Literal["mlflow", "trackio", "wandb"]
 """Experiment trackers, next to TensorBoard, that stages and tables can be logged to."""
 MOST_SEEDS = 30
 NEGLIGIBLE = 0.5

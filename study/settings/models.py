@@ -344,7 +344,7 @@ class StudyConfig(Hyperparameters):
     """Null for a network without hidden inner products, or if no neurons are to be removed: there is no N-net then."""
     resources: ResourceConfig = ResourceConfig()
     loggers: tuple[LoggerName, ...] = ()
-    """Experiment trackers that get a run per stage and one with the tables: ``mlflow``, ``wandb`` (an extra each)."""
+    """Trackers that get a run per stage and one with the tables: ``mlflow``, ``trackio``, ``wandb`` (an extra each)."""
     search: SearchConfig = SearchConfig()
     tuned: TunedConfig | None = None
     """Tune each net separately, so that nets are also compared each at its best; null: only at common settings."""

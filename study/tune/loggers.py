@@ -1,14 +1,17 @@
-"""Experiment trackers: a run per stage, and one with the study's tables, in MLflow or Weights & Biases.
+"""Experiment trackers: a run per stage, and one with the study's tables, in MLflow, trackio or Weights & Biases.
 
 They run in the driver's process, so that no node of a cluster needs them. Where runs go is what each tracker's own
-environment variables set (``MLFLOW_TRACKING_URI``; ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_API_KEY``). No result depends
-on them: a tracker that fails is reported and then left out.
+environment variables set (``MLFLOW_TRACKING_URI``; ``TRACKIO_DIR``; ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_API_KEY``).
+No result depends on them: a tracker that fails is reported and then left out.
 """
 
 import io
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from contextvars import Context
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -25,6 +28,7 @@ from study.tune.progress import label
 from study.tune.scheduling import Observer
 from study.tune.trial import ERROR, STORED
 
+LOG = logging.getLogger(__name__)
 REPORT = "report"
 """Name of the run with the study's tables."""
 METRICS = [column.name for column in schema.EPOCHS if column.name not in ("stage", "round", "epoch")]
@@ -120,14 +124,64 @@ class WandB:
         import wandb
 
         self.start(REPORT, REPORT, {"kind": REPORT}, {"summary": summary})
-        frames = {name: pd.read_csv(io.StringIO(table), dtype=str).fillna("") for name, table in tables.items()}
-        found: dict[str, Any] = {name: wandb.Table(dataframe=frame) for name, frame in frames.items()}
+        found: dict[str, Any] = {name: wandb.Table(dataframe=_frame(table)) for name, table in tables.items()}
         self._runs[REPORT].log({**metrics, **found})
         self.end(REPORT, failed=False)
 
 
+class Trackio:
+    """trackio: a project per study, in files of this machine, a server or a Hugging Face Space."""
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._runs: dict[str, Any] = {}
+
+    def start(self, key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        """Begin a run next to those under way."""
+        import trackio
+
+        begin = partial(trackio.init, embed=False, auto_log_cpu=False, auto_log_gpu=False)
+        # A new run ends the one of its context, so each has a context of its own.
+        self._runs[key] = _silently(
+            partial(Context().run, begin, project=self._study, name=name, config={**tags, **settings})
+        )
+
+    def log(self, key: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics at an epoch."""
+        self._runs[key].log(dict(metrics), step=step)
+
+    def end(self, key: str, failed: bool) -> None:
+        """End the run. trackio has no status of a run and lists none without metrics, so ``failed`` is one (0 or 1)."""
+        run = self._runs.pop(key)
+        run.log({"failed": int(failed)})
+        _silently(run.finish)
+
+    def report(self, metrics: Mapping[str, float], tables: Mapping[str, str], summary: str) -> None:
+        """Log numbers, tables and summary."""
+        import trackio
+
+        self.start(REPORT, REPORT, {"kind": REPORT}, {})
+        found: dict[str, Any] = {name: trackio.Table(dataframe=_frame(table)) for name, table in tables.items()}
+        self._runs[REPORT].log({**metrics, **found, "summary": trackio.Markdown(summary)}, step=0)
+        self.end(REPORT, failed=False)
+
+
+def _silently(action: Callable[[], Any]) -> Any:
+    """What an action returns. What it prints goes to the log: standard output may be a program's JSON."""
+    with redirect_stdout(io.StringIO()) as printed:
+        result = action()
+    LOG.debug(printed.getvalue())
+    return result
+
+
+def _frame(table: str) -> pd.DataFrame:
+    """A table's CSV as texts."""
+    return pd.read_csv(io.StringIO(table), dtype=str).fillna("")
+
+
 TRACKERS: dict[LoggerName, tuple[str, Callable[[str], Tracker]]] = {
     "mlflow": ("mlflow", MLflow),
+    "trackio": ("trackio", Trackio),
     "wandb": ("wandb", WandB),
 }
 """Package and tracker, by the name that ``loggers`` has."""
