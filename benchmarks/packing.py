@@ -32,7 +32,7 @@ TOGETHER = 2.0
 def work(
     rank: int, networks: Sequence[str], shares: Sequence[int], device: str, barrier: Barrier, found: "Queue[Measured]"
 ) -> None:
-    """One process: its steps a second for each network, with none, one, ... beside it. It rests where it has no part.
+    """One process: its steps a second for each network, with none, one, ... next to it. It rests if it has no part.
 
     Starting takes longer than measuring, so each process is started once.
     """

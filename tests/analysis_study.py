@@ -32,7 +32,7 @@ ACCURACY = {
     "Hybrid-TransferNet": 82.0,
 }
 CURVE = {0.2: 82.5, 0.1: 83.0, 0.05: 83.5, 0.025: 81.0, 0.0125: 77.0}
-# Other seeds have none: they are for accuracies that are drawn anew.
+# Other seeds have none: they are for accuracies that are drawn again.
 OFFSET = defaultdict(float, {0: -0.5, 1: 0.1, 2: 0.4})
 WIGGLE = defaultdict(float, {0: 0.1, 1: -0.2, 2: 0.3})
 DENSE = 57_000
@@ -236,7 +236,7 @@ class Study:
                 self._cell("controls", net, ["controls"], seed, stage, sparsity=sparsity, knowledge=knowledge)
 
     def simulate(self, gains: Mapping[str, float], spread: float = 0.3, seed: int = 0) -> None:
-        """Draw every net's accuracy anew: 80 %, what its seed does, a gain by net or control, and normal noise."""
+        """Draw every net's accuracy again: 80 %, what its seed does, a gain by net or control, and normal noise."""
         rng = np.random.default_rng(seed)
         of_seed = {number: rng.normal(0, 2) for number in self.description["seeds"]}
         for row in self.rows["stages"]:

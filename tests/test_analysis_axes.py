@@ -1,4 +1,4 @@
-"""The tables and figures of ablation axes, beside a report that they must not disturb."""
+"""The tables and figures of ablation axes, next to a report that they must not disturb."""
 
 import re
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def test_points_stand_in_order_with_their_differences(folder: Path) -> None:
     # 81.6, 81.9, 82.7, as in Table 1: it is the paper's stage.
     own = ["3", "81.1 ± 1.4", "82.1 ± 1.4", "81.6 · 81.9 · 82.7", "63.8", NOTHING, "+2.1 ± 0.6"]
     assert text[f"tau = 4 ({OWN})"] == own
-    # 77.5, 78.1, 78.4 beside it: differences -4.1, -3.8, -4.3, so mean -4.0667, s = 0.251661, half-width 0.6252.
+    # 77.5, 78.1, 78.4 next to it: differences -4.1, -3.8, -4.3, so mean -4.0667, s = 0.251661, half-width 0.6252.
     assert text["tau = 1"][-2:] == ["\N{MINUS SIGN}4.1 ± 0.6", "\N{MINUS SIGN}2.0 ± 0.0"]
     row = records(folder, "axis_tau")["tau = 1"]
     assert float(row["diff_own_mean"]) == pytest.approx(-4.06667, abs=1e-4)

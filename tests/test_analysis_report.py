@@ -1,4 +1,4 @@
-"""What the report answers beside its tables: the checklist, costs, the way back to stored nets, and the page itself."""
+"""What the report answers next to its tables: the checklist, costs, the way back to stored nets, and the page."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A study that was run again beside its report: what is the same, what noise explains, and what it does not."""
+"""A study that was run again, next to its report: what is the same, what noise explains, and what it does not."""
 
 import json
 from collections.abc import Callable

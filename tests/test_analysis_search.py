@@ -313,7 +313,7 @@ def test_gain_is_told_with_its_interval(folder: Path) -> None:
 def test_no_difference_is_called_one_where_the_interval_has_zero(write: Callable[..., Path]) -> None:
     def fill(study: Study) -> None:
         study.search(PLAIN, {OWN: 80.0, "trial 4": 82.2})
-        # 82.0, 81.8, 83.2 beside 81.6, 81.9, 82.7: differences 0.4, -0.1, 0.5; mean 0.2667, s = 0.32146, half 0.7985.
+        # 82.0, 81.8, 83.2 next to 81.6, 81.9, 82.7: differences 0.4, -0.1, 0.5; mean 0.2667, s = 0.32146, half 0.7985.
         for stage, accuracy in zip((0, 1, 2), (82.0, 81.8, 83.2), strict=True):
             row = next(row for row in study.rows["stages"] if row["stage"].endswith(f"trial 4-{stage}"))
             row["test_accuracy"] = accuracy

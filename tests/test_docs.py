@@ -36,6 +36,7 @@ NOT_RUN = {
     "kubectl ": "a cloud",
     "tensorboard ": "serves until it is stopped",
     "optuna-dashboard ": "serves until it is stopped",
+    "trackio show": "serves until it is stopped",
     "python -m benchmarks.": "minutes; tests/test_benchmarks.py runs small shares of them",
     "python -m study.search": "minutes; its options are parsed here, tests/test_search.py runs searches",
     "python -m study.reproduce": "minutes; tests/test_answers.py runs it",
@@ -54,13 +55,15 @@ def commands(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"```(?!sh|bash|console).*?```", "", text, flags=re.S)
     lines = re.findall(r"^ {4}(\S.*(?:\\\n.*)*)", text, re.M) + re.findall(
-        r"`((?:python -m|make|tensorboard|optuna-dashboard) [^`]+)`", text
+        r"`((?:python -m|make|tensorboard|optuna-dashboard|trackio) [^`]+)`", text
     )
     found = []
     for line in lines:
         for part in re.split(r" && ", re.split(r"\s{2,}#|\s#\s", " ".join(line.replace("\\\n", " ").split("\n")))[0]):
             command = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part.strip().removeprefix(".venv/bin/"))
-            if re.match(r"(python -m|make|pip|ray|aws|kubectl|tensorboard|optuna-dashboard|source \.venv)\b", command):
+            if re.match(
+                r"(python -m|make|pip|ray|aws|kubectl|tensorboard|optuna-dashboard|trackio|source \.venv)\b", command
+            ):
                 found.append(command)
     return found
 

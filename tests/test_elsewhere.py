@@ -24,7 +24,7 @@ NETS = ("pruned", "grown", "random", "early", "late", "lottery")
 
 
 def runs(data_sets: int = 3, count: int = 3, spread: float = 0.3, seed: int = 0) -> pd.DataFrame:
-    """Six nets at two sparsities beside Dense; ``pruned`` loses two points, the others nothing."""
+    """Six nets at two sparsities next to Dense; ``pruned`` loses two points, the others nothing."""
     rng = np.random.default_rng(seed)
     rows = []
     for place in range(data_sets):

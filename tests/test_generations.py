@@ -75,7 +75,7 @@ def test_a_writer_that_dies_at_any_change_leaves_one_generation(folder: Folder, 
         seen.append(generation_of(folder))
         if finished:
             break
-        # Whoever comes next, also dying somewhere, goes on from there.
+        # Whoever comes next, also dying somewhere, resumes from there.
         for again in range(change, -1, -3):
             with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
                 dies_at(patch, again, raise_killed)

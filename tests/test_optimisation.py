@@ -1,4 +1,4 @@
-"""The optimizer, the learning rate and what decays, beside torch's own schedulers and closed forms."""
+"""The optimizer, the learning rate and what decays, next to torch's own schedulers and closed forms."""
 
 from math import cos, pi
 from typing import Any

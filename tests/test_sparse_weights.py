@@ -73,7 +73,7 @@ def test_zeros_are_held_through_the_transfer(root: Path, trained: tuple[StageGra
         state = net.state_dict()
         for name, zero in zeros.items():
             assert bool((state[name][zero] == 0).all()) and not bool((state[name][~zero] == 0).any()), name
-        assert net.names[-1] not in masks  # the output starts anew
+        assert net.names[-1] not in masks  # the output starts again
     dense, _ = artifacts.unpack_main("tests.own:rgb", storage.artifact(names["transfer S-K- seed 0"]))
     regrown = [bool((dense.state_dict()[name][zero] != 0).any()) for name, zero in zeros.items()]
     assert all(regrown)  # without S, nothing holds them

@@ -188,7 +188,7 @@ def test_stages_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert tables["stages"]["tensors_sha256"].to_pylist() == [manifest["sha256"]["tensors.safetensors"]]
     attempt, hashes = folder / manifest.pop("folder"), manifest["sha256"]
     (attempt / "tensors.safetensors").rename(folder / "tensors.safetensors")
-    # They wrote one Parquet file a table, beside the manifest.
+    # They wrote one Parquet file a table, next to the manifest.
     del hashes["rows.json"]
     for name, rows in (tables | {"stages": tables["stages"].drop_columns(PROVENANCE)}).items():
         pq.write_table(rows, folder / f"{name}.parquet")
