@@ -6,7 +6,6 @@ No result depends on them: a tracker that fails is reported and then left out.
 """
 
 import io
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,6 @@ from study.tune.progress import label
 from study.tune.scheduling import Observer
 from study.tune.trial import ERROR, STORED
 
-LOG = logging.getLogger(__name__)
 REPORT = "report"
 """Name of the run with the study's tables."""
 METRICS = [column.name for column in schema.EPOCHS if column.name not in ("stage", "round", "epoch")]
@@ -95,12 +93,20 @@ def _metric_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in " _-./" else "_" for letter in name)
 
 
-class WandB:
-    """Weights & Biases: a project per study."""
+class InProjects:
+    """What Weights & Biases and trackio have in common: a project per study, and runs that are objects."""
 
     def __init__(self, study: str) -> None:
         self._study = study
         self._runs: dict[str, Any] = {}
+
+    def log(self, key: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics at an epoch."""
+        self._runs[key].log(dict(metrics), step=step)
+
+
+class WandB(InProjects):
+    """Weights & Biases."""
 
     def start(self, key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> None:
         """Begin a run next to those under way."""
@@ -110,10 +116,6 @@ class WandB:
         self._runs[key] = wandb.init(
             project=self._study, name=name, config={**tags, **settings}, reinit="create_new", settings=quiet
         )
-
-    def log(self, key: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics at an epoch."""
-        self._runs[key].log(dict(metrics), step=step)
 
     def end(self, key: str, failed: bool) -> None:
         """End the run."""
@@ -129,32 +131,24 @@ class WandB:
         self.end(REPORT, failed=False)
 
 
-class Trackio:
-    """trackio: a project per study, in files of this machine, a server or a Hugging Face Space."""
-
-    def __init__(self, study: str) -> None:
-        self._study = study
-        self._runs: dict[str, Any] = {}
+class Trackio(InProjects):
+    """trackio, in files of this machine, on a server or in a Hugging Face Space. What it prints per run is dropped."""
 
     def start(self, key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> None:
         """Begin a run next to those under way."""
         import trackio
 
         begin = partial(trackio.init, embed=False, auto_log_cpu=False, auto_log_gpu=False)
-        # A new run ends the one of its context, so each has a context of its own.
-        self._runs[key] = _silently(
-            partial(Context().run, begin, project=self._study, name=name, config={**tags, **settings})
-        )
-
-    def log(self, key: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics at an epoch."""
-        self._runs[key].log(dict(metrics), step=step)
+        with redirect_stdout(io.StringIO()):
+            # A new run ends the one of its context, so each has a context of its own.
+            self._runs[key] = Context().run(begin, project=self._study, name=name, config={**tags, **settings})
 
     def end(self, key: str, failed: bool) -> None:
         """End the run. trackio has no status of a run and lists none without metrics, so ``failed`` is one (0 or 1)."""
         run = self._runs.pop(key)
         run.log({"failed": int(failed)})
-        _silently(run.finish)
+        with redirect_stdout(io.StringIO()):
+            run.finish()
 
     def report(self, metrics: Mapping[str, float], tables: Mapping[str, str], summary: str) -> None:
         """Log numbers, tables and summary."""
@@ -164,14 +158,6 @@ class Trackio:
         found: dict[str, Any] = {name: trackio.Table(dataframe=_frame(table)) for name, table in tables.items()}
         self._runs[REPORT].log({**metrics, **found, "summary": trackio.Markdown(summary)}, step=0)
         self.end(REPORT, failed=False)
-
-
-def _silently(action: Callable[[], Any]) -> Any:
-    """What an action returns. What it prints goes to the log: standard output may be a program's JSON."""
-    with redirect_stdout(io.StringIO()) as printed:
-        result = action()
-    LOG.debug(printed.getvalue())
-    return result
 
 
 def _frame(table: str) -> pd.DataFrame:
