@@ -160,6 +160,16 @@ def test_a_tracker_that_fails_ends_nothing() -> None:
     assert "mlflow failed and is left out" in said.getvalue() and not loggers.in_use
 
 
+def test_a_trackio_that_cannot_write_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.tune.loggers import Loggers
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "file")
+    console = Console(file=(said := StringIO()))
+    assert not Loggers(["trackio"], "tiny", console).in_use
+    assert "trackio failed and is left out" in said.getvalue() and str(tmp_path / "file") in said.getvalue()
+
+
 def test_show_lists_studies_nets_and_origins(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
     assert [one["study"] for one in ask(show.main)["studies"]] == ["tiny"]
     state = ask(show.main, "tiny")

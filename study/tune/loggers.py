@@ -134,6 +134,13 @@ class WandB(InProjects):
 class Trackio(InProjects):
     """trackio, in files of this machine, on a server or in a Hugging Face Space. What it prints per run is dropped."""
 
+    def __init__(self, study: str) -> None:
+        from trackio.utils import TRACKIO_DIR
+
+        # Otherwise it reports the folder that it cannot write as a Python warning per run, and continues.
+        TRACKIO_DIR.mkdir(parents=True, exist_ok=True)
+        super().__init__(study)
+
     def start(self, key: str, name: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> None:
         """Begin a run next to those under way."""
         import trackio
